@@ -1,0 +1,30 @@
+# One command per intention. Every target makes what it needs: `make demo` and `make test` work on a fresh machine with Python >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types check figures clean
+
+demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
+	$(BIN)/vitals demo --out runs/demo
+
+test: $(VENV)/.installed  ## every test that this machine can run; the others are skipped with their reason
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+check: test lint types  ## what a contribution must pass
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[hf,fast]" --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,18 @@
+"""visionvitals takes the vital signs of a vision backbone.
+
+The public names are few; everything else is reached through the command `vitals` or the modules named in the README.
+Importing this package loads neither torch nor timm.
+"""
+
+from visionvitals.core import Backbone as Backbone
+from visionvitals.core import BackboneCard as BackboneCard
+from visionvitals.core import Batch as Batch
+from visionvitals.core import Cell as Cell
+from visionvitals.core import Example as Example
+from visionvitals.core import ImageSet as ImageSet
+from visionvitals.core import ImageSetCard as ImageSetCard
+from visionvitals.core import Job as Job
+from visionvitals.core import Preprocess as Preprocess
+from visionvitals.core import Row as Row
+
+__version__ = "0.1.0"

@@ -1,0 +1,145 @@
+"""Cut an image into a grid of cells; drop, shuffle, offset and paste them.
+
+Conventions: images are float (b, 3, h, w) in [0, 1], before any normalisation. A grid is (rows, columns) of equal cells and must
+divide the image. Cells are numbered row by row. Randomness comes in as per-image keys (`randomness.stream`).
+
+Source: Naseer et al. 2021, "Intriguing Properties of Vision Transformers", sections 3.1 and 3.3, appendices A, B and F. Deviation:
+the authors' code draws one mask or permutation per batch; here each image has its own.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torchvision.transforms.v2 import functional as v2
+
+from visionvitals import randomness
+from visionvitals.errors import require
+
+Grid = tuple[int, int]
+Fill = Literal["black", "mean", "gray", "noise", "blur"]
+Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+
+
+def drop_count(fraction: float, n: int) -> int:
+    """Number of cells to drop: floor(fraction * n).
+
+    Args:
+        fraction: in [0, 1].
+        n: number of cells.
+
+    Convention: a product within 1e-9 below an integer counts as that integer, so that 0.29 of 100 is 29 (in binary floating
+    point it is 28.999...).
+
+    Example:
+        >>> [drop_count(d / 10, 196) for d in range(10)]
+        [0, 19, 39, 58, 78, 98, 117, 137, 156, 176]
+    """
+    require(0 <= fraction <= 1, "`fraction` must be in [0, 1]", fraction)
+    return math.floor(fraction * n + 1e-9)
+
+
+def cell_size(size: tuple[int, int], grid: Grid) -> tuple[int, int]:
+    """(height, width) of one cell in pixels.
+
+    Raises:
+        VitalsError: the grid does not divide the image.
+    """
+    require(
+        size[0] % grid[0] == 0 and size[1] % grid[1] == 0, f"The grid must divide the {size[0]}x{size[1]} image", grid
+    )
+    return size[0] // grid[0], size[1] // grid[1]
+
+
+def random_drop(keys: Int64[Tensor, " b"], n: int, count: int) -> Bool[Tensor, "b n"]:
+    """For each image a uniformly random set of `count` of n cells; True is dropped.
+
+    The sets are nested: with the same keys, a larger count contains the smaller one, which makes comparisons over fractions
+    paired.
+    """
+    ranks = randomness.ranks(keys, n)
+    if count == 0:
+        return torch.zeros_like(ranks, dtype=torch.bool)
+    return ranks <= ranks.kthvalue(count, dim=1, keepdim=True).values
+
+
+def to_pixels(
+    dropped: Bool[Tensor, "b n"], grid: Grid, size: tuple[int, int], *, offset: int = 0
+) -> Bool[Tensor, "b 1 h w"]:
+    """A mask over cells as a mask over pixels.
+
+    Args:
+        dropped: True where a cell is dropped.
+        grid: (rows, columns), rows * columns = n.
+        size: (h, w) of the image.
+        offset: the mask is shifted right and down by this many pixels; the uncovered band at the top and left stays visible and
+            what leaves at the bottom and right is cut, so the true information loss is below the nominal one.
+    """
+    height, width = cell_size(size, grid)
+    cells = dropped.view(-1, 1, *grid)
+    pixels = cells.repeat_interleave(height, dim=2).repeat_interleave(width, dim=3)
+    if offset == 0:
+        return pixels
+    require(0 < offset < min(size), "`offset` must be between 0 and the side of the image", offset)
+    shifted = torch.zeros_like(pixels)
+    shifted[:, :, offset:, offset:] = pixels[:, :, :-offset, :-offset]
+    return shifted
+
+
+def occlude(
+    images: Float[Tensor, "b 3 h w"], pixels: Bool[Tensor, "b 1 h w"], fill: Float[Tensor, "#b 3 #h #w"]
+) -> Float[Tensor, "b 3 h w"]:
+    """The images with the marked pixels replaced by those of `fill`."""
+    return torch.where(pixels, fill, images)
+
+
+def fill_pixels(
+    fill: Fill, images: Float[Tensor, "b 3 h w"], keys: Int64[Tensor, " b"], *, mean: tuple[float, float, float]
+) -> Float[Tensor, "#b 3 #h #w"]:
+    """What a dropped pixel shows.
+
+    Args:
+        fill: `black`: 0 before normalisation, the paper's choice; `mean`: the backbone's own mean colour, which is zero after
+            normalisation; `gray`: 0.5; `noise`: uniform in [0, 1) per pixel and channel; `blur`: the image itself under a
+            Gaussian of sigma = 1/20 of its shorter side, which keeps colour and loses detail.
+        images: the clean images.
+        keys: per-image keys, used by `noise` only.
+        mean: the backbone's per-channel mean on the [0, 1] scale.
+    """
+    b, c, h, w = images.shape
+    if fill == "noise":
+        return randomness.uniform(keys, c * h * w).view(b, c, h, w)
+    if fill == "blur":
+        sigma = min(h, w) / 20
+        blurred: Tensor = v2.gaussian_blur(images, kernel_size=[2 * math.ceil(2 * sigma) + 1] * 2, sigma=[sigma, sigma])
+        return blurred
+    colour = {"black": (0.0, 0.0, 0.0), "mean": mean, "gray": (0.5, 0.5, 0.5)}[fill]
+    return torch.tensor(colour, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+
+
+def shuffle(images: Float[Tensor, "b 3 h w"], order: Int64[Tensor, "b n"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
+    """The cells of each image in another order: cell k of the result is cell `order[:, k]` of the image."""
+    b, c, h, w = images.shape
+    rows, columns = grid
+    height, width = cell_size((h, w), grid)
+    cells = images.view(b, c, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5).reshape(b, rows * columns, -1)
+    moved = cells.gather(1, order[:, :, None].expand_as(cells))
+    whole = moved.view(b, rows, columns, c, height, width).permute(0, 3, 1, 4, 2, 5)
+    return whole.reshape(b, c, h, w)
+
+
+def paste_in_corner(
+    images: Float[Tensor, "b 3 h w"], inner: tuple[int, int], corner: Corner
+) -> Float[Tensor, "b 3 h w"]:
+    """Each image resized to `inner` (height, width; antialiased bilinear) in one corner of a black canvas of its own size."""
+    h, w = images.shape[-2:]
+    require(0 < inner[0] <= h and 0 < inner[1] <= w, f"`inner` must fit into the {h}x{w} canvas", inner)
+    small = v2.resize(images, list(inner), antialias=True).clamp(0, 1)
+    canvas = torch.zeros_like(images)
+    vertical, horizontal = corner.split("-")
+    top = 0 if vertical == "top" else h - inner[0]
+    left = 0 if horizontal == "left" else w - inner[1]
+    canvas[:, :, top : top + inner[0], left : left + inner[1]] = small
+    return canvas

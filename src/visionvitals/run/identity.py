@@ -1,0 +1,69 @@
+"""What makes two cells the same work: canonical JSON of what determines their numbers, hashed.
+
+Fields equal to their default are left out, so that a new option does not orphan old results. Weights, data enter by digest, so
+that a path can move. Not part of it: spelling, device, batch size, workers, engine.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+from visionvitals.core import Cell
+
+IDENTITY_VERSION = 1
+
+
+def cell_id(cell: Cell) -> str:
+    """A readable prefix and 16 hexadecimal digits, e.g. `occlusion-1f0c...`; usable as a folder name."""
+    text = json.dumps(identity(cell), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{cell.study}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """The facts that determine the numbers of a cell, as plain JSON values."""
+    return {
+        "identity": IDENTITY_VERSION,
+        "study": cell.study,
+        "version": cell.version,
+        "condition": changed(cell.condition),
+        "weights": cell.backbone.digest,
+        "preprocess": plain(cell.backbone.preprocess),
+        "classes": cell.backbone.classes,
+        "data": cell.images.digest,
+        "data_classes": cell.images.classes,
+        "options": {
+            k: v for k, v in changed(cell).items() if k not in ("study", "version", "condition", "backbone", "images")
+        },
+    }
+
+
+def changed(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their default, as plain JSON values."""
+    result = {}
+    for f in dataclasses.fields(value):
+        current = getattr(value, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if default is dataclasses.MISSING or current != default:
+            result[f.name] = plain(current)
+    return result
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as what JSON can hold, recursively.
+
+    Raises:
+        TypeError: a value with no canonical form (a NaN, an open object).
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise TypeError(f"An identity holds numbers, strings, tuples and None only. Got {value!r}.")

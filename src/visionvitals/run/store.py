@@ -1,0 +1,172 @@
+"""The store: one folder per finished cell, immutable, `cell.json` written last.
+
+    store/<study>/<cell id>/rows.parquet     item, metric, value: one row per image and metric
+    store/<study>/<cell id>/exhibits/*.webp  what the network saw, for a few images
+    store/<study>/<cell id>/cell.json        the cell, its provenance, what was skipped; its presence means complete
+    store/<study>/<cell id>.failed.json      why the last try failed; removed when a later one succeeds
+
+A cell is written under a temporary name and renamed, so a killed writer leaves at most a folder that starts with `.tmp-`, which
+`sweep` removes once its process is gone. Two workers that finish the same cell write the same rows; the first one stays.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionvitals.core import Cell, Row
+from visionvitals.errors import VitalsError
+from visionvitals.run.identity import cell_id, plain
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished cell on disk.
+
+    Attributes:
+        path: its folder.
+        facts: the content of `cell.json`: `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
+            (list of [image id, reason]), `n`, `seconds`, `exhibits` (list of {item, label, file}).
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def cell(self) -> Mapping[str, Any]:
+        """The cell as plain values; `["study"]`, `["condition"]`, `["backbone"]["spec"]`, `["images"]["spec"]`, ..."""
+        found: Mapping[str, Any] = self.facts["cell"]
+        return found
+
+    def values(self) -> dict[str, dict[str, float]]:
+        """metric -> {item: value}."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.path / "rows.parquet")
+        result: dict[str, dict[str, float]] = {}
+        for item, metric, value in zip(*(table[c].to_pylist() for c in ("item", "metric", "value")), strict=True):
+            result.setdefault(metric, {})[item] = value
+        return result
+
+
+class Store:
+    """The cells under one folder. Reading needs no lock; writing needs none either."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def has(self, identifier: str) -> bool:
+        return (self._folder(identifier) / "cell.json").is_file()
+
+    def cells(self) -> list[Stored]:
+        """Every finished cell, in order of its path."""
+        return [
+            Stored(path.parent, json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted(self.root.glob("*/[!.]*/cell.json"))
+        ]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`."""
+        return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(self.root.glob("*/*.failed.json"))]
+
+    def write(
+        self,
+        cell: Cell,
+        rows: Sequence[Row],
+        *,
+        facts: Mapping[str, Any],
+        exhibits: "Mapping[tuple[str, str], Image]",
+    ) -> None:
+        """Keep a finished cell.
+
+        Args:
+            cell: what was measured.
+            rows: its numbers.
+            facts: goes into `cell.json` beside the cell: provenance, n, skipped, seconds.
+            exhibits: (image id, caption) -> picture of what the network saw.
+
+        Raises:
+            VitalsError: the disk is full or not writable; nothing half-written stays under the final name.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        identifier = cell_id(cell)
+        final = self._folder(identifier)
+        temporary = final.parent / f".tmp-{os.getpid()}-{identifier}"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / "exhibits").mkdir(parents=True)
+            items, metrics, values = zip(*rows, strict=True) if rows else ((), (), ())
+            columns = {
+                "item": pa.array(items, pa.string()).dictionary_encode(),
+                "metric": pa.array(metrics, pa.string()).dictionary_encode(),
+                "value": pa.array(np.asarray(values, dtype=np.float64)),
+            }
+            pq.write_table(pa.table(columns), temporary / "rows.parquet", compression="zstd")
+            shown = []
+            for number, ((item, caption), picture) in enumerate(exhibits.items()):
+                name = f"exhibits/{number}.webp"
+                picture.save(temporary / name, quality=88)
+                shown.append({"item": item, "caption": caption, "file": name})
+            content = {"schema": SCHEMA, "id": identifier, "cell": described(cell), **facts, "exhibits": shown}
+            (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+            if not final.exists():
+                temporary.rename(final)
+        except OSError as error:
+            raise VitalsError(
+                f"Results must be writable under {self.root}. Got: {error}. Free some space or rights and give the same "
+                "command again: finished cells are kept and only the rest is computed."
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._failure(identifier).unlink(missing_ok=True)
+
+    def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
+        """Record why a cell failed, so that the rest can go on and `status` can tell."""
+        path = self._failure(cell_id(cell))
+        content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind; a folder of a living process stays."""
+        for folder in self.root.glob("*/.tmp-*"):
+            if not _alive(int(folder.name.split("-")[1])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _folder(self, identifier: str) -> Path:
+        return self.root / identifier.rpartition("-")[0] / identifier
+
+    def _failure(self, identifier: str) -> Path:
+        folder = self._folder(identifier)
+        return folder.with_name(folder.name + ".failed.json")
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """All fields of a cell as plain values, less the class lists of its cards: long, the same in every cell, and their part in
+    the identity is already in the id."""
+    content: dict[str, Any] = plain(cell)
+    for card in (content["backbone"], content["images"]):
+        del card["classes"], card["class_names"]
+    return content
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,135 @@
+"""From stored cells to tidy tables: images first, summaries derived.
+
+A `Group` is all runs of one condition on one backbone and one image set. Its numbers are averaged within the image over runs, then
+over images (`stats.estimate`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionvitals import stats
+from visionvitals.core import METRICS
+from visionvitals.errors import require
+from visionvitals.run.store import Stored
+
+REPEATS = "run"  # the condition field that counts repetitions
+AVERAGED = tuple(m for m in METRICS if m != "prediction")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells that differ in their run, seed or shard only.
+
+    Attributes:
+        study, backbone, images: names as the user spelled them.
+        condition: the condition's fields without `run`.
+        cells: the stored cells.
+    """
+
+    study: str
+    backbone: str
+    images: str
+    condition: Mapping[str, Any]
+    cells: tuple[Stored, ...]
+
+    @cached_property
+    def _values(self) -> dict[str, dict[str, list[float]]]:
+        """metric -> item -> one value per run."""
+        merged: dict[str, dict[str, list[float]]] = {}
+        for cell in self.cells:
+            for metric, items in cell.values().items():
+                for item, value in items.items():
+                    merged.setdefault(metric, {}).setdefault(item, []).append(value)
+        return merged
+
+    @property
+    def runs(self) -> int:
+        """How many repetitions were averaged."""
+        return len({(c.cell["condition"].get(REPEATS, 0), c.cell["seed"]) for c in self.cells})
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(m for m in AVERAGED if m in self._values)
+
+    def per_image(self, metric: str) -> dict[str, float]:
+        """item -> mean over its runs."""
+        return {item: float(np.mean(v)) for item, v in self._values.get(metric, {}).items()}
+
+    def estimate(self, metric: str) -> stats.Estimate:
+        return stats.estimate(np.array(list(self.per_image(metric).values())))
+
+    def std_over_runs(self, metric: str) -> float:
+        """Standard deviation (n - 1) of the per-run means, as the paper quotes it; NaN with fewer than two runs."""
+        by_run: dict[tuple[int, int], list[float]] = {}
+        for cell in self.cells:
+            key = (cell.cell["condition"].get(REPEATS, 0), cell.cell["seed"])
+            by_run.setdefault(key, []).extend(cell.values().get(metric, {}).values())
+        means = [np.mean(v) for v in by_run.values() if v]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+
+
+def groups(cells: Iterable[Stored]) -> list[Group]:
+    """Cells gathered into groups, in order of first appearance."""
+    found: dict[tuple[Any, ...], list[Stored]] = {}
+    for stored in cells:
+        cell = stored.cell
+        condition = {k: _hashable(v) for k, v in cell["condition"].items() if k != REPEATS}
+        # The digests keep apart what shares a spelling (a file that changed between two runs).
+        key = (
+            cell["study"],
+            cell["backbone"]["spec"],
+            cell["images"]["spec"],
+            cell["backbone"]["digest"],
+            cell["images"]["digest"],
+            tuple(condition.items()),
+        )
+        found.setdefault(key, []).append(stored)
+    return [Group(k[0], k[1], k[2], dict(k[-1]), tuple(v)) for k, v in found.items()]
+
+
+def rows(found: Sequence[Group]) -> list[dict[str, Any]]:
+    """One row per group and metric.
+
+    Columns: study, backbone, data, every condition field that occurs (None where a study has no such field), metric, n (images),
+    runs, value, low, high (95 %), std_over_runs.
+    """
+    fields = sorted({name for g in found for name in g.condition})
+    result = []
+    for group in found:
+        for metric in group.metrics:
+            e = group.estimate(metric)
+            result.append(
+                {"study": group.study, "backbone": group.backbone, "data": group.images}
+                | {name: readable(group.condition.get(name)) for name in fields}
+                | {"metric": metric, "n": e.n, "runs": group.runs, "value": e.value, "low": e.low, "high": e.high}
+                | {"std_over_runs": group.std_over_runs(metric)}
+            )
+    return result
+
+
+def write(table: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write rows to `path`, as CSV or Parquet by its suffix."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    require(path.suffix in (".csv", ".parquet"), "A table's file must end in .csv or .parquet", path.name)
+    columns = {name: [row[name] for row in table] for name in (table[0] if table else ())}
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(pa.table(columns), path)
+    else:
+        pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def readable(value: Any) -> Any:
+    """A grid (14, 14) as `14x14`; everything else as it is."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(_hashable(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,161 @@
+"""PatchDrop: how much is still recognised when a random share of the image's patches is removed.
+
+An image is cut into a grid of N cells; floor(fraction * N) of them, drawn for each image on its own, are replaced by `fill`. The
+masks are nested: what is gone at 25 % is gone at 50 % too. A network is robust where its prediction stays right.
+
+Conventions. The grid is cut from the network's input after resize and crop. `black` is 0 before normalisation, as in the paper, so
+it reaches the network as -mean/std; `mean` is the network's own mean colour, zero after normalisation; `token` does not paint
+anything: the patch's token is not given to the network at all. `information_loss` is the share of pixels that were really
+removed, per image: with an offset grid it lies below the nominal fraction.
+
+Source: Naseer et al. 2021, section 3.1, appendices A and B. Deviations from the authors' code: one mask per image and run (theirs:
+one per batch, unseeded); `fraction` 0 is measured once.
+
+Rows: those of `clean`, and `information_loss`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from visionvitals.core import BackboneCard, Batch, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.errors import require
+from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
+from visionvitals.studies._scoring import score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+TITLE = "Occlusion"
+CHART = Chart(
+    x="fraction",
+    x_title="share of patches removed",
+    facet=("fill", "grid", "offset"),
+    reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
+)
+SIGNS = (
+    Sign(title="kept at 50 % occlusion", kind="kept", where={"fraction": 0.5, "fill": "black", "offset": 0}),
+    Sign(title="area under occlusion", kind="area", where={"fill": "black", "offset": 0}, x="fraction"),
+)
+_HALF = {"fraction": 0.5, "fill": "black", "grid": PAPER_GRID, "offset": 0}
+_MOST = _HALF | {"fraction": 0.9}
+PUBLISHED = (
+    Published(model="DeiT-S", architectures=("deit_small_patch16_224",), where=_HALF, value=0.70),
+    Published(model="DeiT-B", architectures=("deit_base_patch16_224",), where=_HALF, value=0.755),
+    Published(model="DeiT-B", architectures=("deit_base_patch16_224",), where=_MOST, value=0.37),
+    Published(model="ResNet50", architectures=("resnet50",), where=_HALF, value=0.001),
+)
+
+Fill = Literal["black", "mean", "gray", "noise", "blur", "token"]
+PAPER_VARIANTS = (
+    (4, 4),
+    (4, 8),
+    (7, 7),
+    (8, 8),
+    (16, 16),
+)  # appendix A; the pixel grid and the offset are added to them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One point of the sweep.
+
+    Attributes:
+        fraction: share of the cells to remove, in [0, 1].
+        grid: (rows, columns) of cells; as many as pixels is "PixelDrop".
+        fill: what a removed cell shows; `token` removes the patch's token instead.
+        offset: the mask is shifted right and down by this many pixels.
+        run: repetition; each has its own masks.
+    """
+
+    fraction: float = 0.0
+    grid: tuple[int, int] = PAPER_GRID
+    fill: Fill = "black"
+    offset: int = 0
+    run: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.fraction <= 1, "`fraction` must be in [0, 1]", self.fraction)
+        require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
+        known = ("black", "mean", "gray", "noise", "blur", "token")
+        require(self.fill in known, f"`fill` must be one of {', '.join(known)}", self.fill)
+        require(self.offset >= 0, "`offset` must not be negative", self.offset)
+        require(self.run >= 0, "`run` must not be negative", self.run)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick: four fractions, black, one run. default: 0, 10, 25, 50, 75, 90 %; black, mean colour and token removal; three runs.
+    paper: tenths from 0 to 90 %, black, 14 x 14, five runs; the grids of appendix A, the pixel grid and the offset grid with one
+    run each.
+    """
+    if preset == "quick":
+        return _sweep((0.0, 0.25, 0.5, 0.75), default_grid(size), ("black",), runs=1)
+    if preset == "default":
+        return _sweep((0.0, 0.1, 0.25, 0.5, 0.75, 0.9), default_grid(size), ("black", "mean", "token"), runs=3)
+    tenths = tuple(d / 10 for d in range(10))
+    main = _sweep(tenths, PAPER_GRID, ("black",), runs=5)
+    grids = [c for grid in (*PAPER_VARIANTS, size) for c in _sweep(tenths, grid, ("black",), runs=1)]
+    offset = [Condition(fraction=f, offset=8) for f in (0.3, 0.5, 0.7, 0.9)]
+    return main + grids + offset
+
+
+def _sweep(
+    fractions: tuple[float, ...], grid: tuple[int, int], fills: tuple[Fill, ...], *, runs: int
+) -> list[Condition]:
+    """Every fraction, fill and run; where nothing is removed, the runs are the same and one is enough."""
+    return [
+        Condition(fraction=fraction, grid=grid, fill=fill, run=run)
+        for fill in fills
+        for fraction in fractions
+        for run in range(runs if fraction > 0 else 1)
+    ]
+
+
+def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+    """A grid must divide the input; token removal needs tokens, whole patches and something left to see."""
+    if not divides(condition.grid, backbone.preprocess.size):
+        return division_refusal(condition.grid, backbone.preprocess.size)
+    if condition.fill != "token":
+        return None
+    if "token_removal" not in backbone.provides:
+        return f"`fill = token` needs patch tokens that can be removed; {backbone.architecture} has none"
+    if condition.offset or not covers_whole_patches(condition.grid, backbone):
+        return f"`fill = token` needs cells of whole patches; the patch grid is {backbone.patch_grid}"
+    if condition.fraction == 1:
+        return "`fill = token` needs at least one token left"
+    return None
+
+
+def measure(job: Job) -> Iterator[Row]:
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+
+    c: Condition = job.condition
+    card = job.backbone.card
+    size = card.preprocess.size
+    n = c.grid[0] * c.grid[1]
+    count = patches.drop_count(c.fraction, n)
+    lost: list[tuple[str, float]] = []
+
+    def draw(batch: Batch) -> "Tensor":
+        keys = randomness.stream(job.seed, batch.ids, f"occlusion/run={c.run}", device=batch.images.device)
+        return patches.random_drop(keys, n, count)
+
+    def occluded(batch: Batch) -> "Tensor":
+        pixels = patches.to_pixels(draw(batch), c.grid, size, offset=c.offset)
+        lost.extend(zip(batch.ids, pixels.float().mean(dim=(1, 2, 3)).tolist(), strict=True))
+        keys = randomness.stream(job.seed, batch.ids, f"occlusion/fill/run={c.run}", device=batch.images.device)
+        fill = patches.fill_pixels(
+            "black" if c.fill == "token" else c.fill, batch.images, keys, mean=card.preprocess.mean
+        )
+        return patches.occlude(batch.images, pixels, fill)
+
+    def logits_without(seen: "Tensor", batch: Batch) -> "Tensor":
+        assert job.backbone.visible_logits is not None
+        assert card.patch_grid is not None
+        per_patch = patches.to_pixels(draw(batch), c.grid, card.patch_grid).flatten(1)
+        return job.backbone.visible_logits(batch.images, ~per_patch)
+
+    yield from score(job, occluded, logits=logits_without if c.fill == "token" else None)
+    yield from (Row(item, "information_loss", share) for item, share in lost)
