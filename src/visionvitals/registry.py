@@ -10,6 +10,8 @@ import ast
 import importlib
 import importlib.util
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,8 +21,9 @@ from urllib.parse import parse_qsl, unquote
 
 from visionvitals.errors import VitalsError, near, require
 
-Kind = Literal["backbones", "datasets", "studies"]
+Kind = Literal["backbones", "datasets", "studies", "recipes"]
 _ROOT = Path(__file__).parent
+_FOLDERS = {"recipes": "training/recipes"}  # the other kinds are called as their folders
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,34 @@ def parse(text: str, *, families: list[str]) -> Spec:
     return Spec(text, family, unquote(name), unquote(checkpoint) or None, dict(pairs))
 
 
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """Spelling -> the shortest name that tells it apart from the others, for tables and charts. Short spellings stay whole.
+
+    Example:
+        >>> list(labels(["tiny:vit", "timm:resnet50@/data/weights/a.pth", "timm:resnet50@/data/weights/b.pth"]).values())
+        ['tiny:vit', 'resnet50@a', 'resnet50@b']
+    """
+    forms = {text: _forms(text) for text in texts}
+    taken = Counter(form for several in forms.values() for form in several)
+    return {text: next(form for form in several if taken[form] == 1) for text, several in forms.items()}
+
+
+def _forms(text: str) -> list[str]:
+    """Ever longer names of a spelling; the last one is the spelling itself."""
+    if len(text) <= 28:
+        return [text]
+    rest, _, options = text.partition("?")
+    name, _, checkpoint = rest.partition(":")[2].partition("@")
+    path = Path(name)
+    short = f"{path.parent.name}/{path.name}" if path.suffix == ".csv" else path.stem if path.suffix else path.name
+    short = short if path.is_absolute() or "/" in name else name
+    with_file = f"{short}@{Path(checkpoint).stem}" if checkpoint else short
+    return list(dict.fromkeys([short, with_file, f"{with_file}?{options}" if options else with_file, text]))
+
+
 def names(kind: Kind) -> list[str]:
     """The plug-ins of a kind, sorted: our files, then what other packages declare. Imports none of them."""
-    own = {path.stem for path in (_ROOT / kind).glob("[!_]*.py")}
+    own = {path.stem for path in _folder(kind).glob("[!_]*.py")}
     return sorted(own | {point.name for point in entry_points(group=f"visionvitals.{kind}")})
 
 
@@ -87,8 +115,8 @@ def load(kind: Kind, name: str) -> ModuleType:
     """
     if name.endswith(".py"):
         return _from_file(Path(name))
-    if (_ROOT / kind / f"{name}.py").is_file() and not name.startswith("_"):
-        return importlib.import_module(f"visionvitals.{kind}.{name}")
+    if (_folder(kind) / f"{name}.py").is_file() and not name.startswith("_"):
+        return importlib.import_module(f"visionvitals.{_FOLDERS.get(kind, kind).replace('/', '.')}.{name}")
     for point in entry_points(group=f"visionvitals.{kind}", name=name):
         module = point.load()
         assert isinstance(module, ModuleType)
@@ -98,10 +126,14 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 def summary(kind: Kind, name: str) -> str:
     """The first line of a plug-in's docstring, read without importing it."""
-    path = Path(name) if name.endswith(".py") else _ROOT / kind / f"{name}.py"
+    path = Path(name) if name.endswith(".py") else _folder(kind) / f"{name}.py"
     if not path.is_file():
         return ""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def _folder(kind: Kind) -> Path:
+    return _ROOT / _FOLDERS.get(kind, kind)
 
 
 def _from_file(path: Path) -> ModuleType:

@@ -1,0 +1,250 @@
+"""Decode once: an image set at one size is decoded a single time into a file that is mapped into memory; every cell reads that.
+
+An entry is a folder named by its key, with `pixels` (uint8, n x h x w x 3, in the order of the set, unreadable pictures left out)
+and `meta.json`. It is written under a temporary name and renamed at the end, so it is either whole or not there; of two processes
+that make the same entry, the second to end uses the first one's. Pictures are written in order as they are decoded (plain writes,
+because a full disk under a mapped file would kill the process), so memory does not grow with their number.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import PIL
+
+from visionvitals.core import ImageSet, Preprocess
+from visionvitals.datasets._cache_folder import (
+    Entry,
+    cache_folder,
+    clear,
+    decoded_folder,
+    delete,
+    disk_full,
+    entries,
+    make_room,
+    sweep,
+    temporary_folder,
+)
+from visionvitals.datasets._decode import decode, decode_fast, require_fast
+from visionvitals.datasets._files import EncodedImages
+from visionvitals.errors import UnreadableImage, VitalsError, require
+
+__all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries"]
+
+CACHE_VERSION = 1
+"""Bumped when the same key would hold other pixels."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image set as network inputs.
+
+    Attributes:
+        ids: one per picture, in the order of the set.
+        labels: int64 (n,), indices into the set's own classes.
+        pixels: uint8 (n, h, w, 3), mapped from the disk; writing to it changes only this process's copy.
+        skipped: (id, reason) of every picture that cannot be decoded.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    pixels: np.ndarray
+    skipped: tuple[tuple[str, str], ...]
+
+
+class _Picture(NamedTuple):
+    id: str
+    label: int
+    pixels: np.ndarray
+
+
+class _Skip(NamedTuple):
+    id: str
+    reason: str
+
+
+def _ignore_progress(images: int) -> None: ...
+
+
+def decoded(
+    images: ImageSet,
+    preprocess: Preprocess,
+    *,
+    decoder: Literal["pillow", "fast"] = "pillow",
+    limit: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int], None] = _ignore_progress,
+) -> Decoded:
+    """The pictures of a set at the size of a network input, from the cache or decoded now and kept.
+
+    Args:
+        images: the set; `[i]` is called from several threads.
+        preprocess: size, resize and interpolation count; mean and std belong to the backbone.
+        decoder: see `_decode`. `fast` is used for encoded sets; rendered ones are the same under both.
+        limit: only this many pictures of a seeded draw, see `draw`; None for all.
+        seed: of the draw.
+        workers: decoding threads; None for one per core.
+        progress: called with the number of pictures done since the last call.
+
+    Raises:
+        VitalsError: no picture can be read, no room in the cache or on the disk, or `fast` is not installed.
+    """
+    require(limit is None or limit >= 1, "`limit` must be at least 1", limit)
+    if decoder == "fast":
+        require_fast()
+    if limit is not None and limit >= len(images):
+        limit = None
+    key = _key(images.card.digest, preprocess, decoder, limit, seed)
+    folder = decoded_folder() / key
+    while True:  # again where another process deletes the entry between its making and its opening
+        try:
+            found = _read(folder, preprocess.size)
+            if found is not None:
+                return found
+            _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
+        except OSError as error:
+            raise VitalsError(
+                f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
+                "Set VISIONVITALS_CACHE to a folder that can."
+            ) from error
+
+
+def draw(images: ImageSet, limit: int | None, seed: int) -> list[int]:
+    """Which pictures a limited run takes: those with the `limit` smallest hashes of (seed, id), in the order of the set.
+
+    It does not depend on the order of the set, and a smaller draw is part of a larger one. Sets that do not know their ids
+    without rendering are drawn by index.
+    """
+    if limit is None:
+        return list(range(len(images)))
+    ids = images.ids if isinstance(images, EncodedImages) else [str(index) for index in range(len(images))]
+    hashes = [hashlib.blake2b(f"{seed}\0limit\0{id}".encode(), digest_size=8).digest() for id in ids]
+    return sorted(sorted(range(len(ids)), key=hashes.__getitem__)[:limit])
+
+
+def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, seed: int) -> str:
+    how = (preprocess.size, preprocess.resize, preprocess.interpolation, decoder, PIL.__version__)
+    part = None if limit is None else (limit, seed)
+    return hashlib.sha256(json.dumps([CACHE_VERSION, digest, how, part]).encode()).hexdigest()[:32]
+
+
+def _read(folder: Path, size: tuple[int, int]) -> Decoded | None:
+    """The entry, marked as used now; None where it is missing. A damaged one is deleted."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+        shape = (len(meta["ids"]), *size, 3)
+        if (folder / "pixels").stat().st_size != int(np.prod(shape)):
+            raise ValueError("the file of pixels was cut")
+        pixels = np.memmap(folder / "pixels", np.uint8, "c", shape=shape)  # "c": torch warns of read-only arrays
+        with contextlib.suppress(OSError):  # a cache that others fill may be read-only here
+            os.utime(folder / "meta.json")
+    except (FileNotFoundError, ValueError, KeyError):
+        if folder.is_dir():
+            delete(folder)
+        return None
+    skipped = tuple((id, reason) for id, reason in meta["skipped"])
+    return Decoded(tuple(meta["ids"]), np.asarray(meta["labels"], dtype=np.int64), pixels, skipped)
+
+
+def _make(
+    folder: Path,
+    images: ImageSet,
+    preprocess: Preprocess,
+    decoder: str,
+    chosen: Sequence[int],
+    workers: int | None,
+    progress: Callable[[int], None],
+) -> None:
+    height, width = preprocess.size
+    needed = len(chosen) * height * width * 3
+    decoded_folder().mkdir(parents=True, exist_ok=True)
+    sweep()
+    make_room(needed)
+    temporary = temporary_folder(folder.name)
+    temporary.mkdir()
+    try:
+        meta = _write(temporary / "pixels", images, preprocess, decoder, chosen, workers, progress)
+        require(
+            bool(meta["ids"]), f"At least one picture of `{images.card.spec}` must be readable", meta["skipped"][:3]
+        )
+        resize = "stretched" if preprocess.resize is None else f"resize {preprocess.resize}"
+        how = f"{height}x{width}, {resize}, {preprocess.interpolation}, {decoder}"
+        meta["description"] = f"{images.card.spec}: {len(meta['ids'])} pictures, {how}"
+        (temporary / "meta.json").write_text(json.dumps(meta))
+        temporary.rename(folder)
+    except OSError as error:
+        if folder.is_dir():  # another process made the same entry first: use that
+            return
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(needed, shutil.disk_usage(decoded_folder()).free) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(
+    path: Path,
+    images: ImageSet,
+    preprocess: Preprocess,
+    decoder: str,
+    chosen: Sequence[int],
+    workers: int | None,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Decode the chosen pictures into one file, and return what belongs into `meta.json`."""
+
+    def one(index: int) -> _Picture | _Skip:
+        return _decode_one(images, index, preprocess, decoder)
+
+    ids: list[str] = []
+    labels: list[int] = []
+    skipped: list[_Skip] = []
+    count = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(count) as pool, path.open("wb") as file:
+        for result in _in_order(pool, one, chosen, ahead=2 * count):
+            if isinstance(result, _Skip):
+                skipped.append(result)
+            else:
+                file.write(np.ascontiguousarray(result.pixels).data)
+                ids.append(result.id)
+                labels.append(result.label)
+            progress(1)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"ids": ids, "labels": labels, "skipped": skipped}
+
+
+def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: str) -> _Picture | _Skip:
+    id = images.ids[index] if isinstance(images, EncodedImages) else f"index {index}"
+    try:
+        if decoder == "fast" and isinstance(images, EncodedImages):
+            return _Picture(id, images.labels[index], decode_fast(images.read(index), preprocess, id))
+        example = images[index]
+        id = example.id
+        return _Picture(id, example.label, decode(example.image, preprocess))
+    except UnreadableImage as error:
+        return _Skip(id, str(error).removeprefix(f"{id}: "))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, one: Callable[[int], _Picture | _Skip], indices: Sequence[int], *, ahead: int
+) -> Iterator[_Picture | _Skip]:
+    """As `pool.map`, but with at most `ahead` results waiting, so that memory stays small."""
+    waiting: deque[Future[_Picture | _Skip]] = deque()
+    for index in indices:
+        waiting.append(pool.submit(one, index))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

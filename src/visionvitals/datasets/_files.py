@@ -1,0 +1,93 @@
+"""What `folder:`, `csv:` and `hf:` share: a set of encoded pictures, the file endings, and paths in spellings."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionvitals.core import Example, ImageSetCard
+from visionvitals.datasets._decode import open_image
+from visionvitals.errors import UnreadableImage, VitalsError, near
+from visionvitals.registry import Spec
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """An image set whose pictures are encoded bytes. `[i]` decodes one; any thread may call it.
+
+    Attributes:
+        card: see `ImageSetCard`.
+        ids: one per picture, unique.
+        labels: indices into `card.classes`.
+        load: index -> the encoded bytes; OSError where there are none.
+    """
+
+    card: ImageSetCard
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    load: Callable[[int], bytes]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            UnreadableImage: the file is missing or cannot be read.
+        """
+        try:
+            return self.load(index)
+        except OSError as error:
+            raise UnreadableImage(f"{self.ids[index]}: {error.strerror or error}") from error
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.ids[index], open_image(self.read(index), self.ids[index]), self.labels[index])
+
+
+def from_paths(card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], paths: Sequence[Path]) -> EncodedImages:
+    """A set of files."""
+    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: paths[index].read_bytes())
+
+
+def local_path(spec: Spec) -> Path:
+    """The path in a spelling; an `@` in it is part of the path, since image sets have no checkpoint."""
+    return Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}").expanduser()
+
+
+def missing(what: str, path: Path) -> VitalsError:
+    """The error for a path that does not exist, with the near names beside it."""
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return VitalsError(f"{what} must exist. Got {str(path)!r}. {near(path.name, beside)}".rstrip())
+
+
+def find_images(folder: Path) -> tuple[list[str], Counter[str]]:
+    """The pictures below a folder, as POSIX paths relative to it, sorted; and how many files of other endings there are.
+
+    Hidden files and folders are ignored; links are followed, loops are not.
+    """
+    found: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in ENDINGS and not name.startswith("."):
+                found.append((Path(here) / name).relative_to(folder).as_posix())
+            elif not name.startswith("."):
+                others[ending or "no ending"] += 1
+    return sorted(found), others
+
+
+def printable(path: str) -> str:
+    """A path as an id: bytes that are no UTF-8 are written `\\xff`, so that every id can be hashed, stored and printed."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

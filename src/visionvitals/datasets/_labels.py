@@ -1,0 +1,202 @@
+"""Which output of a backbone each class of an image set is, or why that cannot be known."""
+
+import csv
+import importlib.util
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from visionvitals.core import BackboneCard, ImageSetCard, Preprocess
+from visionvitals.errors import VitalsError, near
+from visionvitals.stats import wilson
+
+_WNID = re.compile(r"n\d{8}")
+_SAME_ORDER = 0.99
+"""Share of the classes that must match by name at their own position before the few others are taken by position."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How an image set's labels become a backbone's.
+
+    Attributes:
+        indices: for each class of the image set, the index of the backbone's output.
+        how: one sentence for the report.
+    """
+
+    indices: tuple[int, ...]
+    how: str
+
+
+def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
+    """Find the backbone's output for every class of an image set.
+
+    Integer labels are output indices. Names are matched with the backbone's class keys, then with its readable names (case,
+    spaces and punctuation do not count), then with any comma-separated part of them. A backbone that does not name its outputs
+    is taken to have them in the sorted order of the classes, if their numbers agree.
+
+    Raises:
+        VitalsError: a class that matches nothing or several outputs, or numbers that do not agree; says how to map them.
+    """
+    numbers = all(key.isdecimal() and key.isascii() for key in images.classes)
+    if images.kind == "indices":
+        return _by_index(images, backbone)
+    if backbone.classes is None and backbone.class_names is None:
+        return _by_index(images, backbone) if numbers else _by_order(images, backbone)
+    candidates = _candidates(images, backbone)
+    if numbers and not any(candidates):
+        return _by_index(images, backbone)
+    return _by_name(images, backbone, candidates)
+
+
+def chance_warning(accuracy: float, n: int, outputs: int, *, how: str, preprocess: Preprocess) -> str | None:
+    """A sentence that names the likely causes when a clean accuracy looks like guessing, else None.
+
+    It looks like guessing when the 95 % interval of the accuracy holds chance, 1 / outputs, or, with at least ten outputs, when
+    the accuracy is below three times chance; in both cases only if the interval ends below the middle between chance and 1, so
+    that a handful of pictures proves nothing.
+
+    Args:
+        accuracy: top-1 on the unperturbed pictures, in [0, 1].
+        n: number of pictures.
+        outputs: number of classes the backbone chooses from.
+        how: `Alignment.how`.
+        preprocess: of the backbone; its mean and std are quoted.
+    """
+    if n == 0 or outputs < 2:
+        return None
+    chance = 1 / outputs
+    interval = wilson(round(accuracy * n), n)
+    guesses = interval.low <= chance or (outputs >= 10 and accuracy < 3 * chance)
+    if not guesses or interval.high >= (1 + chance) / 2:
+        return None
+    return (
+        f"Clean accuracy is {accuracy:.1%} on {n} images (95 % interval {interval.low:.1%} to {interval.high:.1%}); guessing "
+        f"among {outputs} outputs gives {chance:.1%}. Likely causes: another class order ({how}; give the model's own with "
+        f"`?classes=FILE`), another normalisation (mean {preprocess.mean}, std {preprocess.std}; give it with "
+        "`?mean=...&std=...`), or weights of another model."
+    )
+
+
+def readable_names(keys: Sequence[str]) -> tuple[str, ...]:
+    """The keys, with wnids replaced by their words ("n01440764" by "tench, Tinca tinca") where they are known."""
+    if not any(_WNID.fullmatch(key) for key in keys):
+        return tuple(keys)
+    words = _wordnet()
+    return tuple(words.get(key, key) for key in keys)
+
+
+@cache
+def _wordnet() -> dict[str, str]:
+    """The words of each wnid, from timm's table; the file is read without importing timm, which takes seconds."""
+    found = importlib.util.find_spec("timm")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        table = Path(place) / "data" / "_info" / "imagenet_synset_to_lemma.txt"
+        if table.is_file():
+            return dict(csv.reader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
+    return {}
+
+
+def _by_index(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
+    indices = tuple(int(key) for key in images.classes)
+    if max(indices) >= backbone.outputs:
+        raise VitalsError(
+            f"The labels of `{images.spec}` are output indices and must be below the {backbone.outputs} outputs of "
+            f"`{backbone.spec}`. Got {max(indices)}. Indices count from 0; labels that are names must be written as names."
+        )
+    return Alignment(indices, "the labels are the indices of the model's outputs")
+
+
+def _by_order(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
+    count = len(images.classes)
+    if count != backbone.outputs:
+        fewer = "A class may be missing. " if count < backbone.outputs else ""
+        raise VitalsError(
+            f"`{backbone.spec}` does not name its {backbone.outputs} outputs, so `{images.spec}` must have as many classes. "
+            f"Got {count}. {fewer}Name the outputs with `?classes=FILE` on the model: one class of the image set a line, in "
+            "the order of the outputs."
+        )
+    return Alignment(
+        tuple(range(count)),
+        f"the model does not name its outputs: its {count} outputs were taken as the {count} classes in their order",
+    )
+
+
+def _candidates(images: ImageSetCard, backbone: BackboneCard) -> list[set[int]]:
+    """For each class of the set, the outputs whose names match in the strictest way that matches any."""
+    keys = backbone.classes or backbone.class_names or ()
+    names = backbone.class_names or keys
+    tables: tuple[dict[str, set[int]], ...] = (defaultdict(set), defaultdict(set), defaultdict(set))
+    for index, (key, name) in enumerate(zip(keys, names, strict=True)):
+        for table, forms in zip(tables, _forms(key, name), strict=True):
+            for form in forms:
+                table[form].add(index)
+    found = []
+    for key, name in zip(images.classes, images.class_names, strict=True):
+        matches = (
+            set().union(*(table.get(form, set()) for form in forms))
+            for table, forms in zip(tables, _forms(key, name), strict=True)
+        )
+        found.append(next((match for match in matches if match), set()))
+    return found
+
+
+def _forms(key: str, name: str) -> tuple[Iterable[str], Iterable[str], Iterable[str]]:
+    """The ways to write a class, the strictest first: the key, whole names, comma-separated parts of names."""
+    whole = {_plain(key), _plain(name)} - {""}
+    parts = {_plain(part) for text in (key, name) for part in text.split(",")} - {""}
+    return (key,), whole, parts
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]+", " ", text).strip().casefold()
+
+
+def _by_name(images: ImageSetCard, backbone: BackboneCard, candidates: list[set[int]]) -> Alignment:
+    count = len(candidates)
+    single = [index for index, match in enumerate(candidates) if len(match) == 1]
+    if count == backbone.outputs and all(candidates[index] == {index} for index in single):
+        others = count - len(single)
+        if others and len(single) >= _SAME_ORDER * count:
+            how = f"{len(single)} of {count} classes match the model's by name at the same position, and the other {others} were"
+            return Alignment(tuple(range(count)), f"{how} taken by position")
+    known = backbone.class_names or backbone.classes or ()
+    unmatched = [key for key, match in zip(images.classes, candidates, strict=True) if not match]
+    if unmatched:
+        raise _refusal(
+            images,
+            f"{len(unmatched)} of the {count} classes of `{images.spec}` are none of `{backbone.spec}`: "
+            f"{_some(unmatched)}. {near(unmatched[0], [*known, *(backbone.classes or ())])}".rstrip(),
+        )
+    sources: dict[int, list[str]] = defaultdict(list)
+    for key, match in zip(images.classes, candidates, strict=True):
+        if len(match) > 1:
+            several = " and ".join(f"`{known[index]}` (output {index})" for index in sorted(match))
+            raise _refusal(images, f"Class `{key}` of `{images.spec}` could be {several} of `{backbone.spec}`.")
+        sources[min(match)].append(key)
+    for index, keys in sources.items():
+        if len(keys) > 1:
+            raise _refusal(
+                images,
+                f"Classes {_some(keys)} of `{images.spec}` all match `{known[index]}` (output {index}) of `{backbone.spec}`.",
+            )
+    indices = tuple(min(match) for match in candidates)
+    part = "all" if count == backbone.outputs else f"{count} of {backbone.outputs}"
+    return Alignment(indices, f"the classes were matched with {part} outputs of the model by name")
+
+
+def _refusal(images: ImageSetCard, why: str) -> VitalsError:
+    if images.spec.startswith("folder:"):
+        return VitalsError(
+            f"{why} Map the folders with `?classes=FILE` on the folder, lines of `folder,class of the model`."
+        )
+    return VitalsError(
+        f"{why} Write the labels as the model's classes, or as output indices from 0 (a csv: path,label)."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,134 @@
+"""Class folders: `folder:PATH[?classes=FILE]`, one sub-folder a class, pictures at any depth below it.
+
+The name of a class folder is its key (a wnid such as n01440764 is shown by its words). `classes=FILE`, lines of `folder,key`,
+renames folders to a model's class names, or to output indices; folders with the same key become one class. An id is the POSIX
+path below PATH, so a moved folder keeps its randomness and its digest.
+"""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from visionvitals.core import ImageSet, ImageSetCard
+from visionvitals.datasets._digest import digest, file_hashes
+from visionvitals.datasets._files import ENDINGS, find_images, from_paths, local_path, missing, printable
+from visionvitals.datasets._labels import readable_names
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.registry import Spec
+
+_SPLITS = {"train", "val", "valid", "validation", "test"}
+
+
+def open(spec: Spec) -> ImageSet:
+    """List the pictures of class folders, in the order of class, then path.
+
+    Raises:
+        VitalsError: no such folder, no class folders, no pictures, splits instead of classes, or a bad `classes` file.
+    """
+    options = spec.only("classes")
+    root = local_path(spec)
+    if not root.is_dir():
+        raise missing("The folder", root)
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    loose = sum(entry.suffix.lower() in ENDINGS and entry.name[0] != "." for entry in root.iterdir() if entry.is_file())
+    if not folders and loose:
+        raise VitalsError(
+            f"The pictures of `{spec.text}` must lie in one sub-folder per class. Got {loose} directly in the folder and no "
+            "sub-folder. Sort them into class folders, or write a csv with the columns path,label and use `csv:FILE`."
+        )
+    listing = {name: find_images(root / name) for name in folders}
+    _refuse_splits(spec, root, listing)
+    keys = (
+        _read_mapping(Path(options["classes"]).expanduser(), folders)
+        if "classes" in options
+        else {f: f for f in folders}
+    )
+    files = sorted((keys[name], f"{name}/{image}") for name in folders for image in listing[name][0])
+    require(bool(files), f"`{spec.text}` must hold pictures ({' '.join(ENDINGS)}) in class folders", _seen(listing))
+    classes = tuple(printable(key) for key in sorted(set(keys.values())))
+    position = {key: index for index, key in enumerate(sorted(set(keys.values())))}
+    ids = [printable(path) for _, path in files]
+    labels = [position[key] for key, _ in files]
+    paths = [root / path for _, path in files]
+    card = ImageSetCard(
+        spec=spec.text,
+        digest=digest(classes, ids, labels, file_hashes(paths, owner=root)),
+        n=len(files),
+        classes=classes,
+        class_names=readable_names(classes),
+        notes=tuple(_notes(listing, loose)),
+    )
+    return from_paths(card, ids, labels, paths)
+
+
+def examples(tmp: Path) -> list[str]:
+    """Spellings of small inputs, written below `tmp`, for the contract tests."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp / "pictures" / name).mkdir(parents=True)
+        for index in range(3):
+            pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp / "pictures" / name / f"{index}.png")
+    return [f"folder:{tmp / 'pictures'}"]
+
+
+_Listing = dict[str, tuple[list[str], Counter[str]]]
+
+
+def _refuse_splits(spec: Spec, root: Path, listing: _Listing) -> None:
+    """train/ and val/ with class folders inside would silently become the two classes "train" and "val"."""
+    if listing and set(listing) <= _SPLITS and all("/" in image for images, _ in listing.values() for image in images):
+        one = sorted(listing)[-1]
+        raise VitalsError(
+            f"The sub-folders of `{spec.text}` must be classes. Got splits: {', '.join(listing)}. "
+            f"Name one of them: `folder:{root / one}`."
+        )
+
+
+def _read_mapping(path: Path, folders: list[str]) -> dict[str, str]:
+    """Folder name -> class key, from lines of `folder,key`."""
+    if not path.is_file():
+        raise missing("The file of `classes=`", path)
+    keys: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, skipinitialspace=True)
+        for row in reader:
+            if not row:
+                continue
+            where = f"{path}, line {reader.line_num}"
+            require(
+                len(row) == 2 and all(field.strip() for field in row), f"{where} must read `folder,key`", ",".join(row)
+            )
+            name, key = (field.strip() for field in row)
+            require(name not in keys, f"{where}: each folder must be listed once", name)
+            keys[name] = key
+    for name in folders:
+        require(name in keys, f"{path} must list every class folder", name, near(name, keys))
+    return {name: keys[name] for name in folders}
+
+
+def _notes(listing: _Listing, loose: int) -> list[str]:
+    others = sum((counts for _, counts in listing.values()), Counter[str]())
+    empty = [name for name, (images, _) in listing.items() if not images]
+    notes = []
+    if loose:
+        notes.append(f"{loose} pictures lie outside the class folders and were left out")
+    if others:
+        notes.append(f"{others.total()} files have no ending of a picture and were left out ({_counts(others)})")
+    if empty:
+        notes.append(f"{len(empty)} class folders hold no picture: {', '.join(map(printable, empty[:5]))}")
+    return notes
+
+
+def _seen(listing: _Listing) -> str:
+    others = sum((counts for _, counts in listing.values()), Counter[str]())
+    files = f" with {others.total()} other files ({_counts(others)})" if others else ""
+    return f"{len(listing)} sub-folders{files}"
+
+
+def _counts(others: Counter[str]) -> str:
+    most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:3]
+    return ", ".join(f"{ending} {count}" for ending, count in most)
