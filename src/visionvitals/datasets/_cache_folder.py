@@ -152,7 +152,7 @@ def disk_full(needed: int, free: int) -> VitalsError:
     """The error for a disk without room for a new entry."""
     return VitalsError(
         f"The decoded pictures need {readable(needed)} and the disk of {decoded_folder()} has {readable(free)} free. "
-        "Move the cache with VISIONVITALS_CACHE, free some with `vitals cache`, or measure fewer images with --limit."
+        "Move the cache with VISIONVITALS_CACHE, free some with `vitals cache --clear`, or measure fewer images with --limit."
     )
 
 

@@ -1,8 +1,7 @@
 """Keep freed memory in the process instead of giving it back to the system after every layer.
 
-glibc maps large blocks anew for each activation and unmaps them when freed, so that every forward pass on a CPU pays for fresh, zeroed
-pages. Raising its two thresholds keeps the heap: `benchmarks/allocator.py` measures what that is worth. Peak memory stays the same,
-since the blocks are reused.
+glibc maps large blocks anew for each activation and unmaps them when freed, so that every forward pass on a CPU pays for fresh,
+zeroed pages. Raising its two thresholds keeps the heap: `benchmarks/allocator.py` measures what that is worth.
 """
 
 import ctypes

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class Stored:
     Attributes:
         path: its folder.
         facts: the content of `cell.json`: `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
-            (list of [image id, reason]), `n`, `seconds`, `exhibits` (list of {item, label, file}).
+            (list of [image id, reason]), `n`, `seconds`, `exhibits` (list of {item, caption, file, label, correct}; the
+            caption is the predicted class in words, the last two are absent where unknown).
     """
 
     path: Path
@@ -86,6 +88,7 @@ class Store:
         *,
         facts: Mapping[str, Any],
         exhibits: "Mapping[tuple[str, str], Image]",
+        marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         """Keep a finished cell.
 
@@ -94,6 +97,7 @@ class Store:
             rows: its numbers.
             facts: goes into `cell.json` beside the cell: provenance, n, skipped, seconds.
             exhibits: (image id, caption) -> picture of what the network saw.
+            marks: image id -> what else is known of an exhibit: `label`, its class in words, and `correct`.
 
         Raises:
             VitalsError: the disk is full or not writable; nothing half-written stays under the final name.
@@ -118,7 +122,7 @@ class Store:
             for number, ((item, caption), picture) in enumerate(exhibits.items()):
                 name = f"exhibits/{number}.webp"
                 picture.save(temporary / name, quality=88)
-                shown.append({"item": item, "caption": caption, "file": name})
+                shown.append({"item": item, "caption": caption, "file": name, **marks.get(item, {})})
             content = {"schema": SCHEMA, "id": identifier, "cell": described(cell), **facts, "exhibits": shown}
             (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
             if not final.exists():

@@ -100,7 +100,7 @@ def rows(found: Sequence[Group]) -> list[dict[str, Any]]:
     """
     fields = sorted({name for g in found for name in g.condition})
     result = []
-    for group in found:
+    for group in sorted(found, key=_order):
         for metric in group.metrics:
             e = group.estimate(metric)
             result.append(
@@ -109,6 +109,29 @@ def rows(found: Sequence[Group]) -> list[dict[str, Any]]:
                 | {"metric": metric, "n": e.n, "runs": group.runs, "value": e.value, "low": e.low, "high": e.high}
                 | {"std_over_runs": group.std_over_runs(metric)}
             )
+    return result
+
+
+def differences(found: Sequence[Group], a: str, b: str) -> list[dict[str, Any]]:
+    """Backbone `b` minus backbone `a` for every condition and metric that both have, paired over their common images.
+
+    Columns: study, data, condition, metric, n (images), difference, low, high (95 %).
+    """
+    others = {(g.study, g.images, tuple(g.condition.items())): g for g in found if g.backbone == b}
+    result = []
+    for first in sorted(found, key=_order):
+        second = others.get((first.study, first.images, tuple(first.condition.items())))
+        if first.backbone != a or second is None:
+            continue
+        condition = ", ".join(f"{k}={readable(v)}" for k, v in first.condition.items())
+        for metric in first.metrics:
+            left, right = first.per_image(metric), second.per_image(metric)
+            common = [item for item in left if item in right]
+            if common:
+                pairs = np.array([(right[item], left[item]) for item in common])
+                e = stats.paired_difference(pairs[:, 0], pairs[:, 1])
+                row = {"study": first.study, "data": first.images, "condition": condition, "metric": metric}
+                result.append(row | {"n": e.n, "difference": e.value, "low": e.low, "high": e.high})
     return result
 
 
@@ -133,3 +156,20 @@ def readable(value: Any) -> Any:
 
 def _hashable(value: Any) -> Any:
     return tuple(_hashable(v) for v in value) if isinstance(value, list) else value
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    """`clean` first, then by study, condition (numbers by size, grids by their number of cells), image set and backbone."""
+    values = [
+        (0, float(v), "")
+        if isinstance(v, int | float)
+        else (1, float(np.prod(v)), str(v))
+        if _is_grid(v)
+        else (2, 0.0, str(v))
+        for v in group.condition.values()
+    ]
+    return group.study != "clean", group.study, values, group.images, group.backbone
+
+
+def _is_grid(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(side, int) for side in value)

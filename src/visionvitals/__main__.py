@@ -1,0 +1,6 @@
+"""`python -m visionvitals` is `vitals`."""
+
+from visionvitals.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

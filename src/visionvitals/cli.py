@@ -1,0 +1,393 @@
+"""The command `vitals`: one command per intention. Every heavy import is inside the function that needs it."""
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+import visionvitals
+from visionvitals.core import Preset
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
+
+if TYPE_CHECKING:
+    from visionvitals.run.planner import Plan
+    from visionvitals.run.table import Group
+
+app = App(
+    name="vitals",
+    help="Take the vital signs of vision backbones: what they still recognise when images are occluded, shuffled or moved.",
+    version=visionvitals.__version__,
+    result_action="return_value",
+)
+_typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
+DEMO_IMAGES = 512
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What to measure. It is the same in `audit`, in `plan`, and in a plan file.
+
+    Attributes:
+        data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
+        studies: Names with commas between, or all. See `vitals list studies`.
+        preset: quick: minutes. default: what a careful person would do. paper: as published.
+        limit: Only so many images of each set, by a seeded draw.
+        seed: Root of all randomness.
+        decoder: pillow is the reference; fast needs the extra [fast].
+    """
+
+    data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    studies: str = "all"
+    preset: Preset = "default"
+    limit: int | None = None
+    seed: int = 0
+    decoder: Literal["pillow", "fast"] = "pillow"
+
+    def plan(self, backbones: Sequence[str]) -> "Plan":
+        from visionvitals.run import planner
+
+        return planner.Plan(
+            backbones=tuple(backbones),
+            data=self.data,
+            studies=planner.sections(self.studies),
+            preset=self.preset,
+            seed=self.seed,
+            limit=self.limit,
+            decoder=self.decoder,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """How to measure. It never changes the numbers, and may differ when a run is resumed.
+
+    Attributes:
+        device: cpu, cuda, cuda:N or mps. The best there is by default.
+        batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
+        workers: Decoding threads, one per core by default.
+    """
+
+    device: str | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
+    """Audit the two embedded networks on the embedded images. No download, under two minutes on two cores.
+
+    Args:
+        out: The run folder.
+    """
+    data = f"shapes:test?n={DEMO_IMAGES}"
+    return _audit(Choices(data=(data,), preset="quick").plan(["tiny:vit", "tiny:cnn"]), out, machine)
+
+
+@app.command
+def audit(*backbones: str, out: Path, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+    """Measure backbones on image sets and write a report. The same command again resumes.
+
+    Args:
+        backbones: `family:name[@checkpoint][?key=value]`, e.g. timm:resnet50.tv_in1k. See `vitals list backbones`.
+        out: The run folder.
+    """
+    return _audit(choices.plan(backbones), out, machine)
+
+
+@app.command
+def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+    """Show what would run, what would be skipped and why, and how long it would take. Nothing is kept.
+
+    Args:
+        what: Backbones as for `audit`, or one plan file (.toml).
+    """
+    from visionvitals.run import calibrate, planner, runner
+
+    asked = _plan_of(what, choices)
+    device = runner.choose_device(machine.device)
+    batch_size = machine.batch_size or runner.default_batch_size(device)
+    rates: dict[str, float] = {}
+
+    def measure(backbone: visionvitals.Backbone) -> None:
+        rates[backbone.card.spec] = calibrate.rate(backbone, batch_size=batch_size)
+
+    show_plan(planner.make(asked, device=device, visit=measure), rates, str(device))
+    return 0
+
+
+@app.command
+def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine()) -> int:
+    """Run a plan file, or go on with a run folder.
+
+    Args:
+        what: A plan file (.toml), or the run folder of an earlier run.
+        out: The run folder, for a plan file.
+    """
+    from visionvitals.run import folder, plan_file
+
+    if what.is_dir():
+        require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
+        return _audit(folder.read_plan(what), what, machine)
+    require(
+        out is not None,
+        "`--out` must name the run folder of a plan file",
+        None,
+        f"Try `vitals run {what} --out runs/1`.",
+    )
+    assert out is not None
+    return _audit(plan_file.read(what), out, machine)
+
+
+@app.command
+def status(run_folder: Path, /) -> int:
+    """Show how far a run is, and what failed.
+
+    Args:
+        run_folder: As given to `--out`.
+    """
+    from visionvitals.run import folder
+
+    found, failures = folder.status(run_folder)
+    columns = ["study", "backbone", "data", "done", "missing", "failed", "skipped"]
+    print_table(columns, [[p.study, p.backbone, p.images, p.done, p.missing, p.failed, p.skipped] for p in found])
+    for record in failures:
+        cell = record["cell"]
+        print(f"failed: {cell['study']} {cell['condition']} on {cell['backbone']['spec']}: {record['error']}")
+    left = sum(p.missing + p.failed for p in found)
+    print(f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}")
+    return 1 if failures else 0
+
+
+@app.command
+def report(run_folder: Path, /, *, out: Path | None = None) -> int:
+    """Make report.html from a run folder.
+
+    Args:
+        run_folder: As given to `--out`.
+        out: Where to write it; in the run folder by default.
+    """
+    from visionvitals.report.build import build
+
+    print(build(run_folder, out=out))
+    return 0
+
+
+@app.command
+def table(
+    *run_folders: Path,
+    csv: Path | None = None,
+    parquet: Path | None = None,
+    study: str | None = None,
+    metric: str | None = None,
+) -> int:
+    """Print every number with its interval and n, or write them to a file.
+
+    Args:
+        run_folders: One or several, as given to `--out`.
+        csv: Write this file.
+        parquet: Write this file.
+        study: Only this one.
+        metric: Only this one.
+    """
+    from visionvitals.run import table as tables
+
+    rows = tables.rows(_groups(run_folders))
+    for column, wanted in (("study", study), ("metric", metric)):
+        known = {row[column] for row in rows}
+        require(wanted is None or wanted in known, f"`--{column}` must be in the run", wanted, near(str(wanted), known))
+        rows = [row for row in rows if wanted in (None, row[column])]
+    for path in (csv, parquet):
+        if path is not None:
+            try:
+                tables.write(rows, path)
+            except OSError as error:
+                raise VitalsError(f"The table must be written to {path}. Got: {error}. Name another file.") from error
+            print(f"{len(rows)} rows in {path}")
+    if csv is None and parquet is None and rows:
+        used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
+        print_table(used, [[row[c] for c in used] for row in rows])
+    return 0
+
+
+@app.command
+def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -> int:
+    """Compare two backbones on the same images, condition by condition: b - a, paired, with 95 % intervals.
+
+    Args:
+        run_folder: As given to `--out`.
+        a: A backbone of the run, as it was spelled.
+        b: Another one.
+        metric: Only this one.
+    """
+    from visionvitals.run import table as tables
+
+    groups = _groups([run_folder])
+    known = {g.backbone for g in groups}
+    for name in (a, b):
+        require(name in known, "A compared backbone must be in the run", name, near(name, known))
+    rows = [row for row in tables.differences(groups, a, b) if metric in (None, row["metric"])]
+    require(bool(rows), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")
+    say(f"difference: {b} minus {a} on the same images")
+    print_table(list(rows[0]), [list(row.values()) for row in rows])
+    return 0
+
+
+@app.command(name="list")
+def list_(what: str = "all", /) -> int:
+    """List backbones, datasets, studies or recipes, or the models that match a pattern.
+
+    Args:
+        what: backbones, datasets, studies, recipes, all, or a pattern such as `timm:*vit*`.
+    """
+    from visionvitals import listing
+
+    print("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
+    return 0
+
+
+@app.command
+def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Show the decoded images that are kept for the next run, or delete them.
+
+    Args:
+        clear: Delete all of them; they are made again when needed.
+    """
+    import datetime
+
+    from visionvitals.datasets import _cache
+
+    if clear:
+        print(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")
+        return 0
+    entries = _cache.entries()
+    used = [datetime.datetime.fromtimestamp(e.last_used).strftime("%Y-%m-%d %H:%M") for e in entries]
+    print_table(
+        ["images", "MB", "last used"],
+        [[e.description, f"{e.bytes / 1e6:,.1f}", when] for e, when in zip(entries, used, strict=True)],
+    )
+    print(f"{sum(e.bytes for e in entries) / 1e6:,.1f} MB in {_cache.cache_folder()}. To free it: vitals cache --clear")
+    return 0
+
+
+@app.command
+def train(
+    recipe: str,
+    /,
+    *,
+    out: Path,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    device: str | None = None,
+) -> int:
+    """Train an embedded network by its recipe. The same command again resumes exactly.
+
+    Args:
+        recipe: See `vitals list recipes`.
+        out: The folder for checkpoints and results.
+        settings: `key=value`, overrides a value of the recipe. Give it again for several.
+        device: cpu, cuda, cuda:N or mps. The best there is by default.
+    """
+    from visionvitals.run.runner import choose_device
+    from visionvitals.training import loop
+    from visionvitals.training import recipe as recipes
+
+    pairs = [pair.partition("=") for pair in settings]
+    for key, sign, _ in pairs:
+        require(bool(key and sign), "`--set` must read key=value", key)
+    chosen = recipes.override(recipes.load_recipe(recipe), {key: value for key, _, value in pairs})
+    print(loop.train(chosen, out=out, device=choose_device(device), resume=True, report=say))
+    return 0
+
+
+def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
+    """Plan, run, report; 1 where a cell failed."""
+    from visionvitals.run import folder, planner, runner
+
+    folder.refuse_another(out, asked)
+    device = runner.choose_device(machine.device)
+    say(f"Planning on {device}")
+    planned = planner.make(asked, device=device)
+    skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
+    say(f"{len(planned.cells)} cells{skipped}")
+    try:
+        outcome = runner.execute(
+            planned,
+            out=out,
+            device=device,
+            batch_size=machine.batch_size,
+            workers=machine.workers,
+            command=("vitals", *_typed.get()),
+        )
+    except KeyboardInterrupt:
+        done = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
+        say(f"\nStopped. {done} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
+        return 130
+    say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
+    if outcome.measured + outcome.found:
+        _finish(out)
+    for sentence in outcome.failed:
+        say(f"Failed: {sentence}")
+    if outcome.failed:
+        say(f"The rest is kept. To try these again: vitals run {shlex.quote(str(out))}")
+    return 1 if outcome.failed else 0
+
+
+def _finish(out: Path) -> None:
+    """The vital signs on the terminal, and the report."""
+    from visionvitals.report.build import build
+
+    show_vital_signs(out)
+    print(f"Report: {build(out)}")
+
+
+def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
+    """The plan of a file, or of backbones and flags."""
+    from visionvitals.run import plan_file
+
+    if not (len(what) == 1 and what[0].endswith(".toml")):
+        return choices.plan(what)
+    given = [f.name for f in dataclasses.fields(choices) if getattr(choices, f.name) != f.default]
+    require(
+        not given, "A plan file says all of it", ", ".join(f"--{name}" for name in given), f"Write it into {what[0]}."
+    )
+    return plan_file.read(Path(what[0]))
+
+
+def _groups(run_folders: Sequence[Path]) -> "list[Group]":
+    """All that some run folders hold."""
+    from visionvitals.run.store import Store
+    from visionvitals.run.table import groups
+
+    require(len(run_folders) > 0, "A run folder must be named", None, "Name the folder that was given to `--out`.")
+    for path in run_folders:
+        do = "Name the folder that was given to `--out`."
+        require((path / "store").is_dir(), "A run folder must hold `store/`", str(path), do)
+    return groups(cell for path in run_folders for cell in Store(path / "store").cells())
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0; 1 where a cell failed; 2 for what the user can mend; 130 after Ctrl-C."""
+    typed = tuple(sys.argv[1:] if words is None else words)
+    _typed.set(typed)
+    try:
+        code = app(typed, exit_on_error=False)
+    except CycloptsError:  # cyclopts has printed it
+        return 2
+    except VitalsError as error:
+        say(f"vitals: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, e.g. `head`, has enough; Python must not complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,48 @@
+"""The few pictures that show in the report what the networks saw."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from visionvitals.core import BackboneCard
+
+if TYPE_CHECKING:
+    import torch
+
+COUNT = 4
+"""Images of each set whose perturbed form is kept."""
+
+
+def choose(ids: Sequence[str], *, seed: int) -> frozenset[str]:
+    """The few images that the report shows: those with the smallest hash of (seed, id), whatever the backbone or the study."""
+
+    def rank(item: str) -> bytes:
+        return hashlib.blake2b(f"{seed}/exhibit/{item}".encode(), digest_size=8).digest()
+
+    return frozenset(sorted(ids, key=rank)[:COUNT])
+
+
+def picture(image: "torch.Tensor") -> Image.Image:
+    """A network input, float (3, h, w) in [0, 1], as a picture of 112 to 160 px: small inputs enlarged, large ones reduced."""
+    values = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    found = Image.fromarray(values)
+    short, long = min(found.size), max(found.size)
+    if long > 160:
+        scale, how = 160 / long, Image.Resampling.LANCZOS
+    elif short >= 112:
+        return found
+    elif -(-112 // short) * long <= 160:  # whole steps keep the pixels as they are
+        scale, how = -(-112 // short), Image.Resampling.NEAREST
+    else:
+        scale, how = 112 / short, Image.Resampling.BICUBIC
+    return found.resize((max(1, round(found.width * scale)), max(1, round(found.height * scale))), how)
+
+
+def class_name(index: int, card: BackboneCard) -> str:
+    """The readable name of an output, its first synonym, or `class 7`."""
+    names: Sequence[str] | None = card.class_names or card.classes
+    if names is None or not 0 <= index < len(names):
+        return f"class {index}"
+    return names[index].partition(",")[0][:40]

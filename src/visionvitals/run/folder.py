@@ -1,0 +1,225 @@
+"""The run folder: one plan, its store, its warnings.
+
+plan.json       what was asked for, what it resolved to (cells, skips, digests), the command; written before anything is computed
+store/          the finished cells, see `run.store`
+warnings.json   what the run noticed, a list of sentences
+report.html     made from the above alone
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionvitals.errors import VitalsError, require
+from visionvitals.run import plan_file
+from visionvitals.run.calibrate import images_of
+from visionvitals.run.identity import cell_id, plain
+from visionvitals.run.planner import Plan, Planned
+from visionvitals.run.provenance import now, versions
+from visionvitals.run.store import Store
+
+SCHEMA = 1
+_ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
+_CELL_BYTES = 60_000  # of cell.json and four exhibits
+
+
+def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
+    """Make `out` the run folder of a plan, or go on with it where it is already.
+
+    Args:
+        out: a new or empty folder, or the run folder of the same plan.
+        planned: the resolved plan.
+        command: what the user typed, as words; the first one stays.
+
+    Raises:
+        VitalsError: another plan, foreign files, no right to write, no room.
+    """
+    content = {
+        "schema": SCHEMA,
+        "plan": plan_file.to_dict(planned.plan),
+        "digests": _digests(planned),
+        "cells": [
+            {
+                "id": cell_id(cell),
+                "study": cell.study,
+                "condition": plain(cell.condition),
+                "backbone": cell.backbone.spec,
+                "images": cell.images.spec,
+            }
+            for cell in planned.cells
+        ],
+        "skips": [plain(skip) for skip in planned.skips],
+        "notes": list(planned.notes),
+        "command": list(command),
+        "versions": versions(),
+        "started": now(),
+    }
+    there = refuse_another(out, planned.plan)
+    if there is not None:
+        _refuse_changed(out, there, content)
+        content |= {key: there[key] for key in ("command", "versions", "started")}
+    store = Store(out / "store")
+    missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        _write(out / "plan.json", content)
+    except OSError as error:
+        raise VitalsError(
+            f"`--out` must be a folder that can be written. Got {out}: {error.strerror or error}. Give another --out."
+        ) from error
+    needed = sum(images_of(cell) * _ROW_BYTES + _CELL_BYTES for cell in missing)
+    free = shutil.disk_usage(out).free
+    require(
+        free > needed,
+        f"The disk of {out} must have room for about {needed / 1e6:,.0f} MB of results",
+        f"{free / 1e6:,.0f} MB free",
+        "Free some, or give another --out.",
+    )
+    return store
+
+
+def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
+    """Refuse a folder that is not this plan's, before anything is loaded.
+
+    Returns:
+        The content of its `plan.json`; None for a new or empty folder.
+
+    Raises:
+        VitalsError: the folder holds another plan (what differs is listed) or foreign files.
+    """
+    if not (out / "plan.json").is_file():
+        foreign = out.exists() and (not out.is_dir() or any(out.iterdir()))
+        require(not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out.")
+        return None
+    there = _content(out)
+    asked = _differences(there["plan"], plan_file.to_dict(plan))
+    if asked:
+        listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in asked)
+        raise VitalsError(
+            f"The folder {out} holds the run of another plan:\n  {listed}\n"
+            f"Give another --out, or continue that one with `vitals run {out}`."
+        )
+    return there
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan of a run folder.
+
+    Raises:
+        VitalsError: not a run folder.
+    """
+    return plan_file.from_dict(_content(out)["plan"], source=str(out / "plan.json"))
+
+
+def warn(out: Path, warnings: Iterable[str]) -> list[str]:
+    """Add sentences to the run's warnings, each once, and return all of them."""
+    path = out / "warnings.json"
+    known = _json(path) if path.is_file() else []
+    merged = list(dict.fromkeys([*known, *warnings]))
+    if merged != known:
+        _write(path, merged)
+    return merged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one study is on one backbone and one image set."""
+
+    study: str
+    backbone: str
+    images: str
+    done: int
+    missing: int
+    failed: int
+    skipped: int
+
+
+def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
+    """(how far each study is on each backbone, the records of the cells whose last try failed). Loads no torch.
+
+    Raises:
+        VitalsError: not a run folder.
+    """
+    content = _content(out)
+    store = Store(out / "store")
+    failures = {record["id"]: record for record in store.failures()}
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
+
+    def count(point: Mapping[str, Any], what: str) -> None:
+        key = (point["study"], point["backbone"], point["images"])
+        counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
+
+    for cell in content["cells"]:
+        done = store.has(cell["id"])
+        count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
+    for skip in content["skips"]:
+        count(skip, "skipped")
+    found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
+    return found, [record for identifier, record in failures.items() if not store.has(identifier)]
+
+
+def command_of(out: Path) -> tuple[str, ...]:
+    """The command that began the run."""
+    return tuple(_content(out)["command"])
+
+
+def _content(out: Path) -> Mapping[str, Any]:
+    require(
+        (out / "plan.json").is_file(),
+        "A run folder must hold a `plan.json`",
+        str(out),
+        "Name the folder that was given to `--out`.",
+    )
+    found: Mapping[str, Any] = _json(out / "plan.json")
+    return found
+
+
+def _digests(planned: Planned) -> dict[str, Any]:
+    """What the spellings and names of a plan stood for."""
+    return {
+        "weights": {spec: card.digest for spec, card in planned.backbones.items()},
+        "preprocess": {spec: plain(card.preprocess) for spec, card in planned.backbones.items()},
+        "images": {spec: images.card.digest for spec, images in planned.sets.items()},
+        "version of the study": dict(planned.versions),
+    }
+
+
+def _refuse_changed(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    changed = [
+        f"{what} of {key}: {_short(a)} there, {_short(b)} now"
+        for what in here["digests"]
+        for key, a, b in _differences(there["digests"].get(what, {}), here["digests"][what])
+    ]
+    if changed:
+        listed = "\n  ".join(changed)
+        raise VitalsError(
+            f"The run in {out} was begun with other contents behind the same names:\n  {listed}\n"
+            "Results of both must not mix: restore the old ones, or give another --out."
+        )
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    keys = dict.fromkeys([*a, *b])
+    return [(key, a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}. Give another --out.") from error
+
+
+def _write(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,258 @@
+"""Plans as TOML: read into `Plan` by pydantic, with every error at once, each with its line.
+
+    backbones = ["tiny:vit", "tiny:cnn"]
+    data = ["shapes:test?n=512"]
+    preset = "quick"
+    studies = ["clean"]                # names, or sections as below; all studies where left out
+
+    [[studies]]
+    name = "occlusion"
+    fraction = [0, 0.25, 0.5]          # a condition's field: a value, or a list of values; lists are multiplied
+    grid = [[8, 8], [4, 4]]
+
+A file cannot hold both `studies = [...]` and `[[studies]]`; give a table in the list: `studies = ["clean", {name = "shuffle"}]`.
+"""
+
+import dataclasses
+import json
+import re
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visionvitals.core import PRESETS, Preset
+from visionvitals.errors import VitalsError, near
+from visionvitals.run import planner
+from visionvitals.run.identity import plain
+from visionvitals.run.planner import Decoder, Plan, Section
+
+_ELSEWHERE = {
+    "out": "give `--out` to `vitals run`",
+    "device": "give `--device` to `vitals run`",
+    "batch_size": "give `--batch-size` to `vitals run`",
+    "workers": "give `--workers` to `vitals run`",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _File:
+    """The keys of a plan file, as pydantic checks them."""
+
+    __pydantic_config__: typing.ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    backbones: list[str]
+    data: list[str]
+    studies: list[str | dict[str, Any]] | None = None
+    preset: Preset = "default"
+    seed: int = 0
+    limit: int | None = None
+    decoder: Decoder = "pillow"
+
+
+class _Problem(NamedTuple):
+    """Where it is (keys and indices) and what is wrong."""
+
+    where: tuple[str | int, ...]
+    what: str
+
+
+def read(path: Path) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        VitalsError: no such file, no TOML, or anything in it that cannot be planned; all of it is listed with its lines.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise VitalsError(f"A plan must be a readable TOML file. Got {path}: {error.strerror or error}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise VitalsError(f"A plan must be valid TOML. Got {path}: {error}.") from error
+    return from_dict(values, source=str(path), text=text)
+
+
+def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan:
+    """Values as read from TOML, or as `to_dict` made them, as a plan.
+
+    Args:
+        values: the file's content.
+        source: names the file in messages.
+        text: the file, for the line numbers.
+
+    Raises:
+        VitalsError: every error of the file.
+    """
+    problems = _shape(values)
+    found: list[Section] = []
+    bad = {p.where[:2] for p in problems}
+    for number, section in enumerate(_listed(values.get("studies"))):
+        if ("studies", number) not in bad:
+            made, wrong = _section({"name": section} if isinstance(section, str) else section)
+            problems += [_Problem(("studies", number, *p.where), p.what) for p in wrong]
+            found += [made] if made else []
+    for key, kind in (("backbones", "backbones"), ("data", "datasets")):
+        for number, spelling in enumerate(_listed(values.get(key))):
+            if isinstance(spelling, str):
+                try:
+                    planner.parse(typing.cast(Any, kind), spelling)
+                except VitalsError as error:
+                    problems.append(_Problem((key, number), str(error)))
+    if not problems:
+        rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
+        try:
+            return Plan(
+                backbones=tuple(values["backbones"]),
+                data=tuple(values["data"]),
+                studies=tuple(found) if "studies" in values else planner.all_studies(),
+                **rest,
+            )
+        except VitalsError as error:
+            problems.append(_Problem((), str(error)))
+    located = sorted((_line(text, p.where), p.what) for p in problems)
+    count = "an error" if len(located) == 1 else f"{len(located)} errors"
+    lines = [f"  line {line}: {what}" if line else f"  {what}" for line, what in dict.fromkeys(located)]
+    raise VitalsError(f"{source} has {count}:\n" + "\n".join(lines))
+
+
+def to_dict(plan: Plan) -> dict[str, Any]:
+    """A plan as plain values; `from_dict` reads them back into an equal plan."""
+    sections = [
+        {"name": s.name} | ({"preset": s.preset} if s.preset else {}) | {k: plain(v) for k, v in s.values.items()}
+        for s in plan.studies
+    ]
+    return {
+        "backbones": list(plan.backbones),
+        "data": list(plan.data),
+        "studies": sections,
+        "preset": plan.preset,
+        "seed": plan.seed,
+        "decoder": plan.decoder,
+    } | ({} if plan.limit is None else {"limit": plan.limit})
+
+
+def _shape(values: Mapping[str, Any]) -> list[_Problem]:
+    """Unknown keys, missing keys and wrong types of the file itself."""
+    import pydantic
+
+    try:
+        pydantic.TypeAdapter(_File).validate_json(json.dumps(values, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        known = [f.name for f in dataclasses.fields(_File)]
+        return list(dict.fromkeys(_Problem(e["loc"][:2], _said(e, known)) for e in error.errors()))
+    return []
+
+
+def _said(error: Mapping[str, Any], known: list[str]) -> str:
+    """One of pydantic's errors as a sentence of ours."""
+    key = str(error["loc"][0])
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        if key in _ELSEWHERE:
+            return f"`{key}` is not part of a plan, since it does not change the numbers: {_ELSEWHERE[key]}."
+        return f"A plan has no key `{key}`. {near(key, known)}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"A plan must say `{key}`."
+    if key == "studies":
+        return f"A study must be a name or a table. Got {json.dumps(error['input'], default=str)}."
+    return f"`{key}`: {error['msg']}. Got {json.dumps(error['input'], default=str)}."
+
+
+def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]:
+    """One study of a file, and what is wrong with it."""
+    name = values.get("name")
+    if not isinstance(name, str):
+        return None, [_Problem((), 'A study must have a name, e.g. name = "occlusion".')]
+    try:
+        module = planner.study(name)
+    except VitalsError as error:
+        return None, [_Problem(("name",), str(error))]
+    preset = values.get("preset")
+    fields = {f.name for f in dataclasses.fields(module.Condition)}
+    taken: dict[str, tuple[Any, ...]] = {}
+    problems = []
+    if preset is not None and preset not in PRESETS:
+        problems.append(_Problem(("preset",), f"`preset` must be one of {', '.join(PRESETS)}. Got {preset!r}."))
+    for key, given in values.items():
+        if key in ("name", "preset"):
+            continue
+        if key not in fields:
+            problems.append(_Problem((key,), f"`{name}` has no condition field `{key}`. {near(key, fields)}"))
+            continue
+        try:
+            taken[key] = _values(module.Condition, key, given)
+        except VitalsError as error:
+            problems.append(_Problem((key,), f"`{name}`: {error}"))
+    if problems:
+        return None, problems
+    try:
+        section = Section(name=name, preset=preset, values=taken)
+        if taken:  # fields can be right each and wrong together
+            planner.conditions(section, module, preset="default", size=(1, 1))
+    except VitalsError as error:
+        return None, [_Problem((), f"`{name}`: {error}")]
+    return section, []
+
+
+def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:
+    """A field's value, or its list of values, as the field's own type; each is tried in a condition."""
+    import pydantic
+
+    adapter = pydantic.TypeAdapter(typing.get_type_hints(condition)[key])
+
+    def one(value: Any) -> Any:
+        # In JSON a list stands for a tuple, and strict keeps true from being 1.
+        return adapter.validate_json(json.dumps(value, default=str), strict=True)
+
+    try:
+        found = (one(given),)
+    except pydantic.ValidationError as alone:
+        if not isinstance(given, list) or not given:
+            raise VitalsError(f"`{key}`: {alone.errors()[0]['msg']}. Got {json.dumps(given, default=str)}.") from alone
+        try:
+            found = tuple(one(value) for value in given)
+        except pydantic.ValidationError as error:
+            raise VitalsError(f"`{key}`: {error.errors()[0]['msg']}. Got {json.dumps(given, default=str)}.") from error
+    for value in found:
+        condition(**{key: value})
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _line(text: str, where: tuple[str | int, ...]) -> int:
+    """The line (from 1) where a key or an element stands; 0 where that is nowhere, e.g. for a missing key.
+
+    tomllib tells no lines, so they are looked up: the n-th `[[studies]]`, then `key =` below it, then the element's text.
+    """
+    lines = text.splitlines()
+    if not where:
+        return 0
+    headers = [i for i, line in enumerate(lines) if re.match(r"\s*\[\[?\s*[A-Za-z][\w.-]*\s*\]", line)]
+    key, rest = str(where[0]), where[1:]
+    tables = [i for i in headers if re.match(rf"\s*\[\[?\s*{re.escape(key)}\s*\]", lines[i])]
+    if rest and isinstance(rest[0], int) and rest[0] < len(tables):
+        start = tables[rest[0]]
+        end = next((i for i in headers if i > start), len(lines))
+        return 1 + _key(lines, str(rest[1]) if len(rest) > 1 else "", start, end, otherwise=start)
+    start = _key(lines, key, 0, headers[0] if headers else len(lines), otherwise=tables[0] if tables else -1)
+    if start >= 0 and rest and isinstance(rest[0], int):
+        for element in _elements(text, key, rest[0]):
+            return 1 + next((i for i in range(start, len(lines)) if element in lines[i]), start)
+    return 1 + start
+
+
+def _key(lines: list[str], key: str, start: int, end: int, *, otherwise: int) -> int:
+    pattern = rf"\s*[\"']?{re.escape(key)}[\"']?\s*="
+    return next((i for i in range(start, end) if key and re.match(pattern, lines[i])), otherwise)
+
+
+def _elements(text: str, key: str, index: int) -> list[str]:
+    """What to look for to find the line of an element of a list: its text, or its name."""
+    element = tomllib.loads(text)[key][index]
+    if isinstance(element, dict):
+        element = element.get("name")
+    return [element] if isinstance(element, str) else []

@@ -1,0 +1,114 @@
+"""How far a run is: a bar on a terminal, otherwise one plain line every few seconds, since a bar fills a log file with nothing."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+PLAIN_SECONDS = 5.0
+
+
+@dataclass
+class Meter:
+    """Counts what is done. The only mutable thing of a run.
+
+    Attributes:
+        cells, images: how many there are in all.
+        say: prints one line without disturbing the bar.
+    """
+
+    cells: int
+    images: int
+    say: Callable[[str], None]
+    _show: "Callable[[Meter], None]" = field(repr=False)
+    _clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    cells_done: int = 0
+    images_done: int = 0
+    busy: float = 0.0
+    _began: float | None = field(default=None, repr=False)
+
+    def advance(self, images: int) -> None:
+        """So many images more are done (fewer, where a cell starts again)."""
+        self.images_done += images
+        self._show(self)
+
+    def finish_cell(self, *, unmeasured: int = 0) -> None:
+        """A cell is over; so many of its images will not be measured (unreadable, or the cell failed)."""
+        self.cells_done += 1
+        self.images -= unmeasured
+        self._show(self)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Time spent in here counts for the rate; loading and decoding do not."""
+        self._began = self._clock()
+        try:
+            yield
+        finally:
+            self.busy += self._clock() - self._began
+            self._began = None
+
+    def line(self) -> str:
+        """Cells, images, rate and the time left, in one line."""
+        running = 0.0 if self._began is None else self._clock() - self._began
+        rate = self.images_done / (self.busy + running) if self.busy + running > 0 else 0.0
+        parts = [
+            f"{self.cells_done}/{self.cells} cells",
+            f"{self.images_done:,}/{self.images:,} images",
+        ]
+        if rate > 0:
+            parts += [f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"]
+            parts += [f"{duration(max(0, self.images - self.images_done) / rate)} left"]
+        return ", ".join(parts)
+
+
+@contextmanager
+def meter(*, cells: int, images: int, stream: TextIO | None = None) -> Iterator[Meter]:
+    """A `Meter` that shows itself on `stream` (standard error where None)."""
+    out = sys.stderr if stream is None else stream
+    if out.isatty():
+        with _bar(cells, images, out) as shown:
+            yield shown
+        return
+
+    last = time.monotonic()
+
+    def show(state: Meter) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            state.say(state.line())
+
+    yield Meter(cells, images, lambda text: print(text, file=out, flush=True), show)
+
+
+@contextmanager
+def _bar(cells: int, images: int, stream: TextIO) -> Iterator[Meter]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(file=stream)
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task(f"0/{cells} cells", total=images)
+
+        def show(state: Meter) -> None:
+            bar.update(task, completed=state.images_done, total=state.images, description=state.line())
+
+        yield Meter(cells, images, lambda text: console.print(text, markup=False, highlight=False), show)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> duration(9.4), duration(95), duration(7260)
+        ('9 s', '1 min 35 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,80 @@
+"""What the commands print: tables on standard output, everything about progress on standard error."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visionvitals.run.planner import Planned
+
+
+def say(text: str) -> None:
+    """One line on standard error, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; outside a terminal as wide as it needs to be, since a log can be scrolled."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE, pad_edge=False)
+    for number, column in enumerate(columns):
+        numeric = all(isinstance(row[number], int | float) for row in rows)
+        shown.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(written(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else 1000).print(shown)
+
+
+def written(value: Any) -> str:
+    """A value for people: four digits of a float, nothing for None and NaN."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> None:
+    """Cells by study, skips by reason, notes, and the time they would take.
+
+    Args:
+        planned: the resolved plan.
+        rates: backbone -> forward passes in images per second.
+        device: where they were measured.
+    """
+    from visionvitals.run import calibrate
+    from visionvitals.run.progress import duration
+
+    cells = Counter((c.study, c.backbone.spec, c.images.spec, calibrate.images_of(c)) for c in planned.cells)
+    print_table(
+        ["study", "backbone", "data", "cells", "images each", "time"],
+        [[*key[:3], n, key[3], duration(n * key[3] / rates[key[1]])] for key, n in cells.items()],
+    )
+    for (study, backbone, reason), n in Counter((s.study, s.backbone, s.reason) for s in planned.skips).items():
+        print(f"skipped: {n} of {study} on {backbone}: {reason}")
+    for note in planned.notes:
+        print(f"note: {note}")
+    total = duration(calibrate.estimate(planned.cells, rates))
+    speeds = ", ".join(f"{spec} {rate:,.0f} images/s" for spec, rate in rates.items())
+    print(f"{len(planned.cells)} cells, about {total} of forward passes on {device} ({speeds}).")
+    print("Decoding comes on top, once for each image set and input size.")
+
+
+def show_vital_signs(run_folder: Path) -> None:
+    """The report's first table."""
+    from visionvitals.report import read, signs, words
+
+    run = read.load(run_folder)
+    columns = signs.columns(run)
+    rows = [
+        [
+            *pair,
+            *(words.measured(c.readings[pair].estimate, share=c.share) if pair in c.readings else "" for c in columns),
+        ]
+        for pair in signs.pairs(run)
+    ]
+    print_table(["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)], rows)

@@ -1,0 +1,508 @@
+"""Folders, tables, the datasets library, and decoding: what is read, what is refused, and with which words."""
+
+import hashlib
+import io
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionvitals import registry
+from visionvitals.core import ImageSet, Interpolation, Preprocess
+from visionvitals.datasets import _digest, csv, folder, hf
+from visionvitals.datasets._decode import decode, decode_fast, open_image
+from visionvitals.errors import UnreadableImage, VitalsError
+
+FAMILIES = ["folder", "csv", "hf"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "the cache"))
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (30, 40)) -> Image.Image:
+    """A smooth picture of (height, width), so that JPEG and resizing act on it as on a photograph."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def write(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture(seed).save(path)
+
+
+def open_folder(path: Path, options: str = "") -> ImageSet:
+    return folder.open(registry.parse(f"folder:{path}{options}", families=FAMILIES))
+
+
+def open_csv(path: Path) -> ImageSet:
+    return csv.open(registry.parse(f"csv:{path}", families=FAMILIES))
+
+
+def open_hf(spelling: str) -> ImageSet:
+    return hf.open(registry.parse(spelling, families=FAMILIES))
+
+
+def labelled(images: ImageSet) -> list[tuple[str, int]]:
+    return [(images[index].id, images[index].label) for index in range(len(images))]
+
+
+def preprocess(size: tuple[int, int], resize: int | None, interpolation: Interpolation = "bilinear") -> Preprocess:
+    return Preprocess(size=size, resize=resize, interpolation=interpolation, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+# ------------------------------------------------------------------------------------------------------------- folder
+
+
+def test_a_folder_is_read_in_the_order_of_class_then_path(tmp_path: Path) -> None:
+    names = [
+        "b/2.png",
+        "b/10.PNG",
+        "a-c/z.JPeG",
+        "a/deep/er/x.webp",
+        "a/bullet_train.JPEG",
+        "a/1.tif",
+        "a/9.gif",
+        "a/0.bmp",
+    ]
+    for seed, name in enumerate(names):
+        write(tmp_path / "set" / name, seed)
+    write(tmp_path / "set" / "a" / ".hidden.png")
+    write(tmp_path / "set" / ".hidden" / "x.png")
+    images = open_folder(tmp_path / "set")
+    expected = [
+        "a/0.bmp",
+        "a/1.tif",
+        "a/9.gif",
+        "a/bullet_train.JPEG",
+        "a/deep/er/x.webp",
+        "a-c/z.JPeG",
+        "b/10.PNG",
+        "b/2.png",
+    ]
+    assert [images[index].id for index in range(len(images))] == expected
+    assert [images[index].label for index in range(len(images))] == [0, 0, 0, 0, 0, 1, 2, 2]
+    assert images.card.classes == ("a", "a-c", "b")
+    assert images.card.notes == ()
+
+
+def test_files_that_are_left_out_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a" / "0.png")
+    write(tmp_path / "set" / "loose.png")
+    (tmp_path / "set" / "empty").mkdir()
+    for name in ("x.txt", "y.txt", "z.heic", "none"):
+        (tmp_path / "set" / "a" / name).write_text("x")
+    images = open_folder(tmp_path / "set")
+    assert len(images) == 1
+    assert images.card.classes == ("a", "empty")
+    assert images.card.notes == (
+        "1 pictures lie outside the class folders and were left out",
+        "4 files have no ending of a picture and were left out (.txt 2, .heic 1, no ending 1)",
+        "1 class folders hold no picture: empty",
+    )
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "0.png")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
+    assert labelled(open_folder(tmp_path / "set")) == [("a/0.png", 0)]
+
+
+def test_an_at_sign_and_bytes_that_are_no_utf8_belong_to_a_path(tmp_path: Path) -> None:
+    root = tmp_path / "a@b"
+    write(root / "cat" / "0.png")
+    os.rename(root / "cat" / "0.png", os.fsencode(root / "cat") + b"/\xff.png")
+    images = open_folder(root)
+    assert images[0].id == "cat/\\xff.png"
+    assert images[0].image.size == (40, 30)
+
+
+def test_folders_that_cannot_be_a_set_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "valid").mkdir()
+    with pytest.raises(VitalsError, match=r"must hold pictures .*Got '0 sub-folders'"):
+        open_folder(tmp_path / "valid")
+    with pytest.raises(VitalsError, match=r"The folder must exist\. Got .*vald'\. Did you mean valid\?"):
+        open_folder(tmp_path / "vald")
+    write(tmp_path / "valid" / "0.png")
+    with pytest.raises(VitalsError, match=r"1 directly in the folder and no sub-folder\. .*columns path,label"):
+        open_folder(tmp_path / "valid")
+    (tmp_path / "text" / "a").mkdir(parents=True)
+    (tmp_path / "text" / "a" / "x.txt").write_text("x")
+    with pytest.raises(VitalsError, match=r"1 sub-folders with 1 other files \(\.txt 1\)"):
+        open_folder(tmp_path / "text")
+
+
+def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / "set" / split / "cat" / "0.png")
+    with pytest.raises(VitalsError, match=r"Got splits: train, val\. Name one of them: `folder:.*set/val`"):
+        open_folder(tmp_path / "set")
+    write(tmp_path / "other" / "train" / "0.png")  # a locomotive
+    write(tmp_path / "other" / "val" / "0.png")
+    assert open_folder(tmp_path / "other").card.classes == ("train", "val")
+
+
+def test_classes_renames_and_merges_folders(tmp_path: Path) -> None:
+    for name in ("katze", "kater", "hund"):
+        write(tmp_path / "set" / name / "0.png")
+    table = tmp_path / "classes.csv"
+    table.write_text("katze,cat\nhund, dog\nkater,cat\n\nmaus,mouse\n")
+    images = open_folder(tmp_path / "set", f"?classes={table}")
+    assert images.card.classes == ("cat", "dog")
+    assert labelled(images) == [
+        ("kater/0.png", 0),
+        ("katze/0.png", 0),
+        ("hund/0.png", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("katze\n", r"line 1 must read `folder,key`\. Got 'katze'"),
+        ("katze,cat\nhunt,dog\n", r"must list every class folder\. Got 'hund'\. Did you mean hunt\?"),
+        ("katze,cat\nhund,dog\nhund,cat\n", r"line 3: each folder must be listed once\. Got 'hund'"),
+    ],
+)
+def test_a_bad_classes_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    for name in ("katze", "hund"):
+        write(tmp_path / "set" / name / "0.png")
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(VitalsError, match=message):
+        open_folder(tmp_path / "set", f"?classes={tmp_path / 'classes.csv'}")
+
+
+def test_wnids_are_shown_by_their_words_without_importing_timm(tmp_path: Path) -> None:
+    write(tmp_path / "n01440764" / "0.png")
+    code = (
+        "import sys; from visionvitals import registry; from visionvitals.datasets import csv, folder, _cache, _labels\n"
+        f"images = folder.open(registry.parse('folder:{tmp_path}', families=['folder']))\n"
+        "print(images.card.class_names, images[0].id, {'torch', 'timm', 'torchvision', 'pyarrow'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "('tench, Tinca tinca',) n01440764/0.png set()"
+
+
+# -------------------------------------------------------------------------------------------------------------- digest
+
+
+def test_the_digest_is_of_content_and_labels_and_not_of_place_or_time(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a/0.bmp", "a/1.bmp", "b/2.bmp")):
+        write(tmp_path / "set" / name, seed)
+    first = open_folder(tmp_path / "set").card.digest
+    (tmp_path / "set").rename(tmp_path / "moved")
+    root = tmp_path / "moved"
+    os.utime(root / "a" / "0.bmp", (1, 1))
+    assert open_folder(root).card.digest == first
+    raw = bytearray((root / "a" / "0.bmp").read_bytes())
+    raw[-10] ^= 1  # one bit of one pixel; the size stays
+    (root / "a" / "0.bmp").write_bytes(raw)
+    changed = open_folder(root).card.digest
+    raw[-10] ^= 1
+    (root / "a" / "0.bmp").write_bytes(raw)
+    back = open_folder(root).card.digest
+    (root / "b" / "2.bmp").rename(root / "a" / "2.bmp")
+    assert len({first, changed, open_folder(root).card.digest}) == 3
+    assert back == first
+
+
+def test_the_digest_is_of_the_order_the_labels_and_the_classes() -> None:
+    one = _digest.digest(("a", "b"), ["x", "y"], [0, 1], ["1", "2"])
+    assert one == _digest.digest(("a", "b"), ["x", "y"], [0, 1], ["1", "2"])
+    assert one != _digest.digest(("a", "b"), ["y", "x"], [1, 0], ["2", "1"])
+    assert one != _digest.digest(("a", "b", "c"), ["x", "y"], [0, 1], ["1", "2"])
+    assert one != _digest.digest(("a", "b"), ["x", "y"], [1, 1], ["1", "2"])
+
+
+def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in ("0", "1", "missing")]
+    for path in paths[:2]:
+        path.write_bytes(path.name.encode())
+    expected = [hashlib.sha256(b"0").hexdigest(), hashlib.sha256(b"1").hexdigest(), "missing"]
+    monkeypatch.setattr(_digest, "_SETTLED", -60.0)  # so that files written just now count as settled
+    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    read: list[str] = []
+    file_digest = hashlib.file_digest
+
+    def watched(file: io.BufferedReader, name: str) -> "hashlib._Hash":
+        read.append(Path(file.name).name)
+        return file_digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", watched)
+    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert read == []
+    os.utime(paths[0])
+    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert read == ["0"]
+    [note] = (tmp_path / "the cache" / "hashes").iterdir()
+    note.write_text("{damaged")
+    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+
+
+# ----------------------------------------------------------------------------------------------------------------- csv
+
+
+def test_a_table_of_indices(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.png", 1)
+    table = tmp_path / "x.csv"
+    table.write_text(
+        f"label,author,path\n3,me,in/./a.png\n\n0,you,missing.png\n03,me,{tmp_path}/in/b.png\n", encoding="utf-8-sig"
+    )
+    images = open_csv(table)
+    assert images.card.kind == "indices"
+    assert images.card.classes == ("0", "1", "2", "3")
+    assert (images[0].id, images[0].label) == ("in/a.png", 3)
+    with pytest.raises(UnreadableImage, match=r"missing\.png: No such file"):
+        images[1]
+    write(tmp_path / "in" / "b.png")
+    assert (images[2].id, images[2].label) == ("in/b.png", 3)
+
+
+def test_a_table_of_names_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / f"{name}.png")
+    (tmp_path / "x.csv").write_text('path,label\nb.png,"dog, big"\na.png,cat\n')
+    (tmp_path / "y.csv").write_text('path,label\na.png,cat\nb.png,"dog, big"\n')
+    images, other = open_csv(tmp_path / "x.csv"), open_csv(tmp_path / "y.csv")
+    assert images.card.kind == "names"
+    assert images.card.classes == ("cat", "dog, big")
+    assert labelled(images) == [("b.png", 1), ("a.png", 0)]
+    assert images.card.digest != other.card.digest
+
+
+def test_a_file_that_appears_changes_the_digest(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("path,label\na.png,0\n")
+    before = open_csv(tmp_path / "x.csv").card.digest
+    write(tmp_path / "a.png")
+    assert open_csv(tmp_path / "x.csv").card.digest != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"must have a column `path`\. Got \[\]"),
+        ("paths,label\na,0\n", r"must have a column `path`\. Got \['paths', 'label'\]\. Did you mean paths\?"),
+        ("path;label\na;0\n", r"must have a column `path`\. Got \['path;label'\]"),
+        ("path,label\n", r"must have at least one row"),
+        ("path,label\na,0\nb\n", r"x\.csv, line 3 must have 2 fields with a path and a label\. Got 'b'"),
+        ("path,label\na,\n", r"line 2 must have 2 fields with a path and a label"),
+        ("path,label\na,0\n./a,1\n", r"line 3: a path must be listed once; it is also on line 2\. Got 'a'"),
+        ("path,label\na,0\nb,-1\n", r"line 3: a number as label must be a whole output index from 0\. Got '-1'"),
+        ("path,label\na,0\nb,1.0\n", r"line 3: a number as label .*Got '1\.0'"),
+        ("path,label\na,9999999999\n", r"line 2: a number as label .*Got '9999999999'"),
+    ],
+)
+def test_a_bad_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(VitalsError, match=message):
+        open_csv(tmp_path / "x.csv")
+
+
+def test_a_table_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"path,label\n\xff,0\n")
+    with pytest.raises(VitalsError, match=r"must be UTF-8 text\. Got byte 0xff"):
+        open_csv(tmp_path / "x.csv")
+    with pytest.raises(VitalsError, match=r"The csv file must exist\. .*Did you mean x\.csv\?"):
+        open_csv(tmp_path / "xy.csv")
+
+
+# ------------------------------------------------------------------------------------------------------------------ hf
+
+
+def test_parquet_and_saved_sets_are_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    [saved] = hf.examples(tmp_path)
+    table = datasets.load_from_disk(str(tmp_path / "saved"))
+    table.to_parquet(str(tmp_path / "x.parquet"))
+    (tmp_path / "splits").mkdir()
+    for split in ("train", "validation"):
+        table.to_parquet(str(tmp_path / "splits" / f"{split}-00000-of-00001.parquet"))
+    spellings = [saved, f"hf:{tmp_path}/x.parquet", f"hf:{tmp_path}/splits", f"hf:{tmp_path}/splits?split=train"]
+    sets = [open_hf(spelling) for spelling in spellings]
+    assert len({images.card.digest for images in sets}) == 1
+    assert sets[2].card.classes == ("cat", "dog")
+    assert [label for _, label in labelled(sets[2])] == [0, 1, 0, 1]
+    for options, message in [
+        ("?split=trainn", r"must name a split of the data set\. Got 'trainn'\. Did you mean train\?"),
+        ("?label=lable", r"must have the column `lable` .*Did you mean label\?"),
+        ("?image=label", r"Column `label` of .* must hold pictures\. Got ClassLabel"),
+    ]:
+        with pytest.raises(VitalsError, match=message):
+            open_hf(spellings[2] + options)
+    with pytest.raises(VitalsError, match=r"The data set must exist\. .*Did you mean splits\?"):
+        open_hf(f"hf:{tmp_path}/split")
+
+
+def test_labels_of_the_library_are_names_or_indices_or_refused(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    columns = {"image": [picture()] * 2, "number": [2, 0], "name": ["dog", "cat"], "no": [0, -1]}
+    features = {"image": datasets.Image(), "number": datasets.Value("int64"), "name": datasets.Value("string")}
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features | {"no": datasets.Value("int64")}))
+    table.save_to_disk(str(tmp_path / "set"))
+    numbers, names = open_hf(f"hf:{tmp_path}/set?label=number"), open_hf(f"hf:{tmp_path}/set?label=name")
+    assert (numbers.card.kind, numbers.card.classes, numbers[0].label) == ("indices", ("0", "1", "2"), 2)
+    assert (names.card.kind, names.card.classes, names[0].label) == ("names", ("cat", "dog"), 1)
+    with pytest.raises(VitalsError, match=r"Column `no` .* must hold class names, or whole numbers from 0\. Got -1"):
+        open_hf(f"hf:{tmp_path}/set?label=no")
+
+
+def test_a_folder_that_the_library_reads_in_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    for name in ("a/0.png", "a/1.png", "b/2.png"):
+        write(tmp_path / "set" / name)
+    assert len(open_hf(f"hf:{tmp_path}/set")) == 3
+    write(tmp_path / "set" / "b" / "bullet_train.JPEG")
+    with pytest.raises(
+        VitalsError, match=r"must read all 4 pictures of the folder\. Got 1\. Class folders are read by `folder:"
+    ):
+        open_hf(f"hf:{tmp_path}/set")
+
+
+@pytest.mark.parametrize("answers", ["refuses", "hangs"])
+def test_an_unreachable_hub_is_told_in_seconds(answers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datasets")
+    from huggingface_hub import constants
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if answers == "hangs":
+            server.listen()  # the connection is made by the system, and nobody ever answers
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setattr(hf, "_TIMEOUT", 0.5)
+        start = time.monotonic()
+        with pytest.raises(
+            VitalsError, match=r"did not answer for `hf:someone/pictures`.*hf:PATH.*HF_HUB_OFFLINE=1.*folder:PATH"
+        ):
+            open_hf("hf:someone/pictures")
+        assert time.monotonic() - start < 5
+
+
+# -------------------------------------------------------------------------------------------------------------- decode
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("shape", [(30, 40), (41, 30), (33, 33), (7, 90), (250, 181)])
+@pytest.mark.parametrize(("size", "resize"), [((24, 24), 28), ((24, 24), 24), ((17, 24), 37), ((24, 18), None)])
+def test_decode_equals_torchvision_bit_for_bit(
+    interpolation: Interpolation, shape: tuple[int, int], size: tuple[int, int], resize: int | None
+) -> None:
+    from torchvision import transforms
+
+    image = picture(1, shape)
+    mode = transforms.InterpolationMode(interpolation)
+    steps = [transforms.Resize(size if resize is None else resize, mode), transforms.CenterCrop(size)]
+    expected = np.asarray(transforms.Compose(steps)(image))
+    assert np.array_equal(decode(image, preprocess(size, resize, interpolation)), expected)
+
+
+def test_modes_become_rgb() -> None:
+    same = preprocess((30, 40), None)
+    colour = picture()
+    rgb, grey = np.asarray(colour), np.asarray(colour.convert("L"))
+    alpha = colour.copy()
+    alpha.putalpha(Image.fromarray(255 - grey))
+    palette = colour.quantize(16)
+    transparent = saved(palette, "PNG", transparency=bytes(range(16)))
+    low = np.where(np.arange(40) % 2, 0, 255).astype(np.uint16)  # the lower byte, which is dropped
+    wide = (grey.astype(np.uint16) << 8) + low
+    turned = Image.Exif()
+    turned[0x0112] = 6
+
+    def pixels(data: bytes) -> np.ndarray:
+        return decode(open_image(data, "x"), same)
+
+    assert np.array_equal(pixels(saved(colour, "PNG")), rgb)
+    assert np.array_equal(pixels(saved(alpha, "PNG")), rgb)
+    for kind in ("PNG", "TIFF"):
+        assert np.array_equal(pixels(saved(Image.fromarray(wide), kind)), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(pixels(saved(Image.fromarray(grey), "PNG")), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(pixels(transparent), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(pixels(saved(colour.convert("CMYK"), "TIFF")), rgb)
+    assert np.array_equal(pixels(saved(colour, "PNG", exif=turned)), rgb)
+    assert set(np.unique(pixels(saved(colour.convert("1"), "PNG")))) <= {0, 255}
+    assert np.abs(pixels(saved(colour, "MPO", quality=95)).astype(int) - rgb).mean() < 3  # a JPEG as phones write it
+    for mode in ("I", "F"):
+        with pytest.raises(UnreadableImage, match=f"mode {mode} .32 bit. have no defined white"):
+            pixels(saved(colour.convert(mode), "TIFF"))
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"a/0\.jpg: the file is empty \(0 bytes\)"),
+        (b"<html>not found</html>", r"a/0\.jpg: not a picture in a format that is read here"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", r"a/0\.jpg: not a picture in a format"),
+        (saved(picture(), "JPEG")[:-60], r"a/0\.jpg: image file is truncated"),
+        (saved(picture(), "PNG")[:-60], r"a/0\.jpg: "),
+        (
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 1, 0, 0, 0, 0))
+            + chunk(b"IEND", b""),
+            r"a/0\.jpg: Image size \(3600000000 pixels\) exceeds limit",
+        ),
+    ],
+)
+@pytest.mark.parametrize("decoder", ["pillow", "fast"])
+def test_damaged_files_are_unreadable_images(tmp_path: Path, data: bytes, message: str, decoder: str) -> None:
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    (tmp_path / "set" / "a" / "0.jpg").write_bytes(data)
+    images = open_folder(tmp_path / "set")
+    if decoder == "fast":
+        pytest.importorskip("simplejpeg")
+        with pytest.raises(UnreadableImage, match=message):
+            decode_fast(data, preprocess((8, 8), 8), "a/0.jpg")
+    else:
+        with pytest.raises(UnreadableImage, match=message):
+            images[0]
+
+
+def test_a_picture_of_one_pixel_by_many_is_refused_before_it_fills_the_memory() -> None:
+    with pytest.raises(UnreadableImage, match="60000 x 1 pixels are too narrow to resize"):
+        decode(Image.new("RGB", (60000, 1)), preprocess((224, 224), 256))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("resize", [72, None])
+def test_fast_is_within_two_of_the_reference(interpolation: Interpolation, resize: int | None) -> None:
+    pytest.importorskip("simplejpeg")
+    how = preprocess((64, 56), resize, interpolation)
+    choices: list[dict[str, Any]] = [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 40}]
+    for seed, options in enumerate(choices):
+        data = saved(picture(seed, (150 + seed, 211)), "JPEG", **options)
+        reference, fast = decode(open_image(data, "x"), how), decode_fast(data, how, "x")
+        assert fast.shape == (64, 56, 3)
+        assert np.abs(reference.astype(int) - fast).max() <= 2
+
+
+def test_fast_is_the_reference_where_it_does_not_apply() -> None:
+    pytest.importorskip("simplejpeg")
+    how = preprocess((24, 24), 28)
+    for data in (saved(picture(), "PNG"), saved(picture().convert("CMYK"), "JPEG")):
+        assert np.array_equal(decode_fast(data, how, "x"), decode(open_image(data, "x"), how))
+    grey = saved(picture().convert("L"), "JPEG")
+    assert np.abs(decode_fast(grey, how, "x").astype(int) - decode(open_image(grey, "x"), how)).max() <= 2
