@@ -1,0 +1,95 @@
+"""A weights file of your own: safetensors, or .pth read without executing code, into a named architecture.
+
+`checkpoint:PATH?arch=TIMM_NAME`. What `vitals train` writes says itself what it is. Options: `arch`, `size`, `resize`, `crop`,
+`interpolation`, `mean`, `std`, `classes`, and `model.KEY=VALUE` for any keyword argument of the network.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionvitals import core, registry
+from visionvitals.backbones import _classes, _parts, _preprocess, _weights
+from visionvitals.errors import VitalsError, require
+from visionvitals.registry import Spec
+
+EXAMPLES: tuple[str, ...] = ()
+
+
+def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+    """The backbone of a weights file.
+
+    A safetensors file may say in its metadata what it holds: `arch` (`timm:NAME` or `tiny:NAME`), `kwargs` (JSON, keyword arguments
+    of the network), `preprocess` (JSON: size, resize, interpolation, mean, std), `classes` (JSON list), either each under its
+    own key or all in one JSON object under `visionvitals`. The options come before it.
+
+    Raises:
+        VitalsError: no such file, a damaged one, no architecture, or weights that do not fit it (the keys that differ are listed).
+    """
+    spec.only(*_preprocess.OPTIONS, "classes", "arch", *_preprocess.model_options(spec))
+    # an `@` in a path is no separator here
+    path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
+    return build(spec, _weights.read(path), device=device)
+
+
+def build(spec: Spec, weights: _weights.Weights, *, device: torch.device) -> core.Backbone:
+    """The backbone of weights that are read already; see `load`."""
+    said = _metadata(weights)
+    arch = spec.options.get("arch") or said.get("arch")
+    if not arch:
+        like = _weights.likely(weights.state)
+        hint = f" Its keys look like {like}." if like else ""
+        raise VitalsError(f"`{spec.text}`: the file does not say its architecture. Add `?arch=TIMM_NAME`.{hint}")
+    kwargs = {**said.get("kwargs", {}), **_preprocess.model_kwargs(spec)}
+    preprocess = said.get("preprocess")
+    names = _classes.keyed(tuple(map(str, said["classes"]))) if said.get("classes") else None
+    family, colon, name = str(arch).rpartition(":")
+    if family in ("", "timm"):
+        from visionvitals.backbones import timm
+
+        config = timm.published(spec, name)
+        kwargs.setdefault("num_classes", _outputs(weights, config.get("classifier"), config.get("num_classes", 1000)))
+        if preprocess is not None and config.get("fixed_input_size"):
+            kwargs.setdefault("img_size", list(preprocess.size))
+        module = timm.network(spec, name, kwargs)
+        _weights.load_strict(module, weights, architecture=name)
+        own = {key: value for key, value in kwargs.items() if key != "num_classes"}
+        return timm.wrap(spec, module, kwargs=own, device=device, preprocess=preprocess, names=names, imagenet=False)
+    make = getattr(registry.load("backbones", family), "network", None)
+    require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
+    module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
+    _weights.load_strict(module, weights, architecture=str(arch))
+    return _parts.assemble(
+        spec,
+        module,
+        architecture=str(arch),
+        preprocess=_preprocess.override(spec, preprocess or _preprocess.IMAGENET),
+        device=device,
+        kwargs=kwargs,
+        names=names,
+        notes=() if preprocess else (_preprocess.ASSUMED,),
+    )
+
+
+def _metadata(weights: _weights.Weights) -> dict[str, Any]:
+    """What the file says of itself, decoded."""
+    raw = weights.metadata
+    try:
+        said: dict[str, Any] = json.loads(raw.get("visionvitals", "{}"))
+        said |= {key: json.loads(raw[key]) for key in ("kwargs", "preprocess", "classes") if key in raw}
+        said |= {"arch": raw["arch"]} if "arch" in raw else {}
+    except (ValueError, TypeError) as error:
+        raise VitalsError(f"{weights.path}: its metadata is not JSON: {error}.") from error
+    if said.get("preprocess") is not None:
+        said["preprocess"] = _preprocess.from_json(said["preprocess"], where=str(weights.path))
+    return said
+
+
+def _outputs(weights: _weights.Weights, classifier: Any, default: int) -> int:
+    """The number of classes, from the rows of the head's weight."""
+    for name in (classifier,) if isinstance(classifier, str) else classifier or ():
+        if f"{name}.weight" in weights.state:
+            return int(weights.state[f"{name}.weight"].shape[0])
+    return default

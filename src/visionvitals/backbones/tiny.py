@@ -1,0 +1,66 @@
+"""tiny: a small transformer and a small convolutional network that come with the package, trained on the embedded image set.
+
+`tiny:vit`, `tiny:cnn`, or `tiny:vit@weights.safetensors` for weights of your own (`vitals train` writes them). Options: `classes`,
+`resize`, `crop`, `interpolation`, `mean`, `std`. The recipes that made the weights are in `training/recipes`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
+
+from visionvitals import core
+from visionvitals.backbones import _preprocess, _weights, checkpoint
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.registry import Spec
+
+EXAMPLES: tuple[str, ...] = ("tiny:vit", "tiny:cnn")
+NAMES = ("vit", "cnn")
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+    """The backbone that a `tiny:` spelling names.
+
+    Raises:
+        VitalsError: an unknown name or option, no weights file, or one of another network.
+    """
+    require_known(spec.name)
+    spec.only(*(option for option in _preprocess.OPTIONS if option != "size"), "classes")
+    path = WEIGHTS / f"tiny_{spec.name}.safetensors" if spec.checkpoint is None else Path(spec.checkpoint)
+    weights = _weights.read(path)
+    arch = weights.metadata.get("arch")
+    must = f"`{spec.text}` needs a weights file of `tiny:{spec.name}`, as `vitals train` writes it"
+    require(arch == f"tiny:{spec.name}", must, arch)
+    return checkpoint.build(spec, weights, device=device)
+
+
+def network(name: str, **kwargs: Any) -> torch.nn.Module:
+    """A network with random weights, for images of 64 x 64 pixels.
+
+    `vit`: timm's VisionTransformer, 8 x 8 pixel patches, width 128, 6 blocks, 4 heads, a class token. `cnn`: timm's ResNet, 8 basic
+    blocks with batch normalisation, of about as many weights, and of the forward cost nearest to the transformer's that
+    this family has at that size.
+
+    Args:
+        name: `vit` or `cnn`.
+        kwargs: keyword arguments of timm's class, over these values; `num_classes` is needed.
+    """
+    require_known(name)
+    if name == "vit":
+        made = VisionTransformer(
+            **{"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4, **kwargs}
+        )
+    else:
+        own = {"layers": (2, 2, 2, 2), "channels": (40, 64, 96, 144), "stem_width": 32}
+        made = ResNet(BasicBlock, **{**own, **kwargs})
+    assert isinstance(made, torch.nn.Module)
+    return made
+
+
+def require_known(name: str) -> None:
+    """Refuse a name that is not one of `NAMES`."""
+    if name not in NAMES:
+        raise VitalsError(f"There is no network `tiny:{name}`. {near(name, NAMES)}")
