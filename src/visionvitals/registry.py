@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from visionvitals.errors import VitalsError, near, require
 
@@ -71,9 +71,11 @@ def parse(text: str, *, families: list[str]) -> Spec:
         near(family, families),
     )
     name, _, checkpoint = name.partition("@")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    require(len(pairs) == (query.count("&") + 1 if query else 0), "Options must read `?key=value&key=value`", text)
-    return Spec(text, family, unquote(name), unquote(checkpoint) or None, dict(pairs))
+    parts = [part.partition("=") for part in query.split("&")] if query else []
+    require(all(key and equals for key, equals, _ in parts), "Options must read `?key=value&key=value`", text)
+    return Spec(
+        text, family, unquote(name), unquote(checkpoint) or None, {key: unquote(value) for key, _, value in parts}
+    )
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,76 @@
+"""Spellings, plug-ins by file, and the short names that tables show."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from visionvitals import registry
+from visionvitals.errors import VitalsError
+
+FAMILIES = ["timm", "tiny", "python"]
+
+
+def test_a_spelling_has_five_parts() -> None:
+    spec = registry.parse("timm:resnet50.tv_in1k@/a/w.pth?crop=0.9&mean=.5,.5,.5", families=FAMILIES)
+    assert (spec.family, spec.name, spec.checkpoint) == ("timm", "resnet50.tv_in1k", "/a/w.pth")
+    assert spec.options == {"crop": "0.9", "mean": ".5,.5,.5"}
+    assert registry.parse("tiny:vit", families=FAMILIES).checkpoint is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("resnet50", "must be `family:name"),
+        ("timn:resnet50", "Did you mean .*timm"),
+        ("timm:resnet50?crop", "Options must read"),
+    ],
+)
+def test_a_wrong_spelling_says_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(VitalsError, match=said):
+        registry.parse(text, families=FAMILIES)
+
+
+def test_an_unknown_option_lists_the_near_ones() -> None:
+    spec = registry.parse("timm:resnet50?crp=0.9", families=FAMILIES)
+    with pytest.raises(VitalsError, match=r"has no option `crp`. Did you mean crop\?"):
+        spec.only("crop", "mean")
+
+
+def test_an_unknown_plug_in_lists_the_near_ones() -> None:
+    with pytest.raises(VitalsError, match=r"called `oclusion`. Did you mean occlusion\?"):
+        registry.load("studies", "oclusion")
+    with pytest.raises(VitalsError, match="called `_grids`"):
+        registry.load("studies", "_grids")
+
+
+def test_a_file_named_by_its_path_is_a_plug_in(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text('"""My study.\n\nMore."""\nVERSION = 7\n')
+    assert registry.load("studies", str(path)).VERSION == 7
+    assert registry.summary("studies", str(path)) == "My study."
+    with pytest.raises(VitalsError, match="must be a Python file"):
+        registry.load("studies", str(tmp_path / "none.py"))
+
+
+@pytest.mark.parametrize("kind", ["backbones", "datasets", "studies"])
+def test_every_plug_in_has_a_first_line(kind: registry.Kind) -> None:
+    assert registry.names(kind)
+    for name in registry.names(kind):
+        assert registry.summary(kind, name).endswith((".", ":")) or len(registry.summary(kind, name)) > 10
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["tiny:vit", "tiny:cnn"], ["tiny:vit", "tiny:cnn"]),
+        (["timm:deit_tiny_patch16_224@/x/w.pth", "timm:mobilenetv2_100@/x/v.pth?mean=.5,.5,.5"], ["deit_tiny_patch16_224", "mobilenetv2_100"]),
+        (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/x/b.pth"], ["resnet50.tv_in1k@a", "resnet50.tv_in1k@b"]),
+        (["folder:/data/imagenet/validation", "csv:/data/imagenet/nips17/labels.csv"], ["validation", "nips17/labels.csv"]),
+        (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"], ["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"]),
+    ],
+)  # fmt: skip
+def test_labels_are_short_and_tell_spellings_apart(texts: list[str], labels: list[str]) -> None:
+    assert list(registry.labels(texts).values()) == labels
+    for some in itertools.permutations(texts):
+        assert len(set(registry.labels(some).values())) == len(texts)
