@@ -296,14 +296,16 @@ def train(
         settings: `key=value`, overrides a value of the recipe. Give it again for several.
         device: cpu, cuda, cuda:N or mps. The best there is by default.
     """
-    from visionvitals.run.runner import choose_device
-    from visionvitals.training import loop
     from visionvitals.training import recipe as recipes
 
     pairs = [pair.partition("=") for pair in settings]
     for key, sign, _ in pairs:
         require(bool(key and sign), "`--set` must read key=value", key)
     chosen = recipes.override(recipes.load_recipe(recipe), {key: value for key, _, value in pairs})
+
+    from visionvitals.run.runner import choose_device  # what follows loads torch and timm
+    from visionvitals.training import loop
+
     print(loop.train(chosen, out=out, device=choose_device(device), resume=True, report=say))
     return 0
 
@@ -380,6 +382,7 @@ def main(words: Sequence[str] | None = None) -> int:
     _typed.set(typed)
     try:
         code = app(typed, exit_on_error=False)
+        sys.stdout.flush()
     except CycloptsError:  # cyclopts has printed it
         return 2
     except VitalsError as error:

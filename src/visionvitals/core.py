@@ -5,6 +5,7 @@ computes is a callable in a `Backbone` or a method of `Job`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -251,16 +252,28 @@ class Job:
     progress: Callable[[int], None] = field(default=_ignore_progress)
 
     def batches(self) -> Iterator[Batch]:
-        """The images in order, `batch_size` at a time, as float in [0, 1] on the backbone's device."""
+        """The images in order, `batch_size` at a time, as float in [0, 1] on the backbone's device.
+
+        The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting.
+        """
         import torch
 
         device = self.backbone.device
-        for start in range(0, len(self.ids), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            raw = torch.from_numpy(np.ascontiguousarray(self.pixels[part])).to(device)
-            images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
-            labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
-            yield Batch(tuple(self.ids[part]), images, labels)
+
+        def read(start: int) -> "Tensor":
+            raw = torch.from_numpy(np.ascontiguousarray(self.pixels[start : start + self.batch_size]))
+            return raw.pin_memory() if device.type == "cuda" else raw
+
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(read, 0)
+            for start in range(0, len(self.ids), self.batch_size):
+                raw = coming.result().to(device, non_blocking=True)
+                part = slice(start, start + self.batch_size)
+                if part.stop < len(self.ids):
+                    coming = reader.submit(read, part.stop)
+                images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
+                labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
+                yield Batch(tuple(self.ids[part]), images, labels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         shown.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(written(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else 1000).print(shown)
+    console = Console(width=None if sys.stdout.isatty() else 1000)
+    with console.capture() as captured:  # printed by ourselves: rich answers a closed pipe with an exit code of its own
+        console.print(shown)
+    print(captured.get(), end="")
 
 
 def written(value: Any) -> str:

@@ -4,13 +4,14 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from visionvitals import randomness
 from visionvitals.core import BackboneCard, Batch, Chart, Job, Preset, Published, Row, Sign
 from visionvitals.errors import require
 from visionvitals.studies._scoring import score
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 1
 TITLE = "Noise"
@@ -38,11 +39,13 @@ def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
 
 
 def measure(job: Job) -> Iterator[Row]:
+    from visionvitals import randomness
+
     c: Condition = job.condition
     if c.strength == 13:
         raise ValueError("the toy study fails on purpose")
 
-    def noisy(batch: Batch) -> Tensor:
+    def noisy(batch: Batch) -> "Tensor":
         keys = randomness.stream(job.seed, batch.ids, f"noise/run={c.run}", device=batch.images.device)
         noise = randomness.uniform(keys, batch.images[0].numel()).reshape(batch.images.shape)
         time.sleep(float(os.environ.get("VISIONVITALS_TOY_SLEEP", "0")))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from visionvitals.core import Backbone, Cell
+from visionvitals.run import memory
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +21,7 @@ def rate(backbone: Backbone, *, batch_size: int, seconds: float = 1.0) -> float:
     """
     import torch
 
+    memory.keep()  # as a run does
     height, width = backbone.card.preprocess.size
     with torch.inference_mode():
         images = torch.rand(batch_size, 3, height, width, device=backbone.device)

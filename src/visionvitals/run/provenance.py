@@ -15,7 +15,7 @@ import visionvitals
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "transformers")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,6 +128,8 @@ class Store:
             if not final.exists():
                 temporary.rename(final)
         except OSError as error:
+            if self.has(identifier):  # another worker was faster in between
+                return
             raise VitalsError(
                 f"Results must be writable under {self.root}. Got: {error}. Free some space or rights and give the same "
                 "command again: finished cells are kept and only the rest is computed."

@@ -1,0 +1,314 @@
+"""The chart of a study, drawn from its `CHART`: one specification for the page (Vega-Lite as a dict) and for figures (SVG, PNG).
+
+One line per backbone, told apart by colour, dash and symbol; bands and whiskers are 95 % intervals. Fields of the condition that
+vary and are not on the horizontal axis split the chart into small multiples.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from visionvitals.core import Chart
+from visionvitals.report import words
+from visionvitals.report.read import Point, Run, is_grid, load, rank
+
+LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
+DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8ff", "#ff8f98")
+"""Eight hues that stay apart under the common colour blindnesses, for a light and for a dark page. A ninth backbone repeats a hue
+with another dash and another symbol."""
+DASHES = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (12, 4))
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+
+OUTLINES = {
+    "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
+    "square": "M-3.6 -3.6h7.2v7.2h-7.2z",
+    "triangle-up": "M0 -4.6L4.6 3.4H-4.6z",
+    "diamond": "M0 -5L4.2 0L0 5L-4.2 0z",
+    "cross": "M-4.5 -1.5h3v-3h3v3h3v3h-3v3h-3v-3h-3z",
+    "triangle-down": "M0 4.6L4.6 -3.4H-4.6z",
+    "triangle-right": "M4.6 0L-3.4 4.6V-4.6z",
+}
+"""The symbols as paths, for the page's own legend."""
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """One small multiple.
+
+    Attributes:
+        title: the values that tell it from the others; empty where there is one only.
+        records: what is drawn, one per backbone and x.
+    """
+
+    title: str
+    records: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """All small multiples of a study, with what they share.
+
+    Attributes:
+        chart: the study's own.
+        kind: `line` for numbers and grids, `bars` for words, `none` where there is one condition.
+        x_order: the values on the horizontal axis, weakest first, as they are written.
+        fixed: the condition's fields that have one value throughout.
+        backbones: every backbone of the run, so that colours agree over studies.
+        multiples: in order of strength.
+        chance: accuracy of guessing, where it is one number for all backbones and large enough to see.
+    """
+
+    chart: Chart
+    kind: Literal["line", "bars", "none"]
+    x_order: tuple[str, ...]
+    fixed: Mapping[str, Any]
+    backbones: tuple[str, ...]
+    multiples: tuple[Multiple, ...]
+    chance: float | None
+
+
+def plot(run: Run, study: str) -> Plot | None:
+    """What to draw of a study; None where its module is gone or nothing was measured of the chart's metric."""
+    module = run.module(study)
+    if module is None:
+        return None
+    chart: Chart = module.CHART
+    points = [p for p in run.of(study) if chart.metric in p.estimates]
+    if not points:
+        return None
+    varies = varying(points)
+    split = [f for f in dict.fromkeys((*chart.facet, *varies)) if f in varies and f != chart.x]
+    values = sorted({p.condition.get(chart.x) for p in points}, key=lambda v: rank(module, chart.x, v))
+    several = len(run.images) > 1
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for p in points:
+        key = (*((p.images,) if several else ()), *(p.condition.get(f) for f in split))
+        found.setdefault(key, []).append(_record(p, chart))
+
+    def position(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        place = list(run.images).index(key[0]) if several else 0
+        return place, *(rank(module, f, v) for f, v in zip(split, key[several:], strict=True))
+
+    ordered = sorted(found, key=position)
+    return Plot(
+        chart=chart,
+        kind=_kind(values, chart),
+        x_order=tuple(words.short(v) for v in values),
+        fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x)},
+        backbones=tuple(run.backbones),
+        multiples=tuple(Multiple(_title(run, split, key), tuple(found[key])) for key in ordered),
+        chance=_chance(run, chart),
+    )
+
+
+def varying(points: Sequence[Point]) -> list[str]:
+    """The condition's fields that take more than one value, in the condition's order."""
+    names = dict.fromkeys(name for p in points for name in p.condition)
+    return [name for name in names if len({p.condition.get(name) for p in points}) > 1]
+
+
+def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["container"], height: int) -> Any:
+    """One small multiple as an altair chart, without a theme. Its parameter `focus` names the backbone to bring forward."""
+    import altair as alt
+
+    names = list(figure.backbones)
+    told_apart = len(names) > 1 and figure.kind != "none"
+    legend: dict[str, Any] = {"title": None} if told_apart else {"title": None, "legend": None}
+    colour = alt.Color("backbone:N", scale=alt.Scale(domain=names), **legend)
+    dash = alt.StrokeDash("backbone:N", scale=alt.Scale(domain=names, range=_cycle(DASHES, names)), legend=None)
+    shape = alt.Shape("backbone:N", scale=alt.Scale(domain=names, range=_cycle(SYMBOLS, names)), **legend)
+    heads = {"backbone": "backbone", "at": figure.chart.x, "value": figure.chart.y_title, "n": "images", "runs": "runs"}
+    tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in heads.items() if title]
+
+    share = words.is_share(figure.chart.metric)
+    along, Along = ("x", alt.X) if figure.kind == "none" else ("y", alt.Y)
+    value = {
+        "title": figure.chart.y_title,
+        "scale": alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=figure.kind != "line"),
+        "axis": alt.Axis(format="%", tickCount=5) if share else alt.Axis(tickCount=5),
+    }
+    measured = {along: Along("v:Q", **value)}
+    spread = {along: Along("low:Q", **value), f"{along}2": "high:Q"}
+
+    def shown(strong: float, weak: float) -> dict[str, Any]:
+        return {"opacity": alt.condition("focus == '' || datum.backbone == focus", alt.value(strong), alt.value(weak))}
+
+    data = alt.Data(values=list(multiple.records))
+    base = alt.Chart(data).encode(color=colour, **_place(figure))
+    if figure.kind == "line":
+        crowded = len({r["backbone"] for r in multiple.records}) > 5
+        under = base.mark_area(aria=False).encode(**spread, **shown(0.07 if crowded else 0.17, 0.02))
+        over = base.mark_line(aria=False, strokeWidth=2).encode(strokeDash=dash, **measured, **shown(1, 0.15))
+    else:
+        thick = {"height": 10} if figure.kind == "none" else {}
+        under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0.4, 0.1))
+        over = base.mark_rule(aria=False, strokeWidth=2).encode(**spread, **shown(1, 0.15))
+    tip = base.mark_point(filled=True, size=64).encode(
+        shape=shape, tooltip=tooltip, description=alt.Description("label:N"), **measured, **shown(1, 0.15)
+    )
+    layers = [under, over, tip]
+    if figure.kind == "none":  # names above the bars: an axis of long names would leave no room for them on a phone
+        names_above = alt.Chart(data).mark_text(align="left", baseline="bottom", dy=-9, fontSize=12, aria=False)
+        layers.append(names_above.encode(**_place(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
+    if figure.chance is not None:
+        guess = alt.Chart(alt.Data(values=[{"chance": figure.chance}]))
+        layers.insert(0, guess.mark_rule(strokeDash=[2, 3], aria=False).encode(**{along: Along("chance:Q", **value)}))
+    return alt.layer(*layers).add_params(alt.param(name="focus", value="")).properties(width=width, height=height)
+
+
+def interactive(figure: Plot) -> list[dict[str, Any]]:
+    """For the page: one Vega-Lite specification per small multiple, as wide as its container, in the colours of the page's CSS."""
+    height = _height(figure, 300 if len(figure.multiples) == 1 else 220)
+    found = []
+    for multiple in figure.multiples:
+        chart = specification(figure, multiple, width="container", height=height)
+        content: dict[str, Any] = chart.properties(description=_description(figure, multiple)).to_dict()
+        colours = [f"var(--s{i})" for i in range(len(LIGHT))]
+        content["config"] = theme(colours, ink="var(--ink)", soft="var(--soft)", line="var(--line)")
+        content["config"]["legend"] = {"disable": True}  # the page has its own, once per study
+        content["autosize"] = {"type": "fit-x", "contains": "padding"}
+        found.append(content)
+    return found
+
+
+def save(run_folder: Path, folder: Path) -> list[Path]:
+    """Write every study's chart as `<study>.svg` and `<study>.png` (twice the size) into `folder`, for papers and slides.
+
+    Returns:
+        The files, in the order of the report.
+    """
+    import altair as alt
+    import vl_convert
+
+    run = load(run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for study in run.studies:
+        figure = plot(run, study)
+        if figure is None:
+            continue
+        several = len(figure.multiples) > 1
+        charts = [
+            specification(
+                figure, m, width=300 if several else 460, height=_height(figure, 200 if several else 280)
+            ).properties(title=m.title)
+            for m in figure.multiples
+        ]
+        content = (alt.concat(*charts, columns=3) if several else charts[0]).to_dict()
+        content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
+        version = vega_lite_version()
+        svg, png = folder / f"{study}.svg", folder / f"{study}.png"
+        svg.write_text(vl_convert.vegalite_to_svg(content, vl_version=version), encoding="utf-8")
+        png.write_bytes(vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
+        written += [svg, png]
+    return written
+
+
+def vega_lite_version() -> str:
+    """The version that altair writes, as vl-convert spells it."""
+    import altair as alt
+
+    return ".".join(str(alt.SCHEMA_VERSION).split(".")[:2])
+
+
+def theme(colours: Sequence[str], *, ink: str, soft: str, line: str) -> dict[str, Any]:
+    """The look of every chart as a Vega-Lite config.
+
+    Args:
+        colours: of the backbones, in order.
+        ink, soft, line: of titles, of labels, of the grid.
+    """
+    return {
+        "background": "transparent",
+        "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
+        "view": {"stroke": None},
+        "range": {"category": list(colours)},
+        "axis": {
+            "labelColor": soft, "titleColor": soft, "gridColor": line, "domainColor": line, "tickColor": line,
+            "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10, "labelPadding": 6,
+            "tickSize": 4,
+        },
+        "axisX": {"grid": False, "labelFlush": False},
+        "axisY": {"domain": False, "ticks": False},
+        "rule": {"color": soft},
+        "text": {"color": ink},
+        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 12},
+        "legend": {"labelColor": ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 420, "orient": "top", "columns": 2},
+    }  # fmt: skip
+
+
+def _place(figure: Plot) -> dict[str, Any]:
+    """Where a record stands across the value's axis."""
+    import altair as alt
+
+    if figure.kind == "none":
+        return {"y": alt.Y("backbone:N", sort=list(figure.backbones), axis=None)}
+    title = figure.chart.x_title
+    level = alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4)
+    if figure.kind == "bars":
+        beside = alt.XOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
+        return {"x": alt.X("x:N", title=title, sort=list(figure.x_order), axis=level), "xOffset": beside}
+    if isinstance(figure.multiples[0].records[0]["x"], str):
+        return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
+    values = sorted({r["x"] for m in figure.multiples for r in m.records})
+    percent = {"format": "%"} if title.startswith("share") else {}
+    axis = alt.Axis(values=values, labelOverlap="greedy", labelSeparation=8, **percent)
+    scale = alt.Scale(domain=[values[0], values[-1]], nice=False)  # the same in all small multiples
+    return {"x": alt.X("x:Q", title=title, axis=axis, scale=scale)}
+
+
+def _record(p: Point, chart: Chart) -> dict[str, Any]:
+    e, share = p.estimates[chart.metric], words.is_share(chart.metric)
+    x = p.condition.get(chart.x)
+    at = f"{x:.0%}" if chart.x_title.startswith("share") and isinstance(x, float) else words.short(x)
+    text = words.with_unit(e, share=share)
+    return {
+        "backbone": p.backbone,
+        "x": x if isinstance(x, int | float) and not isinstance(x, bool) else words.short(x),
+        "at": at,
+        "v": _finite(e.value),
+        "low": _finite(e.low),
+        "high": _finite(e.high),
+        "value": text,
+        "n": f"{e.n:,}",
+        "runs": str(p.runs),
+        "label": f"{p.backbone}{f', {chart.x} {at}' if chart.x else ''}: {text}",
+    }
+
+
+def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "none"]:
+    if not chart.x:
+        return "none"
+    ordered = all(is_grid(v) or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values)
+    return "line" if ordered and len(values) > 1 else "bars"
+
+
+def _title(run: Run, split: Sequence[str], key: Sequence[Any]) -> str:
+    several = len(run.images) > 1
+    fields = words.condition(dict(zip(split, key[1:] if several else key, strict=True)))
+    return " · ".join(part for part in (str(key[0]) if several else "", fields) if part)
+
+
+def _description(figure: Plot, multiple: Multiple) -> str:
+    across = f" by {figure.chart.x_title}" if figure.chart.x_title else ""
+    part = f", {multiple.title}" if multiple.title else ""
+    return f"{figure.chart.y_title}{across}{part}. The table below holds the same numbers."
+
+
+def _chance(run: Run, chart: Chart) -> float | None:
+    first, *others = {card["outputs"] for card in run.backbones.values()}
+    return 1 / first if chart.metric == "top1" and not others and first <= 100 else None
+
+
+def _height(figure: Plot, usual: int) -> int:
+    return 46 * len(figure.backbones) if figure.kind == "none" else usual
+
+
+def _cycle(values: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [values[i % len(values)] for i in range(len(names))]
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None

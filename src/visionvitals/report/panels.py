@@ -1,0 +1,145 @@
+"""The pictures of a study: what the network saw, for a few images at rising strength, with what each backbone said.
+
+Backbones that were shown equal pictures share a panel, so that they can be compared on it; the others get their own.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from visionvitals.core import Chart
+from visionvitals.report import words
+from visionvitals.report.read import Point, Run, usual
+from visionvitals.run.store import Stored
+
+COLUMNS, ROWS, SPEAKERS = 6, 4, 6
+
+
+class Answer(NamedTuple):
+    """What one backbone said to one picture: `prediction` is a class name, `correct` None where it was not scored."""
+
+    backbone: str
+    prediction: str
+    correct: bool | None
+
+
+class Picture(NamedTuple):
+    """One picture, the content of a webp file, with the answers to it."""
+
+    data: bytes
+    answers: tuple[Answer, ...]
+
+
+class Row(NamedTuple):
+    """One image: its id, its true class or "", and its pictures in the order of the panel's heads."""
+
+    item: str
+    label: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Rows of pictures, one row per image.
+
+    Attributes:
+        images: the image set.
+        heads: the conditions as they are written, in order of strength.
+        rows: one per image.
+        fixed: the condition's fields that are not on the chart's axis.
+        backbones: who was shown these pictures, as many as are listed.
+        left_out: how many more backbones were shown them.
+    """
+
+    images: str
+    heads: tuple[str, ...]
+    rows: tuple[Row, ...]
+    fixed: Mapping[str, Any]
+    backbones: tuple[str, ...]
+    left_out: int
+
+
+def panels(run: Run, study: str) -> list[Panel]:
+    """The panels of a study: of each image set, the combination of the open fields with most pictures."""
+    module = run.module(study)
+    if module is None:
+        return []
+    found = []
+    for images in run.images:
+        points = [p for p in run.of(study) if p.images == images and _shown(p)]
+        if not points:
+            continue
+        x = module.CHART.x
+        popularity = Counter[tuple[Any, ...]]()
+        for p in points:
+            popularity[p.rest(x)] += 1
+        by_backbone: dict[str, tuple[tuple[Any, ...], list[Point]]] = {}
+        for backbone in run.backbones:
+            own = [p for p in points if p.backbone == backbone]
+            if own:
+                fixed = max(
+                    {p.rest(x) for p in own}, key=lambda rest: (popularity[rest], usual(module, rest), str(rest))
+                )
+                by_backbone[backbone] = fixed, _spread([p for p in own if p.rest(x) == fixed])
+        found += _merged(images, module.CHART, by_backbone)
+    return found
+
+
+def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any, ...], list[Point]]]) -> list[Panel]:
+    """One panel for each set of backbones that saw equal pictures."""
+    seen: dict[tuple[Any, ...], list[tuple[str, list[Stored]]]] = {}
+    for backbone, (fixed, points) in by_backbone.items():
+        cells = [_shown(p)[0] for p in points]
+        records = [{r["item"]: r for r in cell.facts["exhibits"]} for cell in cells]
+        items = [item for item in records[0] if all(item in r for r in records)][:ROWS]
+        pixels = tuple(
+            (cell.path / r[item]["file"]).read_bytes() for cell, r in zip(cells, records, strict=True) for item in items
+        )
+        heads = tuple(_head(chart, p) for p in points)
+        seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, cells))
+    result = []
+    for (fixed, heads, items, pixels), members in seen.items():
+        names = tuple(name for name, _ in members)
+        rows = []
+        for r, item in enumerate(items):
+            pictures = tuple(
+                Picture(
+                    pixels[c * len(items) + r],
+                    tuple(_answer(name, cells[c], item) for name, cells in members[:SPEAKERS]),
+                )
+                for c in range(len(heads))
+            )
+            rows.append(Row(item, str(_record(members[0][1][0], item).get("label", "")), pictures))
+        result.append(Panel(images, heads, tuple(rows), dict(fixed), names[:SPEAKERS], len(names[SPEAKERS:])))
+    return result
+
+
+def _shown(p: Point) -> list[Stored]:
+    """The cells of a point that kept pictures, first run first."""
+    cells = [c for c in p.cells if c.facts.get("exhibits")]
+    return sorted(cells, key=lambda c: (c.cell["condition"].get("run", 0), c.cell["seed"], c.cell["shard"]))
+
+
+def _spread(points: Sequence[Point]) -> list[Point]:
+    """At most `COLUMNS` of them, evenly, with the first and the last."""
+    if len(points) <= COLUMNS:
+        return list(points)
+    return [points[round(i * (len(points) - 1) / (COLUMNS - 1))] for i in range(COLUMNS)]
+
+
+def _head(chart: Chart, p: Point) -> str:
+    if not chart.x:
+        return ""
+    x = p.condition.get(chart.x)
+    return f"{x:.0%}" if chart.x_title.startswith("share") and isinstance(x, float) else words.short(x)
+
+
+def _record(cell: Stored, item: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(r for r in cell.facts["exhibits"] if r["item"] == item)
+    return found
+
+
+def _answer(backbone: str, cell: Stored, item: str) -> Answer:
+    record = _record(cell, item)
+    return Answer(backbone, record["caption"], record.get("correct"))

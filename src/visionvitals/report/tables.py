@@ -1,0 +1,112 @@
+"""The numbers of a study as tables: all of ours, and the published ones beside them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from visionvitals.core import Published
+from visionvitals.report import words
+from visionvitals.report.charts import varying
+from visionvitals.report.read import Point, Run
+
+TITLES = {
+    "top1": "top-1 %",
+    "top5": "top-5 %",
+    "cross_entropy": "cross-entropy, nats",
+    "information_loss": "pixels removed %",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """All numbers of a study.
+
+    Attributes:
+        fields: heads of the columns after the backbone's: image set and condition, where they vary.
+        metrics: heads of the columns of values.
+        rows: (backbone, texts under `fields`, texts under `metrics`, n, runs).
+        fixed: the condition's fields that have one value throughout.
+        averaged: whether several runs were averaged anywhere.
+    """
+
+    fields: tuple[str, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int, int], ...]
+    fixed: Mapping[str, Any]
+    averaged: bool
+
+
+class Beside(NamedTuple):
+    """A published number with ours for the same condition."""
+
+    published: Published
+    value: str
+    condition: str
+    metric: str
+    backbone: str
+    images: str
+    ours: str
+    n: int
+
+    @property
+    def where(self) -> str:
+        """The publication and its data."""
+        return f"{self.published.source} on {self.published.data}"
+
+
+def of_study(run: Run, study: str) -> Table:
+    """Every measured point of a study, backbone by backbone, in order of strength."""
+    points = run.of(study)
+    varies = varying(points)
+    several = len(run.images) > 1
+    metrics = list(dict.fromkeys(m for p in points for m in p.estimates))
+    position = {pair: i for i, pair in enumerate((b, i) for b in run.backbones for i in run.images)}
+    rows = []
+    for p in sorted(points, key=lambda p: position[p.backbone, p.images]):
+        where = (*((p.images,) if several else ()), *(words.short(p.condition.get(f)) for f in varies))
+        values = tuple(_value(p, m) for m in metrics)
+        n = max((e.n for e in p.estimates.values()), default=0)
+        rows.append((p.backbone, where, values, n, p.runs))
+    return Table(
+        fields=(*(("data",) if several else ()), *varies),
+        metrics=tuple(TITLES.get(m, f"{m} %" if words.is_share(m) else m) for m in metrics),
+        rows=tuple(rows),
+        fixed={k: v for k, v in points[0].condition.items() if k not in varies},
+        averaged=any(p.runs > 1 for p in points),
+    )
+
+
+def beside_published(run: Run, study: str) -> list[Beside]:
+    """The published numbers whose architecture and condition were measured here."""
+    module = run.module(study)
+    varies = varying(run.of(study))
+    found = [
+        Beside(
+            published=published,
+            value=f"{published.value:.1%}".replace("%", " %")
+            if words.is_share(published.metric)
+            else f"{published.value:g}",
+            condition=words.condition({k: v for k, v in published.where.items() if k in varies}),
+            metric=TITLES.get(published.metric, published.metric).removesuffix(" %"),
+            backbone=p.backbone,
+            images=p.images,
+            ours=words.with_unit(p.estimates[published.metric], share=words.is_share(published.metric)),
+            n=p.estimates[published.metric].n,
+        )
+        for published in (module.PUBLISHED if module else ())
+        for p in run.of(study)
+        if run.backbones[p.backbone]["architecture"] in published.architectures
+        and published.metric in p.estimates
+        and all(p.condition.get(k) == v for k, v in published.where.items())
+    ]
+    return sorted(found, key=lambda beside: list(run.backbones).index(beside.backbone))
+
+
+def _value(p: Point, metric: str) -> str:
+    e = p.estimates.get(metric)
+    if e is None or math.isnan(e.value):
+        return words.MISSING
+    if metric == "information_loss":  # a property of the mask, not of the network: no interval
+        return words.value(e)
+    return words.measured(e, share=words.is_share(metric))

@@ -1,0 +1,95 @@
+"""How the report writes values: percent with an interval, a condition as a phrase, counts with their noun."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from visionvitals.core import METRICS
+from visionvitals.run.table import readable
+from visionvitals.stats import Estimate
+
+MISSING = "–"
+_WITHIN = 0.05  # intervals narrower than five points are written with one decimal, wider ones without
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric lies in [0, 1] by its definition, and so reads as percent."""
+    meaning = METRICS.get(metric, "")
+    return "(0 or 1" in meaning or "in [0, 1]" in meaning
+
+
+def value(e: Estimate, *, share: bool = True) -> str:
+    """`77.0` for 0.77 as a share, else two decimals.
+
+    Example:
+        >>> value(Estimate(0.77, 0.72, 0.81, 300)), value(Estimate(0.834, 0.7, 1.0, 300), share=False)
+        ('77.0', '0.83')
+    """
+    if math.isnan(e.value):
+        return MISSING
+    return f"{e.value * 100:.1f}" if share else f"{e.value:.2f}"
+
+
+def interval(e: Estimate, *, share: bool = True) -> str:
+    """`72–81`, with a decimal where the interval is narrow; empty where there is none.
+
+    Example:
+        >>> interval(Estimate(0.77, 0.72, 0.81, 300)), interval(Estimate(0.77, 0.766, 0.774, 50_000))
+        ('72–81', '76.6–77.4')
+    """
+    if math.isnan(e.low):
+        return ""
+    if not share:
+        return f"{_signed(e.low, 2)}–{_signed(e.high, 2)}"
+    digits = 1 if e.high - e.low < _WITHIN else 0
+    low, high = _signed(e.low * 100, digits), _signed(e.high * 100, digits)
+    return f"{low} to {high}" if e.low < 0 else f"{low}–{high}"
+
+
+def measured(e: Estimate, *, share: bool = True) -> str:
+    """The value and its interval, `77.0 (72–81)`."""
+    between = interval(e, share=share)
+    return f"{value(e, share=share)} ({between})" if between else value(e, share=share)
+
+
+def with_unit(e: Estimate, *, share: bool = True) -> str:
+    """As `measured`, for use outside a table whose head names the unit: `77.0 % (72–81)`, with a space that does not break."""
+    between = interval(e, share=share)
+    unit = "\N{NO-BREAK SPACE}%" if share and not math.isnan(e.value) else ""
+    return f"{value(e, share=share)}{unit}" + (f" ({between})" if between else "")
+
+
+def difference(e: Estimate, *, share: bool = True) -> str:
+    """As `measured`, with the sign always written and a true minus."""
+    if math.isnan(e.value):
+        return MISSING
+    scale, digits = (100, 1) if share else (1, 2)
+    between = interval(e, share=share)
+    return f"{e.value * scale:+.{digits}f}".replace("-", "−") + (f" ({between})" if between else "")
+
+
+def condition(fields: Mapping[str, Any]) -> str:
+    """`grid 14x14, fill black`."""
+    return ", ".join(f"{name} {short(v)}" for name, v in fields.items())
+
+
+def short(v: Any) -> str:
+    """One value of a condition: a grid as `14x14`, a float without noise digits."""
+    v = readable(v)
+    return f"{v:g}" if isinstance(v, float) else str(v)
+
+
+def count(n: int, noun: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = list(words) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _signed(x: float, digits: int) -> str:
+    text = f"{x:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.removeprefix("-")

@@ -1,0 +1,136 @@
+"""A recipe is a file in `recipes/`: a frozen record of all that decides the weights. Listing and reading one needs no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from visionvitals import registry
+from visionvitals.errors import VitalsError, near, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained, on what, and how.
+
+    Attributes:
+        name: of the recipe; the folder of the results is called after it.
+        model: the network: `tiny:vit`, `tiny:cnn` or `timm:NAME`; `?model.KEY=VALUE` passes a keyword argument to it.
+        train, test: the image sets to learn from and to measure on, in the spelling of `--data`.
+        size: side of the network's input in pixels; pictures are stretched to it.
+        mean, std: of the normalisation, on the [0, 1] scale, the same for the three channels.
+        epochs: passes over `train`.
+        batch: pictures a step; an incomplete last batch is left out.
+        lr: highest learning rate of AdamW.
+        min_lr: learning rate at the last step.
+        warmup: share of the steps in which the learning rate grows linearly, in [0, 1).
+        weight_decay: of AdamW, decoupled; weights of matrices and kernels only, as timm filters them.
+        clip: the gradient is scaled to at most this Euclidean norm; 0 turns it off.
+        smoothing: share of the label that is spread over all classes, in [0, 1).
+        ema: decay per step of the moving average of the weights, in [0, 1); it starts lower, as timm's warm-up does.
+        crop: pixels by which a picture is shifted at most, in both directions; its border is mirrored.
+        flip: mirror half of the pictures left to right.
+        jitter: brightness and contrast are multiplied by factors from [1 - jitter, 1 + jitter].
+        seed: root of the weights' first values, of the order and of the augmentation.
+    """
+
+    name: str
+    model: str
+    train: str
+    test: str
+    size: int = 64
+    mean: float = 0.5
+    std: float = 0.5
+    epochs: int = 5
+    batch: int = 64
+    lr: float = 1e-3
+    min_lr: float = 1e-5
+    warmup: float = 0.05
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    smoothing: float = 0.1
+    ema: float = 0.999
+    crop: int = 4
+    flip: bool = True
+    jitter: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("size", "epochs", "batch"):
+            require(getattr(self, key) >= 1, f"`{key}` must be at least 1", getattr(self, key))
+        for key in ("lr", "std"):
+            require(0 < getattr(self, key) < math.inf, f"`{key}` must be positive", getattr(self, key))
+        for key in ("min_lr", "weight_decay", "clip"):
+            require(0 <= getattr(self, key) < math.inf, f"`{key}` must not be negative", getattr(self, key))
+        for key in ("warmup", "smoothing", "ema", "jitter"):
+            require(0 <= getattr(self, key) < 1, f"`{key}` must be in [0, 1)", getattr(self, key))
+        require(0 <= self.crop < self.size, "`crop` must be in [0, size)", self.crop)
+        require(self.min_lr <= self.lr, "`min_lr` must not be above `lr`", (self.min_lr, self.lr))
+
+
+def recipes() -> list[str]:
+    """The names of all recipes: our files, then what other packages declare."""
+    return registry.names("recipes")
+
+
+def load_recipe(name: str) -> Recipe:
+    """The `RECIPE` of a recipe file, by name or by the path of a single file.
+
+    Raises:
+        VitalsError: no such recipe (near names are listed), or the file has no `RECIPE`.
+    """
+    module = registry.load("recipes", name)
+    recipe = getattr(module, "RECIPE", None)
+    require(isinstance(recipe, Recipe), f"The recipe `{name}` must set `RECIPE = Recipe(...)`", recipe)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
+    """The recipe with some fields changed, each read as the type of its field.
+
+    Args:
+        recipe: what is changed.
+        changes: field -> value as text, e.g. `{"epochs": "3", "flip": "false"}`.
+
+    Raises:
+        VitalsError: an unknown field (near names are listed), or a value that cannot be read or is out of range.
+
+    Example:
+        >>> override(Recipe(name="x", model="tiny:vit", train="a", test="b"), {"epochs": "3"}).epochs
+        3
+    """
+    types = {field.name: field.type for field in fields(Recipe)}
+    for key in changes:
+        if key not in types:
+            raise VitalsError(f"A recipe has no field `{key}`. {near(key, types)}")
+    return replace(recipe, **{key: _read(key, types[key], text) for key, text in changes.items()})
+
+
+def _read(key: str, kind: object, text: str) -> Any:
+    if kind is bool:
+        require(text.lower() in ("true", "false"), f"`{key}` must be `true` or `false`", text)
+        return text.lower() == "true"
+    if kind is str:
+        return text
+    assert kind in (int, float)
+    try:
+        return int(text) if kind is int else float(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise VitalsError(f"`{key}` must be {what}. Got {text!r}.") from None
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Linear warm-up from 0, then half a cosine from `lr` to `min_lr` (Loshchilov and Hutter 2017, SGDR, equation 5, one period).
+
+    Args:
+        recipe: gives `lr`, `min_lr` and `warmup`.
+        step: in [0, steps); the first step of a warm-up of w steps has lr / w, the last step has `min_lr`.
+        steps: optimiser steps in all.
+    """
+    warm = round(recipe.warmup * steps)
+    if step < warm:
+        return recipe.lr * (step + 1) / warm
+    share = (step - warm) / max(1, steps - 1 - warm)
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * 0.5 * (1 + math.cos(math.pi * share))

@@ -1,0 +1,210 @@
+"""A run folder with invented numbers and drawn pictures, written by the same code as a real one: cells by `Store.write`, the plan by
+`run.folder.claim`. For tests of the report only."""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
+from visionvitals.datasets._labels import Alignment
+from visionvitals.run import folder
+from visionvitals.run.identity import plain
+from visionvitals.run.planner import Plan, Planned, Section, Skip, study, study_name
+from visionvitals.run.provenance import Provenance
+
+CLASSES = ("goldfish", "tabby", "harp", "lighthouse", "acoustic guitar", "wombat", "teapot", "beacon", "otter", "violin")
+
+
+class Images(NamedTuple):
+    """As much of an image set as the plan writes down."""
+
+    card: ImageSetCard
+
+
+def backbone(spec: str, *, side: int = 224, outputs: int = 1000, notes: tuple[str, ...] = ()) -> BackboneCard:
+    """A transformer with 16-px patches where the name says so, else a network without patches."""
+    patches = "vit" in spec or "deit" in spec
+    return BackboneCard(
+        spec=spec,
+        architecture=spec.partition(":")[2].partition(".")[0].partition("@")[0],
+        digest=f"{zlib.crc32(spec.encode()):08x}" * 8,
+        preprocess=Preprocess(
+            size=(side, side),
+            resize=side * 8 // 7,
+            interpolation="bicubic",
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+        outputs=outputs,
+        parameters=5_717_416 if patches else 25_557_032,
+        provides=("features", "token_removal") if patches else ("features",),
+        patch_grid=(side // 16, side // 16) if patches else None,
+        prefix_tokens=int(patches),
+        notes=notes,
+    )
+
+
+def write(
+    out: Path,
+    *,
+    backbones: Sequence[BackboneCard] = (backbone("timm:deit_tiny_patch16_224"), backbone("timm:resnet50.tv_in1k")),
+    data: Sequence[str] = ("folder:imagenet/val",),
+    studies: Sequence[str] = ("clean", "occlusion", "shuffle", "corner"),
+    preset: Any = "default",
+    n: int = 200,
+    pictures: int = 4,
+    fails: Mapping[str, str] | None = None,
+    unreadable: Sequence[tuple[str, str]] = (),
+    warnings: Sequence[str] = (),
+    measured: int | None = None,
+) -> Path:
+    """Write a run folder.
+
+    Args:
+        fails: study -> the error that all of its cells fail with.
+        measured: only so many cells are there, as after a kill.
+    """
+    sets = {
+        spec: Images(
+            ImageSetCard(spec=spec, digest=f"{zlib.crc32(spec.encode()):08x}" * 8, n=n, classes=CLASSES, class_names=CLASSES)
+        )
+        for spec in data
+    }
+    modules = {name: study(name) for name in studies}
+    cells, skips = [], []
+    for card in backbones:
+        for images in sets.values():
+            for name, module in modules.items():
+                for condition in module.conditions(preset, card.preprocess.size):
+                    reason = module.refusal(condition, card)
+                    if reason is None:
+                        cells.append(
+                            Cell(
+                                study=study_name(name),
+                                version=module.VERSION,
+                                condition=condition,
+                                backbone=card,
+                                images=images.card,
+                            )
+                        )
+                    else:
+                        skips.append(
+                            Skip(
+                                study=study_name(name),
+                                condition=condition,
+                                backbone=card.spec,
+                                images=images.card.spec,
+                                reason=reason,
+                            )
+                        )
+    alignment = Alignment((0,), f"all {len(CLASSES)} classes match outputs by name")
+    planned = Planned(
+        plan=Plan(
+            backbones=tuple(card.spec for card in backbones),
+            data=tuple(data),
+            studies=tuple(Section(name=name) for name in studies),
+            preset=preset,
+        ),
+        cells=tuple(cells),
+        skips=tuple(skips),
+        sets=sets,  # type: ignore[arg-type]
+        backbones={card.spec: card for card in backbones},
+        alignments={(card.spec, spec): alignment for card in backbones for spec in data},
+        versions={study_name(name): module.VERSION for name, module in modules.items()},
+        notes=(
+            *(f"{card.spec}: {note}" for card in backbones for note in card.notes),
+            *(f"{card.spec} on {spec}: {alignment.how}" for card in backbones for spec in data),
+        ),
+    )
+    command = ("vitals", "audit", *planned.plan.backbones, "--data", *data, "--out", "runs/first one")
+    store = folder.claim(out, planned, command=command)
+    for cell in cells[:measured]:
+        if fails and cell.study in fails:
+            store.write_failure(cell, error=fails[cell.study], traceback=f"Traceback\n  {fails[cell.study]}")
+        else:
+            _keep(store, cell, n, pictures, unreadable, command)
+    folder.warn(out, warnings)
+    return out
+
+
+def _keep(store: Any, cell: Cell, n: int, pictures: int, unreadable: Sequence[tuple[str, str]], command: Any) -> None:
+    strength, sensitive = _strength(cell.condition), cell.backbone.patch_grid is None
+    rng = np.random.default_rng(zlib.crc32(f"{cell.images.spec}".encode()))
+    hard = rng.random(n)  # shared by all cells: comparisons over images are paired
+    luck = np.random.default_rng(zlib.crc32(repr((cell.backbone.spec, cell.condition)).encode())).normal(0, 0.08, n)
+    kept = 0.82 * np.exp(-4 * strength) if sensitive else 0.74 * (1 - strength**3)
+    right = hard + luck < kept
+    rows = []
+    for i in range(n):
+        item = f"img-{i:04d}.JPEG"
+        rows += [Row(item, "top1", float(right[i])), Row(item, "top5", float(hard[i] < kept + 0.15))]
+        rows += [Row(item, "cross_entropy", float(3 * hard[i] + strength)), Row(item, "prediction", float(i % 10))]
+        if cell.study == "occlusion":
+            rows.append(Row(item, "information_loss", strength))
+    shown = range(min(pictures, n)) if getattr(cell.condition, "run", 0) == 0 else ()
+    said = {i: CLASSES[i % 10] if right[i] else CLASSES[(i + 3) % 10] for i in shown}
+    provenance = Provenance(
+        versions={"visionvitals": "0.1.0", "python": "3.11.2", "torch": "2.15.0", "timm": "1.0.31"},
+        commit="8c0ffee8c0ffee",
+        dirty=False,
+        platform="Linux-6.1-x86_64",
+        device="cpu: AMD EPYC 9B14",
+        dtype="float32",
+        batch_size=32,
+        threads=2,
+        command=tuple(command),
+        started="2026-11-24T04:10:00+00:00",
+    )
+    store.write(
+        cell,
+        rows,
+        facts={
+            "provenance": plain(provenance),
+            "skipped": [list(pair) for pair in unreadable],
+            "n": n,
+            "seconds": 1.5,
+            "images_per_second": n / 1.5,
+            "warnings": [],
+        },
+        exhibits={(f"img-{i:04d}.JPEG", said[i]): _picture(i, cell.condition) for i in shown},
+        marks={f"img-{i:04d}.JPEG": {"label": CLASSES[i % 10], "correct": bool(right[i])} for i in shown},
+    )
+
+
+def _strength(condition: Any) -> float:
+    """How hard a condition is, from 0 to 1."""
+    fields = dataclasses.asdict(condition)
+    if "fraction" in fields:
+        return float(fields["fraction"]) * (0.7 if fields["fill"] == "token" else 1.0)
+    if "corner" in fields:
+        return 0.4
+    rows, columns = fields.get("grid", (1, 1))
+    return float(np.log2(rows * columns)) / 10
+
+
+def _picture(index: int, condition: Any) -> Image.Image:
+    """A disc on a gradient, with cells blacked out at random."""
+    side = 128
+    y, x = np.mgrid[0:side, 0:side] / side
+    hue = np.stack([0.35 + 0.5 * x, 0.5 + 0.3 * np.sin(3 * y + index), 0.65 - 0.3 * x * y], axis=2)
+    picture = Image.fromarray((hue * 255).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    colour = [(220, 90, 40), (240, 190, 60), (60, 120, 190), (120, 60, 140)][index % 4]
+    draw.ellipse((28 + 8 * index, 30, 96, 100), fill=colour, outline=(20, 20, 20))
+    fields = dataclasses.asdict(condition)
+    if "fraction" in fields:
+        fill = {"black": (0, 0, 0), "mean": (124, 116, 104)}.get(fields["fill"], (40, 40, 40))
+        order = np.random.default_rng(index).permutation(64)
+        for cell in order[: int(fields["fraction"] * 64)]:
+            draw.rectangle((cell % 8 * 16, cell // 8 * 16, cell % 8 * 16 + 15, cell // 8 * 16 + 15), fill=fill)
+    if "corner" in fields:
+        canvas = Image.new("RGB", (side, side))
+        left, top = ("right" in fields["corner"]) * 55, ("bottom" in fields["corner"]) * 55
+        canvas.paste(picture.resize((73, 73)), (left, top))
+        return canvas
+    return picture

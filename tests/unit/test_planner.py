@@ -1,0 +1,158 @@
+"""What the user asked for becomes cells and skips, and everything that is wrong is found before anything is computed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from visionvitals.core import Backbone
+from visionvitals.errors import VitalsError
+from visionvitals.run import calibrate, planner
+from visionvitals.run.identity import cell_id
+from visionvitals.run.planner import Plan, Planned, Section
+
+CPU = torch.device("cpu")
+
+
+def planned(backbones: list[str], data: list[str], *studies: Section, **more: Any) -> Planned:
+    return planner.make(Plan(backbones=tuple(backbones), data=tuple(data), studies=studies, **more), device=CPU)
+
+
+def test_backbones_times_sets_times_conditions(toy_backbone: str, toy_images: str, toy_study: str) -> None:
+    found = planned(
+        [toy_backbone, f"{toy_backbone}?seed=1"],
+        [toy_images, f"{toy_images}&broken=1"],
+        Section(name="clean"),
+        Section(name=toy_study),
+    )
+    assert len(found.cells) == 2 * 2 * (1 + 4)
+    assert len({cell_id(cell) for cell in found.cells}) == len(found.cells)
+    assert {cell.study for cell in found.cells} == {"clean", "toy_study"}
+    assert found.skips == ()
+    assert found.versions == {"clean": 1, "toy_study": 1}
+
+
+def test_values_are_multiplied_and_other_fields_keep_their_default(
+    toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    section = Section(name=toy_study, values={"strength": (0.1, 0.2), "run": (0, 1, 2)})
+    found = planned([toy_backbone], [toy_images], section)
+    assert [(c.condition.strength, c.condition.run) for c in found.cells] == [
+        (s, r) for s in (0.1, 0.2) for r in range(3)
+    ]
+    assert {c.condition.shape for c in found.cells} == {(1, 1)}
+
+
+def test_identical_cells_are_planned_once(toy_backbone: str, toy_images: str, toy_study: str) -> None:
+    twice = (Section(name=toy_study), Section(name=toy_study, values={"strength": (0.25, 0.25)}))
+    assert len(planned([toy_backbone], [toy_images], *twice).cells) == 4
+    same = planned([toy_backbone, f"{toy_backbone}?seed=0"], [toy_images], Section(name="clean"))
+    assert len(same.cells) == 1
+    (skip,) = same.skips
+    assert skip.backbone.endswith("?seed=0")
+    assert skip.reason == f"the same weights and images as {toy_backbone} on {toy_images}, measured there"
+
+
+def test_a_refused_condition_is_a_skip_with_the_studys_reason(
+    toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    found = planned([toy_backbone], [toy_images], Section(name=toy_study, values={"strength": (0.5, 1.0)}))
+    assert [cell.condition.strength for cell in found.cells] == [0.5]
+    assert [(s.condition.strength, s.reason) for s in found.skips] == [(1.0, "a strength of 1 leaves nothing to see")]
+
+
+def test_a_limit_that_does_not_limit_is_no_limit(toy_backbone: str, toy_images: str) -> None:
+    def only(limit: int | None) -> Any:
+        return planned([toy_backbone], [toy_images], Section(name="clean"), limit=limit).cells[0]
+
+    assert cell_id(only(24)) == cell_id(only(None)) != cell_id(only(23))
+    assert (calibrate.images_of(only(None)), calibrate.images_of(only(7))) == (24, 7)
+
+
+def test_backbones_are_visited_one_at_a_time(toy_backbone: str, toy_images: str) -> None:
+    seen: list[Backbone] = []
+    plan = Plan(
+        backbones=(toy_backbone, f"{toy_backbone}?seed=1"), data=(toy_images,), studies=(Section(name="clean"),)
+    )
+    planner.make(plan, device=CPU, visit=seen.append)
+    assert [b.card.spec for b in seen] == list(plan.backbones)
+    assert calibrate.rate(seen[0], batch_size=4, seconds=0.01) > 0
+
+
+def test_the_estimate_is_images_over_rate(toy_backbone: str, toy_images: str, toy_study: str) -> None:
+    cells = planned([toy_backbone], [toy_images], Section(name=toy_study)).cells
+    assert calibrate.estimate(cells, {toy_backbone: 12.0}) == 4 * 24 / 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbones": ()}, "must name a backbone"),
+        ({"data": ()}, "must name an image set"),
+        ({"studies": ()}, "must name a study"),
+        ({"limit": 0}, "`limit` must be positive. Got 0"),
+        ({"backbones": ("a:b", "a:b")}, "`backbones` must name each once. Got 'a:b'"),
+        ({"preset": "fast"}, "`preset` must be one of quick, default, paper. Got 'fast'"),
+    ],
+)
+def test_a_plan_validates_itself(change: dict[str, Any], message: str) -> None:
+    good = Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=(Section(name="clean"),))
+    with pytest.raises(VitalsError, match=message):
+        dataclasses.replace(good, **change)
+
+
+def test_unknown_names_list_near_ones(toy_backbone: str, toy_images: str) -> None:
+    with pytest.raises(VitalsError, match=r"No study is called `oclusion`\. Did you mean occlusion"):
+        planner.sections("clean,oclusion")
+    with pytest.raises(VitalsError, match=r"`oclusion`\. Did you mean occlusion"):
+        planned([toy_backbone], [toy_images], Section(name="oclusion"))
+    with pytest.raises(VitalsError, match=r"known family\. Got 'tim:resnet18'\. Did you mean timm"):
+        planned(["tim:resnet18"], [toy_images], Section(name="clean"))
+    with pytest.raises(VitalsError, match=r"known family\. Got 'foldr:x'\. Did you mean folder"):
+        planned([toy_backbone], ["foldr:x"], Section(name="clean"))
+
+
+def test_sections_of_names() -> None:
+    assert [s.name for s in planner.sections("occlusion, clean,occlusion")] == ["occlusion", "clean"]
+    assert planner.sections("all") == planner.sections("") == planner.all_studies()
+    assert planner.all_studies()[0].name == "clean"
+
+
+def test_a_spelling_is_checked_before_any_backbone_is_loaded(
+    toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*args: object, **more: object) -> None:
+        raise AssertionError("nothing may be loaded")
+
+    monkeypatch.setattr(planner, "load_backbone", load)
+    with pytest.raises(VitalsError, match=r"nope:x"):
+        planned([toy_backbone, "nope:x"], [toy_images], Section(name="clean"))
+    with pytest.raises(VitalsError, match=r"no option `nope`"):
+        planned([toy_backbone], [f"{toy_images}&nope=1"], Section(name="clean"))
+
+
+def test_a_users_own_error_is_named(toy_backbone: str, toy_images: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def load(spec, *, device): raise KeyError('weights')\ndef open(spec): return 1 / 0\n"
+    )
+    mine = f"{tmp_path / 'mine.py'}:x"
+    with pytest.raises(VitalsError, match=r"mine\.py:x` could not be loaded\. Got KeyError: 'weights'"):
+        planned([mine], [toy_images], Section(name="clean"))
+    with pytest.raises(VitalsError, match=r"mine\.py:x` could not be opened\. Got ZeroDivisionError"):
+        planned([toy_backbone], [mine], Section(name="clean"))
+
+
+def test_labels_that_cannot_be_the_backbones_refuse_the_whole_run(toy_backbone: str, toy_images: str) -> None:
+    with pytest.raises(VitalsError, match=r"does not name its 3 outputs, so .* must have as many classes\. Got 4"):
+        planned([toy_backbone, f"{toy_backbone}?outputs=3"], [toy_images], Section(name="clean"))
+
+
+def test_the_file_of_a_study_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "clean.py").write_text("")
+    with pytest.raises(VitalsError, match=r"must have a name of its own.*Rename it"):
+        planner.study(str(tmp_path / "clean.py"))
+    (tmp_path / "half.py").write_text("VERSION = 1\nCondition = int\n")
+    with pytest.raises(VitalsError, match=r"must define conditions, refusal, measure"):
+        planner.study(str(tmp_path / "half.py"))

@@ -1,0 +1,92 @@
+"""kill -9 at any moment loses at most the running cell; the resumed run equals the uninterrupted one, row for row."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from visionvitals.run import folder, plan_file, planner, runner
+from visionvitals.run.store import Store
+
+CPU = torch.device("cpu")
+PLAN = """
+backbones = ["{backbone}", "{backbone}?seed=1"]
+data = ["{images}"]
+
+[[studies]]
+name = "{study}"
+strength = [0.1, 0.2, 0.3, 0.4, 0.5]
+run = [0, 1]
+
+[[studies]]
+name = "clean"
+"""
+CELLS = 2 * (5 * 2 + 1)
+
+
+def start(*words: str) -> subprocess.Popen[bytes]:
+    """A run in a process of its own that sleeps after every batch."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "visionvitals", "run", *words, "--batch-size", "6", "--device", "cpu"],
+        env=os.environ | {"VISIONVITALS_TOY_SLEEP": "0.1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("store/*/*/cell.json")))
+
+
+def rows(out: Path) -> dict[str, tuple[list[str], ...]]:
+    """The content of every cell's part as it was written, order included."""
+    import pyarrow.parquet as pq
+
+    return {
+        cell.facts["id"]: tuple(
+            pq.read_table(cell.path / "rows.parquet")[c].to_pylist() for c in ("item", "metric", "value")
+        )
+        for cell in Store(out / "store").cells()
+    }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a posix signal")
+def test_a_killed_run_resumes_to_the_same_rows(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(PLAN.format(backbone=toy_backbone, images=toy_images, study=toy_study))
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+
+    process = start(str(plan), "--out", str(killed))
+    deadline = time.monotonic() + 120
+    while finished(killed) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output.decode()
+    kept = {cell.facts["id"]: (cell.path / "cell.json").stat().st_mtime_ns for cell in Store(killed / "store").cells()}
+    assert 3 <= len(kept) < CELLS
+    (progress, _) = folder.status(killed)
+    assert sum(p.done for p in progress) == len(kept)
+    assert sum(p.missing for p in progress) == CELLS - len(kept)
+
+    for out, asked in ((killed, folder.read_plan(killed)), (whole, plan_file.read(plan))):
+        planned = planner.make(asked, device=CPU)
+        outcome = runner.execute(planned, out=out, device=CPU, batch_size=6)
+        assert outcome.failed == ()
+        assert outcome.found == (len(kept) if out == killed else 0)
+
+    assert len(rows(whole)) == CELLS
+    assert rows(killed) == rows(whole)
+    assert not list(killed.glob("store/*/.tmp-*"))
+    for cell in Store(killed / "store").cells():
+        if cell.facts["id"] in kept:
+            assert (cell.path / "cell.json").stat().st_mtime_ns == kept[cell.facts["id"]], (
+                "a finished cell was measured again"
+            )

@@ -1,0 +1,377 @@
+"""A run measures what is missing, keeps what it can, and says what it could not."""
+
+import dataclasses
+import errno
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from visionvitals.core import Backbone, Cell, ImageSet, Job
+from visionvitals.errors import VitalsError
+from visionvitals.run import exhibits, folder, planner, runner
+from visionvitals.run.identity import cell_id
+from visionvitals.run.planner import Plan, Planned, Section
+from visionvitals.run.runner import Outcome
+from visionvitals.run.store import Store
+
+CPU = torch.device("cpu")
+Values = dict[str, dict[str, dict[str, float]]]
+
+
+def plan(backbones: Sequence[str], data: str, *studies: Section, **more: Any) -> Planned:
+    asked = Plan(backbones=tuple(backbones), data=(data,), studies=studies, **more)
+    return planner.make(asked, device=CPU)
+
+
+def values(out: Path) -> Values:
+    return {cell.facts["id"]: cell.values() for cell in Store(out / "store").cells()}
+
+
+def study(toy_study: str, *strengths: float) -> Section:
+    return Section(name=toy_study, values={"strength": strengths, "run": (0, 1)})
+
+
+def run(planned: Planned, out: Path, **more: Any) -> Outcome:
+    return runner.execute(planned, out=out, device=CPU, command=("vitals", "test"), **more)
+
+
+def test_every_cell_is_measured_once_and_kept_with_its_facts(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    planned = plan([toy_backbone], f"{toy_images}&broken=2", Section(name="clean"), study(toy_study, 0.5))
+    outcome = run(planned, tmp_path / "run", batch_size=5)
+    assert (outcome.measured, outcome.found, outcome.failed) == (3, 0, ())
+    cells = Store(tmp_path / "run" / "store").cells()
+    assert {cell.facts["id"] for cell in cells} == {cell_id(cell) for cell in planned.cells}
+    for cell in cells:
+        assert cell.facts["n"] == 22
+        assert cell.facts["skipped"] == [[f"index {k}", f"image {k}: it is a test"] for k in range(2)]
+        assert cell.facts["seconds"] > 0
+        assert cell.facts["images_per_second"] > 0
+        origin = cell.facts["provenance"]
+        assert origin["command"] == ["vitals", "test"]
+        assert (origin["batch_size"], origin["dtype"]) == (5, "float32")
+        assert origin["device"].startswith("cpu: ")
+        assert {"visionvitals", "torch", "timm", "numpy", "pillow", "python"} <= set(origin["versions"])
+    warnings = json.loads((tmp_path / "run" / "warnings.json").read_text())
+    assert any("2 of 24 images cannot be read and are left out: index 0 (image 0: it is a test)" in w for w in warnings)
+    again = run(planned, tmp_path / "run")
+    assert (again.measured, again.found, list(again.warnings)) == (0, 3, warnings)
+
+
+def test_clean_comes_first(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = Store.write
+
+    def spy(self: Store, cell: Cell, *args: Any, **more: Any) -> None:
+        written.append(cell.study)
+        write(self, cell, *args, **more)
+
+    monkeypatch.setattr(Store, "write", spy)
+    run(plan([toy_backbone], toy_images, study(toy_study, 0.5), Section(name="clean")), tmp_path / "run")
+    assert written == ["clean", "toy_study", "toy_study"]
+
+
+def test_the_batch_size_changes_neither_inputs_nor_predictions(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs bit for bit, predictions exactly, cross-entropies to the last bits; 1, 7 and 64 images a forward pass."""
+    load = planner.load_backbone
+    seen: list[Tensor] = []
+
+    def recording(text: str, *, device: torch.device) -> Backbone:
+        backbone = load(text, device=device)
+
+        def logits(images: Tensor) -> Tensor:
+            seen.extend(images.clone().unbind())
+            return backbone.logits(images)
+
+        return dataclasses.replace(backbone, logits=logits)
+
+    monkeypatch.setattr(planner, "load_backbone", recording)
+    sections = (
+        Section(name="clean"),
+        Section(name="occlusion", values={"fraction": (0.5,), "grid": ((4, 4),), "fill": ("noise", "blur")}),
+        Section(name="shuffle", values={"grid": ((4, 4),)}),
+        Section(name="corner", values={"inner": ((16, 16),)}),
+        study(toy_study, 0.5),
+    )
+    planned = plan([toy_backbone], toy_images, *sections)
+    inputs: dict[int, list[Tensor]] = {}
+    results: dict[int, Values] = {}
+    for size in (1, 7, 64):
+        seen.clear()
+        run(planned, tmp_path / str(size), batch_size=size)
+        inputs[size] = list(seen)
+        results[size] = values(tmp_path / str(size))
+    assert len(inputs[1]) == 24 * len(planned.cells)
+    for size in (7, 64):
+        assert len(inputs[size]) == len(inputs[1])
+        assert all(torch.equal(a, b) for a, b in zip(inputs[1], inputs[size], strict=True))
+        for identifier, metrics in results[1].items():
+            for metric, items in metrics.items():
+                other = results[size][identifier][metric]
+                if metric == "cross_entropy":
+                    np.testing.assert_allclose(list(items.values()), list(other.values()), rtol=1e-5)
+                else:
+                    assert items == other
+
+
+def test_a_failing_cell_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    planned = plan([toy_backbone], toy_images, study(toy_study, 0.25, 13, 0.5), Section(name="clean"))
+    outcome = run(planned, tmp_path / "run")
+    assert outcome.measured == 5
+    assert len(outcome.failed) == 2
+    assert "strength=13" in outcome.failed[0]
+    assert "ValueError: the toy study fails on purpose" in outcome.failed[0]
+    found, failures = folder.status(tmp_path / "run")
+    assert {(p.study, p.done, p.failed, p.missing) for p in found} == {("toy_study", 4, 2, 0), ("clean", 1, 0, 0)}
+    assert "raise ValueError" in failures[0]["traceback"]
+    assert run(planned, tmp_path / "run").found == 5
+
+
+def test_a_set_without_a_readable_image_fails_its_cells_only(
+    tmp_path: Path, toy_backbone: str, toy_images: str
+) -> None:
+    asked = Plan(
+        backbones=(toy_backbone,), data=(f"{toy_images}&broken=24", toy_images), studies=(Section(name="clean"),)
+    )
+    outcome = run(planner.make(asked, device=CPU), tmp_path / "run")
+    assert outcome.measured == 1
+    assert "must be readable" in outcome.failed[0]
+
+
+def test_running_out_of_memory_halves_the_batch(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    section = study(toy_study, 0.5)
+    run(plan([f"{toy_backbone}?oom=5"], toy_images, section), tmp_path / "tight", batch_size=16)
+    run(plan([toy_backbone], toy_images, section), tmp_path / "roomy", batch_size=4)
+    assert values(tmp_path / "tight") == values(tmp_path / "roomy")
+    first, second = sorted(
+        (cell.facts for cell in Store(tmp_path / "tight" / "store").cells()),
+        key=lambda f: f["cell"]["condition"]["run"],
+    )
+    assert first["provenance"]["batch_size"] == second["provenance"]["batch_size"] == 4
+    assert first["warnings"] == ["out of memory with batches of 16; measured with 4"]
+    assert second["warnings"] == []  # it began with 4
+
+
+def test_not_even_one_image_fits(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    outcome = run(plan([f"{toy_backbone}?oom=0"], toy_images, Section(name="clean")), tmp_path / "run")
+    assert "CUDA out of memory" in outcome.failed[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (torch.OutOfMemoryError("x"), True),
+        (MemoryError(), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=str,
+)
+def test_what_counts_as_out_of_memory(error: Exception, answer: bool) -> None:
+    assert runner.out_of_memory(error) is answer
+
+
+def test_another_plan_is_refused_and_nothing_is_touched(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    out = tmp_path / "run"
+    run(plan([toy_backbone], toy_images, Section(name="clean")), out, batch_size=3)
+    before = (out / "plan.json").read_bytes()
+    with pytest.raises(VitalsError) as caught:
+        run(plan([toy_backbone], toy_images, study(toy_study, 0.5), seed=7), out)
+    message = str(caught.value)
+    assert "seed: 0 there, 7 here" in message
+    assert 'studies: [{"name": "clean"}] there' in message
+    assert "preset" not in message
+    assert f"another --out, or continue that one with `vitals run {out}`" in message
+    assert (out / "plan.json").read_bytes() == before
+    assert folder.read_plan(out).seed == 0
+
+
+def test_weights_that_changed_behind_their_name_are_refused(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+    run(planned, tmp_path / "run")
+    card = dataclasses.replace(planned.backbones[toy_backbone], digest="another")
+    changed = dataclasses.replace(planned, backbones={toy_backbone: card})
+    with pytest.raises(VitalsError, match=r'weights of .*linear: ".*" there, "another" now\n.*must not mix'):
+        run(changed, tmp_path / "run")
+
+
+def test_the_first_command_stays(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+    run(planned, tmp_path / "run")
+    runner.execute(planned, out=tmp_path / "run", device=CPU, command=("vitals", "run", "x"))
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["command"] == ["vitals", "test"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+    for out in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(VitalsError, match="must be a new or empty folder, or a run folder"):
+            run(planned, out)
+    with pytest.raises(VitalsError, match=r"must be a folder that can be written. Got .*Give another --out"):
+        run(planned, tmp_path / "thesis.tex" / "run")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_disk_without_room_is_refused_before_computing(
+    tmp_path: Path, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))
+    with pytest.raises(VitalsError, match=r"must have room for about .* MB of results. Got '0 MB free'"):
+        run(planned, tmp_path / "run")
+    assert values(tmp_path / "run") == {}
+
+
+def test_a_disk_that_fills_ends_the_run_and_keeps_what_is_done(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    planned = plan([toy_backbone], toy_images, Section(name="clean"), study(toy_study, 0.5))
+    write_table: Callable[..., None] = pq.write_table
+    count = 0
+
+    def full(*args: Any, **more: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_table(*args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", full)
+        with pytest.raises(VitalsError, match=r"No space left.*give the same command again"):
+            run(planned, tmp_path / "run")
+    assert len(values(tmp_path / "run")) == 1
+    outcome = run(planned, tmp_path / "run")
+    assert (outcome.measured, outcome.found) == (2, 1)
+
+
+def test_chance_is_warned_of(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    data = toy_images.replace("n=24", "n=120")
+    outcome = run(plan([toy_backbone], data, Section(name="clean")), tmp_path / "run")
+    assert any(w.startswith(f"{toy_backbone} on {data}: Clean accuracy is") for w in outcome.warnings)
+
+
+def test_the_same_four_images_are_shown_everywhere_and_marked(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    backbones = [toy_backbone, f"{toy_backbone}?seed=1"]
+    run(plan(backbones, toy_images, Section(name="clean"), study(toy_study, 0.5)), tmp_path / "run")
+    shown = set()
+    for cell in Store(tmp_path / "run" / "store").cells():
+        records = cell.facts["exhibits"]
+        if cell.cell["condition"].get("run", 0) > 0:
+            assert records == []
+            continue
+        shown.add(frozenset(record["item"] for record in records))
+        predicted = cell.values()["prediction"]
+        right = cell.values()["top1"]
+        for record in records:
+            assert record["caption"] == f"class {int(predicted[record['item']])}"
+            assert record["correct"] == (right[record["item"]] == 1)
+            assert record["label"] == f"class {int(record['item'].split('/')[1]) % 4}"
+            assert (cell.path / record["file"]).is_file()
+    assert len(shown) == 1
+    assert len(shown.pop()) == exhibits.COUNT
+
+
+def test_exhibits_do_not_depend_on_the_order() -> None:
+    ids = [f"i{k}" for k in range(50)]
+    assert exhibits.choose(ids, seed=0) == exhibits.choose(ids[::-1], seed=0) != exhibits.choose(ids, seed=1)
+    assert len(exhibits.choose(ids[:2], seed=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((64, 64), (128, 128)),
+        ((32, 32), (128, 128)),
+        ((96, 96), (112, 112)),
+        ((128, 128), (128, 128)),
+        ((224, 320), (160, 112)),
+    ],
+)
+def test_pictures_are_of_a_readable_size(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    picture = exhibits.picture(torch.full((3, *shape), 0.5))
+    assert picture.size == size
+    assert picture.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_a_metric_without_a_meaning_fails_the_cell(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text()
+    head = source.partition("def measure")[0]
+    (tmp_path / "odd.py").write_text(head + "def measure(job):\n    yield Row('i', 'shine', 1.0)\n")
+    outcome = run(plan([toy_backbone], toy_images, Section(name=str(tmp_path / "odd.py"))), tmp_path / "run")
+    assert "metrics must stand in `core.METRICS`. Got ['shine']" in outcome.failed[0]
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text()
+    head = source.partition("def measure")[0]
+    body = "def measure(job):\n    yield from (Row(i, 'cross_entropy', float('nan')) for i in job.ids)\n"
+    (tmp_path / "odd.py").write_text(head + body)
+    section = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
+    outcome = run(plan([toy_backbone], toy_images, section), tmp_path / "run")
+    assert outcome.warnings == (f"odd on {toy_backbone}: 24 of 24 images gave values that are not finite",)
+    (cell,) = Store(tmp_path / "run" / "store").cells()
+    assert all(math.isnan(v) for v in cell.values()["cross_entropy"].values())
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    assert runner.choose_device("cpu") == CPU
+    for name in ("cuda:99", "gpu"):
+        with pytest.raises(VitalsError, match=f"`--device` must be one of this machine's .*Got '{name}'.*Leave it out"):
+            runner.choose_device(name)
+
+
+def test_batches_are_the_pixels_in_order(toy_backbone: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    job = Job(
+        backbone=planner.load_backbone(toy_backbone, device=CPU),
+        condition=None,
+        ids=[str(k) for k in range(10)],
+        pixels=pixels,
+        labels=np.arange(10),
+        batch_size=4,
+    )
+    batches = list(job.batches())
+    assert [len(b.ids) for b in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat([b.images for b in batches]), torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)
+    assert torch.cat([b.labels for b in batches]).tolist() == list(range(10))
+    assert [i for b in batches for i in b.ids] == job.ids
+    assert list(dataclasses.replace(job, ids=[], pixels=pixels[:0]).batches()) == []
+
+
+def test_opened_sets_are_used_and_not_opened_again(
+    tmp_path: Path, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+
+    def again(text: str) -> ImageSet:
+        raise AssertionError("hashing a large folder twice costs minutes")
+
+    monkeypatch.setattr(planner, "open_images", again)
+    assert run(planned, tmp_path / "run").measured == 1
