@@ -25,6 +25,7 @@ from torchvision import transforms
 from visionvitals import registry
 from visionvitals.core import Job
 from visionvitals.datasets import _cache
+from visionvitals.run import memory
 from visionvitals.studies import occlusion
 
 NETWORK = "timm:deit_tiny_patch16_224?pretrained=false"
@@ -84,6 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     network = registry.parse(NETWORK, families=["timm"])
     module = registry.load("backbones", "timm").load(network, device=torch.device("cpu")).module
+    memory.keep()  # for both
     walls, processors = [], []
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as folder:

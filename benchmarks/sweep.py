@@ -20,6 +20,7 @@ import torch
 from visionvitals import registry
 from visionvitals.core import Cell, Job, Row
 from visionvitals.datasets import _cache
+from visionvitals.run import memory
 from visionvitals.run.store import Store
 
 NETWORKS = ("timm:deit_tiny_patch16_224?pretrained=false", "timm:mobilenetv2_100?pretrained=false")
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
+    memory.keep()  # as a run does
     spec = registry.parse(f"folder:{arguments.images}", families=registry.names("datasets"))
     images = registry.load("datasets", "folder").open(spec)
     for text in NETWORKS:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
+from visionvitals import registry
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.run.planner import Plan
-    from visionvitals.run.table import Group
 
 app = App(
     name="vitals",
@@ -169,16 +169,19 @@ def status(run_folder: Path, /) -> int:
 
 
 @app.command
-def report(run_folder: Path, /, *, out: Path | None = None) -> int:
+def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None = None) -> int:
     """Make report.html from a run folder.
 
     Args:
         run_folder: As given to `--out`.
         out: Where to write it; in the run folder by default.
+        figures: Write every chart into this folder too, as SVG and PNG.
     """
-    from visionvitals.report.build import build
+    from visionvitals.report import build
 
-    print(build(run_folder, out=out))
+    print(build.build(run_folder, out=out))
+    for path in build.figures(run_folder, figures) if figures is not None else ():
+        print(path)
     return 0
 
 
@@ -201,7 +204,7 @@ def table(
     """
     from visionvitals.run import table as tables
 
-    rows = tables.rows(_groups(run_folders))
+    rows = tables.rows(tables.read(run_folders))
     for column, wanted in (("study", study), ("metric", metric)):
         known = {row[column] for row in rows}
         require(wanted is None or wanted in known, f"`--{column}` must be in the run", wanted, near(str(wanted), known))
@@ -225,17 +228,19 @@ def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -
 
     Args:
         run_folder: As given to `--out`.
-        a: A backbone of the run, as it was spelled.
+        a: A backbone of the run, as it was spelled or as the tables call it.
         b: Another one.
         metric: Only this one.
     """
     from visionvitals.run import table as tables
 
-    groups = _groups([run_folder])
-    known = {g.backbone for g in groups}
+    groups = tables.read([run_folder])
+    labels = registry.labels(g.backbone for g in groups)
+    spelled = {label: text for text, label in labels.items()} | {text: text for text in labels}
     for name in (a, b):
-        require(name in known, "A compared backbone must be in the run", name, near(name, known))
-    rows = [row for row in tables.differences(groups, a, b) if metric in (None, row["metric"])]
+        require(name in spelled, "A compared backbone must be in the run", name, near(name, labels.values()))
+
+    rows = [row for row in tables.differences(groups, spelled[a], spelled[b]) if metric in (None, row["metric"])]
     require(bool(rows), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")
     say(f"difference: {b} minus {a} on the same images")
     print_table(list(rows[0]), [list(row.values()) for row in rows])
@@ -362,18 +367,6 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
         not given, "A plan file says all of it", ", ".join(f"--{name}" for name in given), f"Write it into {what[0]}."
     )
     return plan_file.read(Path(what[0]))
-
-
-def _groups(run_folders: Sequence[Path]) -> "list[Group]":
-    """All that some run folders hold."""
-    from visionvitals.run.store import Store
-    from visionvitals.run.table import groups
-
-    require(len(run_folders) > 0, "A run folder must be named", None, "Name the folder that was given to `--out`.")
-    for path in run_folders:
-        do = "Name the folder that was given to `--out`."
-        require((path / "store").is_dir(), "A run folder must hold `store/`", str(path), do)
-    return groups(cell for path in run_folders for cell in Store(path / "store").cells())
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionvitals import registry
+
 if TYPE_CHECKING:
     from visionvitals.run.planner import Planned
+
+
+SPELLED = ("backbone", "data")
+"""Columns that hold spellings, which may be long."""
 
 
 def say(text: str) -> None:
@@ -16,12 +22,18 @@ def say(text: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; outside a terminal as wide as it needs to be, since a log can be scrolled."""
+    """A table on standard output; outside a terminal as wide as it needs to be, since a log can be scrolled.
+
+    The spellings in the columns `backbone` and `data` are shortened as far as they stay apart.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    for number in (n for n, column in enumerate(columns) if column in SPELLED):
+        short = registry.labels(row[number] for row in rows)
+        rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
     shown = Table(box=box.SIMPLE, pad_edge=False)
     for number, column in enumerate(columns):
         numeric = all(isinstance(row[number], int | float) for row in rows)

@@ -99,7 +99,10 @@ def test_conditions_are_frozen_values_with_defaults(study: ModuleType) -> None:
         assert found
         assert len(set(found)) == len(found), "a preset plans a condition twice"
         for condition in found:
-            assert study.Condition(**{f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)}) == condition
+            assert (
+                study.Condition(**{f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)})
+                == condition
+            )
 
 
 def test_every_image_gets_every_metric_once(study: ModuleType) -> None:

@@ -17,7 +17,18 @@ from visionvitals.run.identity import plain
 from visionvitals.run.planner import Plan, Planned, Section, Skip, study, study_name
 from visionvitals.run.provenance import Provenance
 
-CLASSES = ("goldfish", "tabby", "harp", "lighthouse", "acoustic guitar", "wombat", "teapot", "beacon", "otter", "violin")
+CLASSES = (
+    "goldfish",
+    "tabby",
+    "harp",
+    "lighthouse",
+    "acoustic guitar",
+    "wombat",
+    "teapot",
+    "beacon",
+    "otter",
+    "violin",
+)
 
 
 class Images(NamedTuple):
@@ -71,7 +82,9 @@ def write(
     """
     sets = {
         spec: Images(
-            ImageSetCard(spec=spec, digest=f"{zlib.crc32(spec.encode()):08x}" * 8, n=n, classes=CLASSES, class_names=CLASSES)
+            ImageSetCard(
+                spec=spec, digest=f"{zlib.crc32(spec.encode()):08x}" * 8, n=n, classes=CLASSES, class_names=CLASSES
+            )
         )
         for spec in data
     }

@@ -69,6 +69,8 @@ def test_files_stay_readable() -> None:
     ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
-    code = f"{statement}\nimport sys; print(*({{'torch', 'timm', 'torchvision', 'pyarrow', 'altair'}} & set(sys.modules)))"
+    code = (
+        f"{statement}\nimport sys; print(*({{'torch', 'timm', 'torchvision', 'pyarrow', 'altair'}} & set(sys.modules)))"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == ""

@@ -8,7 +8,9 @@ from visionvitals.studies import clean, corner, occlusion, shuffle
 from visionvitals.studies._grids import covers_whole_patches, default_grid
 
 
-def card(*, size: int = 224, patches: tuple[int, int] | None = (14, 14), provides: tuple[str, ...] = ()) -> BackboneCard:
+def card(
+    *, size: int = 224, patches: tuple[int, int] | None = (14, 14), provides: tuple[str, ...] = ()
+) -> BackboneCard:
     pre = Preprocess(size=(size, size), resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     return BackboneCard(
         spec="x:y",
@@ -69,7 +71,14 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
     main = [c for c in occlusion.conditions("paper", (224, 224)) if c.grid == (14, 14) and not c.offset]
     assert sorted({c.fraction for c in main}) == pytest.approx([d / 10 for d in range(10)])
     assert {c.run for c in main} == set(range(5))
-    assert {c.grid for c in occlusion.conditions("paper", (224, 224))} >= {(4, 4), (4, 8), (7, 7), (8, 8), (16, 16), (224, 224)}
+    assert {c.grid for c in occlusion.conditions("paper", (224, 224))} >= {
+        (4, 4),
+        (4, 8),
+        (7, 7),
+        (8, 8),
+        (16, 16),
+        (224, 224),
+    }
     grids = {c.grid for c in shuffle.conditions("paper", (224, 224))} - {(1, 1)}
     assert grids == {(2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (14, 14), (16, 16)}
     assert {c.inner for c in corner.conditions("paper", (224, 224))} == {(128, 128)}

@@ -15,7 +15,7 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.core import METRICS
 from visionvitals.errors import require
-from visionvitals.run.store import Stored
+from visionvitals.run.store import Store, Stored
 
 REPEATS = "run"  # the condition field that counts repetitions
 AVERAGED = tuple(m for m in METRICS if m != "prediction")
@@ -71,6 +71,19 @@ class Group:
             by_run.setdefault(key, []).extend(cell.values().get(metric, {}).values())
         means = [np.mean(v) for v in by_run.values() if v]
         return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+
+
+def read(run_folders: Sequence[Path]) -> list[Group]:
+    """All that some run folders hold.
+
+    Raises:
+        VitalsError: no folder is named, or one is not a run folder.
+    """
+    do = "Name the folder that was given to `--out`."
+    require(len(run_folders) > 0, "A run folder must be named", None, do)
+    for path in run_folders:
+        require((path / "store").is_dir(), "A run folder must hold `store/`", str(path), do)
+    return groups(cell for path in run_folders for cell in Store(path / "store").cells())
 
 
 def groups(cells: Iterable[Stored]) -> list[Group]:

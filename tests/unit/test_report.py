@@ -1,0 +1,499 @@
+"""The report: its numbers, what it says of what is missing, and that the page is whole, safe and self-contained."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import fake_run
+import numpy as np
+import pytest
+from fake_run import backbone
+
+from visionvitals import stats
+from visionvitals.errors import VitalsError
+from visionvitals.report import charts, notes, panels, read, signs, tables, words
+from visionvitals.report.build import build, figures
+from visionvitals.run.store import Store
+from visionvitals.stats import Estimate
+
+ALL = ("clean", "occlusion", "shuffle", "corner")
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: its tags with attributes, its visible text, its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text, self.scripts, self.inside = "", [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+        self.inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "script":
+            self.scripts.append(data)
+        elif self.inside != "style":
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def page_of(folder: Path) -> Page:
+    return Page(build(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two backbones, four studies, the default preset."""
+    return fake_run.write(tmp_path_factory.mktemp("report") / "run")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> read.Run:
+    return read.load(folder)
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    return build(folder).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+# Words
+
+
+def test_values_read_as_percent_with_an_interval() -> None:
+    assert words.measured(Estimate(0.77, 0.72, 0.81, 300)) == "77.0 (72–81)"
+    assert words.measured(Estimate(0.77, 0.766, 0.774, 50_000)) == "77.0 (76.6–77.4)"
+    assert words.measured(Estimate(1.0, float("nan"), float("nan"), 1)) == "100.0"
+    assert words.measured(stats.NOTHING) == "–"
+    assert words.measured(Estimate(0.834, 0.7, 1.0, 9), share=False) == "0.83 (0.70–1.00)"
+    assert words.difference(Estimate(-0.031, -0.08, 0.02, 9)) == "−3.1 (−8 to 2)"
+    assert words.difference(Estimate(0.5, 0.4, 0.6, 9)) == "+50.0 (40–60)"
+
+
+def test_shares_are_told_from_other_metrics_by_their_definition() -> None:
+    assert [m for m in ("top1", "top5", "cross_entropy", "information_loss") if words.is_share(m)] == [
+        "top1",
+        "top5",
+        "information_loss",
+    ]
+
+
+def test_strength_orders_grids_by_their_cells_and_words_as_their_type_lists_them(run: read.Run) -> None:
+    assert sorted([(14, 14), (2, 4), (2, 2), (16, 16)], key=read.strength) == [(2, 2), (2, 4), (14, 14), (16, 16)]
+    corner = charts.plot(run, "corner")
+    assert corner is not None
+    assert corner.x_order == ("top-left", "top-right", "bottom-left", "bottom-right")
+
+
+# Vital signs
+
+
+def scores(folder: Path, spec: str, study: str, **condition: object) -> np.ndarray:
+    """top1 per image, averaged over runs, straight from the cells."""
+    runs = []
+    for stored in Store(folder / "store").cells():
+        c = stored.cell
+        if (c["study"], c["backbone"]["spec"]) == (study, spec) and condition.items() <= c["condition"].items():
+            values = stored.values()["top1"]
+            runs.append([values[item] for item in sorted(values)])
+    return np.mean(runs, axis=0)
+
+
+def test_vital_signs_are_those_of_the_cells(folder: Path) -> None:
+    rows = signs.vital_signs(folder)
+    assert [(r["backbone"], r["data"]) for r in rows] == [
+        ("timm:deit_tiny_patch16_224", "folder:imagenet/val"),
+        ("timm:resnet50.tv_in1k", "folder:imagenet/val"),
+    ]
+    for row in rows:
+        spec = row["backbone"]
+        clean = scores(folder, spec, "clean")
+        black = {
+            f: scores(folder, spec, "occlusion", fill="black", fraction=f) for f in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
+        }
+        assert row["clean top-1"] == stats.estimate(clean)
+        assert row["kept at 50 % occlusion"] == stats.kept(clean, black[0.5])
+        assert row["area under occlusion"] == pytest.approx(
+            stats.area(np.array(list(black)), np.stack(list(black.values()), axis=1))
+        )
+        assert row["kept at 4x4 shuffle"] == stats.kept(clean, scores(folder, spec, "shuffle", grid=[4, 4]))
+
+
+def test_differences_are_paired(folder: Path, run: read.Run) -> None:
+    first, second = run.backbones
+    by_title = {c.sign.title: signs.compare(c, "folder:imagenet/val", first, second) for c in signs.columns(run)}
+    a, b = scores(folder, first, "clean"), scores(folder, second, "clean")
+    assert by_title["clean top-1"] == stats.paired_difference(b, a)
+    halves = [scores(folder, spec, "occlusion", fill="black", fraction=0.5) for spec in (first, second)]
+    kept = by_title["kept at 50 % occlusion"]
+    assert kept is not None
+    assert kept.value == pytest.approx(halves[1].mean() / b.mean() - halves[0].mean() / a.mean())
+    assert kept.low < kept.value < kept.high < 0
+    area = by_title["area under occlusion"]
+    values = [r["area under occlusion"].value for r in signs.vital_signs(folder)]
+    assert area is not None
+    assert area.value == pytest.approx(values[1] - values[0])
+
+
+def test_the_best_is_marked_by_more_than_colour(run: read.Run, page: Page) -> None:
+    best = {c.sign.title: c.best("folder:imagenet/val") for c in signs.columns(run)}
+    assert best["clean top-1"] == {"timm:resnet50.tv_in1k"}
+    assert best["kept at 50 % occlusion"] == {"timm:deit_tiny_patch16_224"}
+    assert page.words.count("★ highest") == len(best)
+
+
+def test_nobody_is_best_at_keeping_an_accuracy_at_chance(tmp_path: Path) -> None:
+    cards = [backbone("timm:deit_x", outputs=1), backbone("timm:cnn_x")]  # of one output, guessing is always right
+    folder = fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", "occlusion"), preset="quick")
+    kept = next(c for c in signs.columns(read.load(folder)) if c.sign.kind == "kept")
+    assert kept.best("folder:imagenet/val") == frozenset()
+    assert "of an accuracy at chance" in page_of(folder).words
+
+
+def test_every_backbone_is_read_at_its_own_grid(tmp_path: Path) -> None:
+    cards = [backbone("timm:vit_a"), backbone("timm:vit_b"), backbone("timm:vit_c", side=256)]
+    folder = fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", "occlusion"), preset="quick", n=50)
+    kept = next(c for c in signs.columns(read.load(folder)) if c.sign.kind == "kept")
+    assert kept.fixed == (("grid", (14, 14)),)
+    assert kept.readings["timm:vit_c", "folder:imagenet/val"].fixed == (("grid", (16, 16)),)
+    assert signs.compare(kept, "folder:imagenet/val", "timm:vit_a", "timm:vit_c") is None
+    assert "grid 16x16" in page_of(folder).words
+
+
+def test_images_that_one_backbone_lacks_are_left_out_of_a_pair() -> None:
+    first = (["a", "b", "c"], np.array([1.0, 2.0, 3.0]))
+    assert read.aligned([first, (["c", "a"], np.array([30.0, 10.0]))]).tolist() == [[1.0, 10.0], [3.0, 30.0]]
+
+
+# The page
+
+
+def test_the_page_asks_the_network_for_nothing(text: str, page: Page) -> None:
+    loading = [a.get("src", "") + a.get("href", "") + a.get("srcset", "") + a.get("data", "") for _, a in page.tags]
+    assert [url for url in loading if url and not url.startswith(("#", "data:"))] == []
+    styles = "".join(re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL))
+    assert set(re.findall(r"url\((.{5})", styles)) == {"data:"}
+    assert "@import" not in styles
+    policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:")
+    assert len(text) < 2_500_000
+
+
+def test_the_page_is_well_formed_for_readers_and_keyboards(page: Page) -> None:
+    ids = Counter(a["id"] for _, a in page.tags if "id" in a)
+    assert [i for i, n in ids.items() if n > 1] == []
+    anchors = [a["href"][1:] for a in page.of("a")]
+    assert set(anchors) <= set(ids)
+    assert {"signs", *ALL, "limits", "provenance", "main"} <= set(anchors)
+    assert {tag for tag, _ in page.tags} >= {"header", "nav", "main", "footer", "h1"}
+    assert len(page.of("h1")) == 1
+    assert len(page.of("caption")) == len(page.of("table")) > 6
+    assert all("scope" in a for a in page.of("th"))
+    regions = [a for a in page.of("div") if a.get("class") == "region"]
+    assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
+    pictures = [a for a in page.of("span") if "picture" in a.get("class", "")]
+    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    assert len(pictures) == 4 + 4 * 6 + 4 * 6 + 4 * 4
+
+
+def test_the_page_says_what_was_found(page: Page) -> None:
+    said = page.words
+    assert "recognises 79.5 % (73–85) of the images and keeps 83.0 % (78–88) of that at 50 % occlusion" in said
+    assert "PatchDrop: how much is still recognised when a random share of the image's patches is removed." in said
+    assert "Higher is sturdier." in said
+    assert "n = 200 images in every value" in said
+    assert "needs patch tokens that can be removed; resnet50 has none" in said
+    assert said.count("resnet50 has none") == 1
+    assert "all 10 classes match outputs by name" in said
+    assert (
+        "vitals audit timm:deit_tiny_patch16_224 timm:resnet50.tv_in1k --data folder:imagenet/val --out 'runs/first one'"
+        in said
+    )
+    for fact in ("AMD EPYC 9B14", "torch 2.15.0", "shorter side resized to 256 px", "Wilson", "24 November 2026"):
+        assert fact in said
+
+
+def test_published_numbers_stand_beside_ours_where_the_model_and_the_condition_are_theirs(run: read.Run) -> None:
+    clean = tables.beside_published(run, "clean")
+    assert [(b.backbone, b.metric, b.value, b.ours.replace("\N{NO-BREAK SPACE}", " ")) for b in clean] == [
+        ("timm:deit_tiny_patch16_224", "top-1", "72.2 %", "79.5 % (73–85)"),
+        ("timm:deit_tiny_patch16_224", "top-5", "91.1 %", "90.0 % (85–93)"),
+    ]
+    occluded = tables.beside_published(run, "occlusion")
+    assert [(b.backbone, b.value, b.condition) for b in occluded] == [
+        ("timm:resnet50.tv_in1k", "0.1 %", "fraction 0.5, fill black")
+    ]
+    assert tables.beside_published(run, "shuffle") == []
+
+
+def test_the_table_holds_every_point_and_says_what_is_constant(run: read.Run) -> None:
+    table = tables.of_study(run, "occlusion")
+    assert table.fields == ("fraction", "fill")
+    assert table.fixed == {"grid": (14, 14), "offset": 0}
+    assert table.metrics == ("top-1 %", "top-5 %", "cross-entropy, nats", "pixels removed %")
+    assert len(table.rows) == len(run.of("occlusion")) == 18 + 12
+    half = next(r for r in table.rows if r[0] == "timm:resnet50.tv_in1k" and r[1] == ("0.5", "black"))
+    assert half[2][3] == "50.0"
+    assert half[3:] == (200, 3)
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    name = "timm:</script><script>alert(1)</script><img src=x>&\"'"
+    folder = fake_run.write(
+        tmp_path / "run",
+        backbones=[dataclasses.replace(backbone("timm:vit_x"), spec=name), backbone("timm:cnn")],
+        data=("folder:<b>bold</b>",),
+        studies=("clean", "shuffle"),
+        preset="quick",
+        n=20,
+        warnings=["<i>odd</i> `<u>`"],
+    )
+    page = page_of(folder)
+    assert len(page.of("script")) == 3
+    assert not {"img", "b", "i", "u"} & {tag for tag, _ in page.tags}
+    assert name in page.words
+    assert "<i>odd</i> <u>" in page.words
+    specifications = json.loads(page.scripts[0])
+    assert name in json.dumps(specifications["shuffle"], ensure_ascii=False).replace('\\"', '"')
+
+
+# Charts
+
+
+def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: read.Run) -> None:
+    specifications = json.loads(page.scripts[0])
+    assert {study: len(s) for study, s in specifications.items()} == {
+        "clean": 1,
+        "occlusion": 3,
+        "shuffle": 1,
+        "corner": 1,
+    }
+    occlusion = charts.plot(run, "occlusion")
+    assert occlusion is not None
+    assert [m.title for m in occlusion.multiples] == ["fill black", "fill mean", "fill token"]
+    assert {r["backbone"] for r in occlusion.multiples[2].records} == {"timm:deit_tiny_patch16_224"}
+    record = next(r for r in occlusion.multiples[0].records if r["x"] == 0.5 and "resnet" in r["backbone"])
+    assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.3 % (8–16)"
+    assert record["low"] < record["v"] < record["high"]
+    kinds = {study: plot.kind for study in ALL if (plot := charts.plot(run, study))}
+    assert kinds == {"clean": "none", "occlusion": "line", "shuffle": "line", "corner": "bars"}
+
+
+def test_twenty_backbones_are_told_apart() -> None:
+    looks = {(i % len(charts.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
+    assert len(looks) == 40
+    assert set(charts.OUTLINES) == set(charts.SYMBOLS)
+    assert len(charts.LIGHT) == len(charts.DARK)
+
+
+def test_guessing_is_drawn_where_it_can_be_seen(tmp_path: Path, run: read.Run) -> None:
+    assert charts.plot(run, "clean").chance is None  # type: ignore[union-attr]  # 0.1 % of a thousand classes
+    folder = fake_run.write(tmp_path / "run", backbones=[backbone("a:vit", outputs=16)], studies=("clean",), n=20)
+    assert charts.plot(read.load(folder), "clean").chance == 1 / 16  # type: ignore[union-attr]
+    assert "Dotted: guessing, 6.2 %." in page_of(folder).words
+
+
+def test_figures_are_written_as_svg_and_png(folder: Path, tmp_path: Path) -> None:
+    files = figures(folder, tmp_path / "figures")
+    assert [f.name for f in files] == [f"{s}.{kind}" for s in ALL for kind in ("svg", "png")]
+    svg = (tmp_path / "figures" / "occlusion.svg").read_text(encoding="utf-8")
+    assert "timm:resnet50.tv_in1k" in svg
+    assert "fill token" in svg
+    assert "var(--" not in svg
+    assert (tmp_path / "figures" / "corner.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Pictures
+
+
+def test_backbones_that_saw_equal_pictures_share_a_panel(run: read.Run) -> None:
+    (panel,) = panels.panels(run, "occlusion")
+    assert panel.heads == ("0%", "10%", "25%", "50%", "75%", "90%")
+    assert panel.fixed == {"grid": (14, 14), "fill": "black", "offset": 0}
+    assert panel.backbones == tuple(run.backbones)
+    goldfish = panel.rows[0]
+    assert goldfish.label == "goldfish"
+    for picture in goldfish.pictures:
+        assert [a.backbone for a in picture.answers] == list(run.backbones)
+        assert all(a.correct == (a.prediction == "goldfish") for a in picture.answers)
+    assert [a.correct for a in goldfish.pictures[-1].answers] == [False, False]
+
+
+def test_equal_pictures_are_embedded_once(text: str) -> None:
+    embedded = re.findall(r"url\(data:image/webp;base64,([^)]+)\)", text)
+    assert len(embedded) == len(set(embedded))
+    shown = len(re.findall(r'class="picture ', text))
+    assert len(embedded) < shown
+
+
+def test_a_panel_of_many_conditions_keeps_the_weakest_and_the_strongest(tmp_path: Path) -> None:
+    folder = fake_run.write(
+        tmp_path / "run", backbones=[backbone("a:vit")], studies=("occlusion",), preset="paper", n=20
+    )
+    (panel,) = panels.panels(read.load(folder), "occlusion")
+    assert panel.heads == ("0%", "20%", "40%", "50%", "70%", "90%")
+    assert panel.fixed["grid"] == (14, 14)
+
+
+# What is missing
+
+
+def test_grids_that_cut_through_patches_are_named(run: read.Run) -> None:
+    (sentence,) = [w for w in notes.warnings(run) if "cut through" in w]
+    assert sentence.startswith(
+        "shuffle: the grids 2x4, 4x4, 4x8, 8x8 and 16x16 cut through the 14x14 patches of timm:deit_tiny"
+    )
+
+
+def test_unreadable_images_failures_and_notes_are_counted_and_named(tmp_path: Path) -> None:
+    folder = fake_run.write(
+        tmp_path / "run",
+        backbones=[backbone("a:vit", notes=("trained on these images",))],
+        studies=("clean", "shuffle"),
+        preset="quick",
+        n=30,
+        fails={"shuffle": "RuntimeError: no kernel"},
+        unreadable=[("x/1.jpg", "truncated"), ("x/2.jpg", "0 bytes")],
+        warnings=["The clean accuracy is at chance."],
+    )
+    said = page_of(folder).words
+    assert "4 cells failed. See what is missing." in said
+    assert "shuffle on a:vit: RuntimeError: no kernel" in said
+    assert said.count("RuntimeError: no kernel") == 2  # the reason, and once in the folded traceback
+    assert "grid 1x1, 2x2, 4x4 and 8x8" in said
+    assert "2 images of folder:imagenet/val could not be read and are left out" in said
+    assert "x/2.jpg: 0 bytes" in said
+    assert "The clean accuracy is at chance." in said
+    assert "a:vit: trained on these images" in said
+    assert "folder:imagenet/val: only 30 images were scored" in said
+
+
+def test_an_unfinished_run_says_how_much_is_missing(tmp_path: Path) -> None:
+    folder = fake_run.write(tmp_path / "run", preset="quick", n=20, measured=5)
+    assert "17 cells of the plan are not measured yet" in page_of(folder).words
+
+
+def test_where_all_failed_the_report_says_so(tmp_path: Path) -> None:
+    folder = fake_run.write(tmp_path / "run", preset="quick", fails=dict.fromkeys(ALL, "no room"))
+    page = page_of(folder)
+    assert "No cell finished, so nothing was measured" in page.words
+    assert "22 cells failed" in page.words
+    assert len(page.of("script")) == 1
+
+
+def test_without_the_clean_study_nothing_is_kept(tmp_path: Path) -> None:
+    folder = fake_run.write(tmp_path / "run", studies=("occlusion",), preset="quick", n=40)
+    assert list(signs.vital_signs(folder)[0]) == ["backbone", "data", "area under occlusion"]
+    assert "Without the study clean, what is kept of the clean accuracy cannot be said." in page_of(folder).words
+
+
+def test_one_image_gets_no_bootstrap_interval(tmp_path: Path) -> None:
+    folder = fake_run.write(tmp_path / "run", backbones=[backbone("a:vit")], preset="quick", n=1)
+    area = signs.vital_signs(folder)[0]["area under occlusion"]
+    assert area.n == 1
+    assert np.isnan(area.low)
+    assert "only 1 image was scored" in page_of(folder).words
+
+
+def test_two_image_sets_and_many_long_names(tmp_path: Path) -> None:
+    cards = [backbone(f"timm:{'vit' if i % 2 else 'cnn'}{i}_{'long_' * 12}x") for i in range(20)]
+    folder = fake_run.write(
+        tmp_path / "run",
+        backbones=cards,
+        data=("folder:a", "folder:b"),
+        studies=("clean", "shuffle"),
+        preset="quick",
+        n=20,
+    )
+    rows = signs.vital_signs(folder)
+    assert [r["data"] for r in rows] == ["folder:a"] * 20 + ["folder:b"] * 20
+    shuffle = charts.plot(read.load(folder), "shuffle")
+    assert shuffle is not None
+    assert [m.title for m in shuffle.multiples] == ["folder:a", "folder:b"]
+    said = page_of(folder).words
+    assert "Vital signs of 20 backbones" in said
+    assert "and 14 more that saw the same" in said
+    assert "of 40 measured" in said
+
+
+STUDY = '''"""How much is left."""
+from dataclasses import dataclass
+from visionvitals.core import Chart
+VERSION = 1
+TITLE = "My own"
+CHART = Chart(x="level", x_title="level")
+SIGNS = PUBLISHED = ()
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    level: int = 0
+def conditions(preset, size):
+    return [Condition(level=i) for i in range(3)]
+def refusal(condition, backbone):
+    return None
+def measure(job):
+    yield from ()
+'''
+
+
+def test_a_study_whose_file_is_gone_keeps_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(STUDY, encoding="utf-8")
+    folder = fake_run.write(tmp_path / "run", studies=("clean", str(path)), n=20)
+    assert "My own" in page_of(folder).words
+    path.unlink()
+    page = page_of(folder)
+    assert "My own" not in page.words
+    assert "The file of this study cannot be loaded, so its chart and its published numbers are left out" in page.words
+    assert "All numbers of mine (6 rows)" in page.words
+
+
+def test_two_contents_behind_one_name_are_kept_apart(tmp_path: Path) -> None:
+    first, second = backbone("a:vit"), dataclasses.replace(backbone("a:vit"), digest="f" * 64)
+    folder = fake_run.write(tmp_path / "run", backbones=[first], studies=("clean",), n=20)
+    other = fake_run.write(tmp_path / "other", backbones=[second], studies=("clean",), n=20)
+    (cell,) = Store(other / "store").cells()
+    cell.path.rename(folder / "store" / "clean" / cell.path.name)
+    assert list(read.load(folder).backbones) == [f"a:vit (weights {first.digest[:8]})", "a:vit (weights ffffffff)"]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VitalsError, match=r"A run folder must hold `plan.json` or `store/`"):
+        build(tmp_path)
+
+
+def test_the_report_can_be_written_elsewhere(folder: Path, tmp_path: Path) -> None:
+    assert build(folder, out=tmp_path / "new" / "r.html") == tmp_path / "new" / "r.html"
+    (tmp_path / "file").touch()
+    with pytest.raises(VitalsError, match="The report must be writable"):
+        build(folder, out=tmp_path / "file" / "r.html")
+
+
+def test_the_report_loads_no_torch(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from visionvitals.report.build import build\n"
+        "build(Path(sys.argv[1]), out=Path(sys.argv[2])); print(*({'torch', 'timm', 'torchvision'} & set(sys.modules)))"
+    )
+    arguments = [sys.executable, "-c", code, str(folder), str(tmp_path / "r.html")]
+    assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip() == ""
