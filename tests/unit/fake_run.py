@@ -1,5 +1,5 @@
-"""A run folder with invented numbers and drawn pictures, written by the same code as a real one: cells by `Store.write`, the plan by
-`run.folder.claim`. For tests of the report only."""
+"""A run folder with invented numbers and drawn pictures, written by the code that writes real ones: cells by `Store.write`, the
+plan by `run.folder.claim`. For tests of the report only."""
 
 import dataclasses
 import zlib

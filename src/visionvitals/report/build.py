@@ -1,6 +1,7 @@
 """The report: one self-contained HTML file, made from a run folder alone. It opens offline and asks the network for nothing."""
 
 import base64
+import functools
 import hashlib
 import inspect
 import io
@@ -216,9 +217,19 @@ class Library:
         return list(self.names.values())
 
 
+@functools.cache
+def _bundle() -> Any:
+    """Vega, Vega-Lite and vega-embed as one script, from the package that also draws the figures."""
+    import vl_convert
+    from markupsafe import Markup
+
+    export = "window.vegaEmbed = vegaEmbed;"
+    code = vl_convert.javascript_bundle(export, vl_version=charts.vega_lite_version())
+    return Markup(code.replace("</script", "<\\/script"))
+
+
 def _environment() -> Any:
     import jinja2
-    import vl_convert
     from markupsafe import Markup, escape
 
     def prose(text: str) -> Markup:
@@ -237,11 +248,6 @@ def _environment() -> Any:
     def inline(name: str) -> Markup:
         return Markup((_HERE / name).read_text(encoding="utf-8"))
 
-    def bundle() -> Markup:
-        export = "window.vegaEmbed = vegaEmbed;"
-        code = vl_convert.javascript_bundle(export, vl_version=charts.vega_lite_version())
-        return Markup(code.replace("</script", "<\\/script"))
-
     def script_json(value: Any) -> Markup:
         return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
 
@@ -253,5 +259,5 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"prose": prose, "breakable": breakable, "script_json": script_json}
-    environment.globals |= {"inline": inline, "bundle": bundle}
+    environment.globals |= {"inline": inline, "bundle": _bundle}
     return environment
