@@ -52,6 +52,7 @@ def vit() -> core.Backbone:
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty cache, and a hub and a proxy at a port of this machine that refuses connections."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # the environment of the tests may set it
     monkeypatch.setattr(constants, "ENDPOINT", "https://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
