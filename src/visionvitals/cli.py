@@ -111,11 +111,11 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
     """
-    from visionvitals.run import calibrate, planner, runner
+    from visionvitals.run import calibrate, devices, planner
 
     asked = _plan_of(what, choices)
-    device = runner.choose_device(machine.device)
-    batch_size = machine.batch_size or runner.default_batch_size(device)
+    device = devices.choose_device(machine.device)
+    batch_size = machine.batch_size or devices.default_batch_size(device)
     rates: dict[str, float] = {}
 
     def measure(backbone: visionvitals.Backbone) -> None:
@@ -308,7 +308,7 @@ def train(
         require(bool(key and sign), "`--set` must read key=value", key)
     chosen = recipes.override(recipes.load_recipe(recipe), {key: value for key, _, value in pairs})
 
-    from visionvitals.run.runner import choose_device  # what follows loads torch and timm
+    from visionvitals.run.devices import choose_device  # what follows loads torch and timm
     from visionvitals.training import loop
 
     print(loop.train(chosen, out=out, device=choose_device(device), resume=True, report=say))
@@ -317,10 +317,10 @@ def train(
 
 def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
-    from visionvitals.run import folder, planner, runner
+    from visionvitals.run import devices, folder, planner, runner
 
     folder.refuse_another(out, asked)
-    device = runner.choose_device(machine.device)
+    device = devices.choose_device(machine.device)
     say(f"Planning on {device}")
     planned = planner.make(asked, device=device)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""

@@ -7,28 +7,25 @@ computes is a callable in a `Backbone` or a method of `Job`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
 
 import numpy as np
 from PIL import Image
 
 from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 Preset = Literal["quick", "default", "paper"]
+Split = Literal["train", "val", "test"]
+BackboneSpec = NewType("BackboneSpec", str)
+"""The type of a condition's field that spells another backbone (the source of saliency, of a patch, a teacher). The planner loads it for
+its card, `"*"` stands for every backbone of the plan, and its weights enter the cell's identity in place of the spelling; "" is none."""
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 PRESETS: tuple[Preset, ...] = ("quick", "default", "paper")
-METRICS = {
-    "top1": "the predicted class is the label (0 or 1)",
-    "top5": "the label is among the five highest logits (0 or 1; only with more than five outputs)",
-    "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
-    "information_loss": "share of the input pixels that were removed, in [0, 1]",
-    "prediction": "index of the predicted class; an identifier, never averaged",
-}
-"""Every metric name a study may use. A new study that measures something new adds its name and meaning here."""
 
 
 class Example(NamedTuple):
@@ -39,7 +36,9 @@ class Example(NamedTuple):
         image: any Pillow mode; the decoder converts it to RGB.
         label: index into the set's own `classes`.
         texture: index of the surface texture, for sets that know it.
-        mask: bool array (h, w) of the image's size, True on the object, for sets that know it.
+        mask: array (h, w) of the image's size, for sets that know it: bool, True on the object; or uint8, 0 background, 1.. kinds of
+            objects, 255 where nobody labelled.
+        split: the part of the set that it belongs to, for sets that have parts.
     """
 
     id: str
@@ -47,6 +46,7 @@ class Example(NamedTuple):
     label: int
     texture: int | None = None
     mask: np.ndarray | None = None
+    split: Split | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class ImageSetCard:
         class_names: the same, readable.
         kind: `names` where classes are names to match with the backbone's, `indices` where they are the backbone's output
             indices (a csv of integers).
+        provides: what its examples know beside the label: `texture`, `mask`, `split`.
         notes: warnings for the report.
     """
 
@@ -70,7 +71,12 @@ class ImageSetCard:
     classes: tuple[str, ...]
     class_names: tuple[str, ...]
     kind: Literal["names", "indices"] = "names"
+    provides: tuple[Literal["texture", "mask", "split"], ...] = ()
     notes: tuple[str, ...] = ()
+
+
+NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())
+"""Of a job that was made without an image set."""
 
 
 class ImageSet(Protocol):
@@ -169,11 +175,19 @@ class Backbone:
 
 
 class Row(NamedTuple):
-    """One measured number: `item` is an image id (or a class, a head, an epoch), `metric` a key of `METRICS`."""
+    """One measured number.
+
+    Attributes:
+        item: what was sampled: an image id (or a class, an episode, an epoch); intervals are over items.
+        metric: a key of `metrics.METRICS`.
+        value: a float; NaN where this item cannot be scored.
+        at: where on the study's `AXES`, one value for each of them.
+    """
 
     item: str
     metric: str
     value: float
+    at: tuple[int | float | str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +203,7 @@ class Cell:
         shard, shards: this cell covers the images whose index is `shard` modulo `shards`.
         limit: only the first `limit` images of a seeded draw, or None for all.
         decoder: which decoder made the pixels; never mixed.
+        companions: (spelling, digest of the weights) of the other backbones that the condition names.
     """
 
     study: str
@@ -201,6 +216,7 @@ class Cell:
     shards: int = 1
     limit: int | None = None
     decoder: Literal["pillow", "fast"] = "pillow"
+    companions: tuple[tuple[str, str], ...] = ()
 
 
 class Batch(NamedTuple):
@@ -209,18 +225,44 @@ class Batch(NamedTuple):
     Attributes:
         ids: the image ids, length b.
         images: float32 (b, 3, h, w) in [0, 1].
-        labels: int64 (b,), indices of the backbone's outputs.
+        labels: int64 (b,), as the job's.
+        rows: where they stand in the job's arrays.
     """
 
     ids: tuple[str, ...]
     images: "Tensor"
     labels: "Tensor"
+    rows: slice
+
+
+Columns = Mapping[str, tuple[tuple[int, ...], str]]
+"""name -> (shape of one image's entry, numpy dtype)."""
 
 
 def _ignore_progress(images: int) -> None: ...
 
 
-def _ignore_exhibit(item: str, image: "Tensor") -> None: ...
+def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
+
+
+def _no_companion(spec: str) -> Backbone:
+    raise LookupError(
+        f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
+    )
+
+
+def compute(
+    name: str,
+    facts: Mapping[str, Any],
+    n: int,
+    columns: Columns,
+    fill: Callable[[Mapping[str, np.ndarray], int], Iterator[int]],
+) -> Mapping[str, np.ndarray]:
+    """A product computed in memory and kept nowhere; see `Job.product`."""
+    arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in columns.items()}
+    for _ in fill(arrays, 0):
+        pass
+    return arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,12 +274,22 @@ class Job:
         condition: the study's own `Condition`.
         ids: image ids, length n.
         pixels: uint8 (n, h, w, 3), usually memory-mapped.
-        labels: int64 (n,), indices of the backbone's outputs.
+        labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
+        images: the card of the image set.
+        textures: int64 (n,), -1 where unknown; None where the set does not provide them.
+        masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
+        splits: the part of the set that each image belongs to; None where the set has no parts.
         seed: root of all randomness.
         batch_size: images a forward pass; results do not depend on it.
         exhibits: ids of the few images whose perturbed form is kept for the report.
-        keep: called with an exhibit's id and its perturbed image, float (3, h, w) in [0, 1].
+        keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], and its place on the study's `AXES` where
+            there are several pictures of one image.
         progress: called with the number of images done since the last call.
+        companion: spelling -> the loaded backbone, for the condition's fields of type `BackboneSpec`.
+        product: (name, facts, n, columns, fill) -> arrays with one row per image, computed once for all cells and runs with equal
+            facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
+            rows done; after a kill it is called again with the rows done so far. `facts` must name all that decides the values
+            beside the image set, its decoding, the limit and the seed, which are added.
     """
 
     backbone: Backbone
@@ -245,14 +297,20 @@ class Job:
     ids: Sequence[str]
     pixels: np.ndarray
     labels: np.ndarray
+    images: ImageSetCard = NO_IMAGES
+    textures: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    splits: Sequence[Split] | None = None
     seed: int = 0
     batch_size: int = 32
     exhibits: frozenset[str] = frozenset()
-    keep: "Callable[[str, Tensor], None]" = field(default=_ignore_exhibit)
+    keep: "Callable[..., None]" = field(default=_ignore_exhibit)
     progress: Callable[[int], None] = field(default=_ignore_progress)
+    companion: Callable[[str], Backbone] = field(default=_no_companion)
+    product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
 
-    def batches(self) -> Iterator[Batch]:
-        """The images in order, `batch_size` at a time, as float in [0, 1] on the backbone's device.
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.
 
         The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting.
         """
@@ -265,77 +323,15 @@ class Job:
             return raw.pin_memory() if device.type == "cuda" else raw
 
         with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(read, 0)
-            for start in range(0, len(self.ids), self.batch_size):
+            coming = reader.submit(read, start)
+            for first in range(start, len(self.ids), self.batch_size):
                 raw = coming.result().to(device, non_blocking=True)
-                part = slice(start, start + self.batch_size)
+                part = slice(first, min(first + self.batch_size, len(self.ids)))
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
                 images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
                 labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
-                yield Batch(tuple(self.ids[part]), images, labels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """What the report draws of a study: one line (or group of bars) per backbone.
-
-    Attributes:
-        x: the condition's field on the horizontal axis. Numbers give a line; grids give a line in order of their number of cells;
-            words give bars; empty: there is no axis, one bar a backbone.
-        x_title, y_title: axis titles with units.
-        facet: condition fields that split the chart into small multiples, one per combination of their values.
-        metric: key of `METRICS` on the vertical axis.
-        reads: one or two sentences under the chart that tell how to read it.
-    """
-
-    x: str
-    x_title: str
-    facet: tuple[str, ...] = ()
-    metric: str = "top1"
-    y_title: str = "top-1 accuracy"
-    reads: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sign:
-    """One column of the report's table of vital signs.
-
-    Attributes:
-        title: the column's head.
-        kind: `mean` of the metric; `kept`: its mean over that of `clean`, paired; `area`: under the curve over `x`.
-        where: condition fields that must have these values. Where several combinations of the other fields remain, the one
-            with the most cells counts.
-        x: for `area`, the field on the horizontal axis.
-    """
-
-    title: str
-    kind: Literal["mean", "kept", "area"]
-    where: Mapping[str, Any] = field(default_factory=dict)
-    x: str | None = None
-    metric: str = "top1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A number that was published for the same condition on the same data, shown beside ours.
-
-    Attributes:
-        architectures: names of `BackboneCard.architecture` that are this model (its weights must be the published ones too;
-            the report says that it cannot check that).
-        where: the condition's fields.
-        value: on the metric's own scale (accuracy in [0, 1]).
-        data: the data it was measured on.
-        source: the publication and place.
-    """
-
-    model: str
-    architectures: tuple[str, ...]
-    where: Mapping[str, Any]
-    value: float
-    metric: str = "top1"
-    data: str = "ImageNet-1k validation"
-    source: str = "Naseer et al. 2021"
+                yield Batch(tuple(self.ids[part]), images, labels, part)
 
 
 class Study(Protocol):
@@ -346,18 +342,27 @@ class Study(Protocol):
     Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
         default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
     conditions(preset, size): the points of the experiment for a network input of `size` (height, width).
-    refusal(condition, backbone): why this condition cannot be measured on that backbone, as one sentence, or None.
-    measure(job): yields rows, one value per image and metric.
-    CHART, SIGNS, PUBLISHED: what the report shows of it.
+    AXES: names of what is told apart within one cell, because one pass measures it all (blocks, heads, thresholds); `Row.at` says
+        where a row stands. To tables, charts and signs an axis is as good as a field of the condition.
+    LABELS: what `Job.labels` are: `outputs` of the backbone (an image set whose classes are none of its outputs is refused), the
+        set's `own` classes, or `none`: they are not looked at.
+    refusal(condition, backbone, images): why this condition cannot be measured on that backbone and image set, as one sentence, or
+        None.
+    passes(condition): forward passes per image, for the estimate of time; a backward pass counts as two.
+    measure(job): yields rows, at most one value per item, metric and place.
+    CHARTS, SIGNS, PUBLISHED: what the report shows of it; pictures are laid out along the first chart's x.
     """
 
     VERSION: int
     TITLE: str
+    AXES: tuple[str, ...]
+    LABELS: Literal["outputs", "own", "none"]
     Condition: type
-    CHART: Chart
+    CHARTS: tuple[Chart, ...]
     SIGNS: tuple[Sign, ...]
     PUBLISHED: tuple[Published, ...]
 
     def conditions(self, preset: Preset, size: tuple[int, int]) -> list[Any]: ...
-    def refusal(self, condition: Any, backbone: BackboneCard) -> str | None: ...
+    def refusal(self, condition: Any, backbone: BackboneCard, images: ImageSetCard) -> str | None: ...
+    def passes(self, condition: Any) -> float: ...
     def measure(self, job: Job) -> Iterator[Row]: ...

@@ -61,19 +61,25 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         rates: backbone -> forward passes in images per second.
         device: where they were measured.
     """
-    from visionvitals.run import calibrate
+    from visionvitals.run import calibrate, planner
     from visionvitals.run.progress import duration
 
-    cells = Counter((c.study, c.backbone.spec, c.images.spec, calibrate.images_of(c)) for c in planned.cells)
+    modules = {planner.study_name(s.name): planner.study(s.name) for s in planned.plan.studies}
+    cells: Counter[tuple[str, str, str, int]] = Counter()
+    times: Counter[tuple[str, str, str, int]] = Counter()
+    for cell in planned.cells:
+        key = (cell.study, cell.backbone.spec, cell.images.spec, calibrate.images_of(cell))
+        cells[key] += 1
+        times[key] += calibrate.seconds(cell, modules[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
     print_table(
         ["study", "backbone", "data", "cells", "images each", "time"],
-        [[*key[:3], n, key[3], duration(n * key[3] / rates[key[1]])] for key, n in cells.items()],
+        [[*key[:3], n, key[3], duration(times[key])] for key, n in cells.items()],
     )
     for (study, backbone, reason), n in Counter((s.study, s.backbone, s.reason) for s in planned.skips).items():
         print(f"skipped: {n} of {study} on {backbone}: {reason}")
     for note in planned.notes:
         print(f"note: {note}")
-    total = duration(calibrate.estimate(planned.cells, rates))
+    total = duration(sum(times.values()))
     speeds = ", ".join(f"{spec} {rate:,.0f} images/s" for spec, rate in rates.items())
     print(f"{len(planned.cells)} cells, about {total} of forward passes on {device} ({speeds}).")
     print("Decoding comes on top, once for each image set and input size.")

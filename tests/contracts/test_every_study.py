@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from visionvitals import registry
-from visionvitals.core import METRICS, Backbone, BackboneCard, Job, Preprocess, Preset, Row
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess, Preset, Row
+from visionvitals.metrics import METRICS
 from visionvitals.run.identity import changed
 
 SIZE = (32, 32)
@@ -71,7 +72,7 @@ def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> J
 def measurable(study: ModuleType) -> list[Any]:
     """The conditions that the linear network allows, over all presets, each once."""
     every = [c for preset in get_args(Preset) for c in study.conditions(preset, SIZE)]
-    return [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card) is None]
+    return [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card, NO_IMAGES) is None]
 
 
 def test_the_list_of_studies_is_frozen() -> None:
@@ -84,8 +85,13 @@ def test_it_says_what_it_is(study: ModuleType) -> None:
     assert study.VERSION >= 1
     assert study.TITLE
     fields = {f.name for f in dataclasses.fields(study.Condition)}
-    assert study.CHART.metric in METRICS
-    assert {study.CHART.x, *study.CHART.facet} - {""} <= fields
+    assert study.LABELS in ("outputs", "own", "none")
+    assert not fields & set(study.AXES)
+    fields |= set(study.AXES)
+    assert study.CHARTS
+    for chart in study.CHARTS:
+        assert chart.metric in METRICS
+        assert {chart.x, chart.y, *chart.facet, *chart.where} - {""} <= fields
     for known in (*study.SIGNS, *study.PUBLISHED):
         assert set(known.where) <= fields
         assert known.metric in METRICS
@@ -108,7 +114,7 @@ def test_conditions_are_frozen_values_with_defaults(study: ModuleType) -> None:
 def test_every_image_gets_every_metric_once(study: ModuleType) -> None:
     for condition in measurable(study)[:40]:
         rows = list(study.measure(job(condition)))
-        keys = [(r.item, r.metric) for r in rows]
+        keys = [(r.item, r.metric, r.at) for r in rows]
         assert len(set(keys)) == len(keys)
         assert {r.metric for r in rows} <= set(METRICS)
         for metric in {r.metric for r in rows}:

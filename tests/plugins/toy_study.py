@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.core import BackboneCard, Batch, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Noise"
-CHART = Chart(x="strength", x_title="strength of the noise")
+AXES = ()
+LABELS = "outputs"
+CHARTS = (Chart(x="strength", x_title="strength of the noise"),)
 SIGNS: tuple[Sign, ...] = (Sign(title="with noise", kind="mean", where={"strength": 0.5}),)
 PUBLISHED: tuple[Published, ...] = ()
 
@@ -34,8 +37,12 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     return [Condition(strength=s, run=r) for s in (0.25, 0.5) for r in range(2)]
 
 
-def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     return "a strength of 1 leaves nothing to see" if condition.strength == 1 else None
+
+
+def passes(condition: Condition) -> float:
+    return 1
 
 
 def measure(job: Job) -> Iterator[Row]:

@@ -94,7 +94,7 @@ def write(
         for images in sets.values():
             for name, module in modules.items():
                 for condition in module.conditions(preset, card.preprocess.size):
-                    reason = module.refusal(condition, card)
+                    reason = module.refusal(condition, card, images.card)
                     if reason is None:
                         cells.append(
                             Cell(
@@ -184,7 +184,7 @@ def _keep(store: Any, cell: Cell, n: int, pictures: int, unreadable: Sequence[tu
             "images_per_second": n / 1.5,
             "warnings": [],
         },
-        exhibits={(f"img-{i:04d}.JPEG", said[i]): _picture(i, cell.condition) for i in shown},
+        exhibits={(f"img-{i:04d}.JPEG", said[i], ()): _picture(i, cell.condition) for i in shown},
         marks={f"img-{i:04d}.JPEG": {"label": CLASSES[i % 10], "correct": bool(right[i])} for i in shown},
     )
 

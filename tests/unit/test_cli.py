@@ -12,7 +12,7 @@ import pytest
 
 import visionvitals
 from visionvitals import cli, terminal
-from visionvitals.run import runner
+from visionvitals.run import devices, runner
 from visionvitals.run.progress import duration, meter
 from visionvitals.run.provenance import checkout, versions
 
@@ -203,7 +203,7 @@ def test_what_the_user_can_mend_is_a_sentence_and_exit_code_two(
 def test_another_plan_is_refused_before_anything_is_loaded(
     finished: Path, vitals: Vitals, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "choose_device", lambda name: pytest.fail("too late"))
+    monkeypatch.setattr(devices, "choose_device", lambda name: pytest.fail("too late"))
     code, _, err = vitals("audit", toy_backbone, "--data", toy_images, "--out", finished, "--studies", "clean")
     assert code == 2
     assert "holds the run of another plan" in err

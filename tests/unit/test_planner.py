@@ -83,7 +83,7 @@ def test_backbones_are_visited_one_at_a_time(toy_backbone: str, toy_images: str)
 
 def test_the_estimate_is_images_over_rate(toy_backbone: str, toy_images: str, toy_study: str) -> None:
     cells = planned([toy_backbone], [toy_images], Section(name=toy_study)).cells
-    assert calibrate.estimate(cells, {toy_backbone: 12.0}) == 4 * 24 / 12
+    assert sum(calibrate.seconds(cell, 1, {toy_backbone: 12.0}) for cell in cells) == 4 * 24 / 12
 
 
 @pytest.mark.parametrize(
@@ -154,5 +154,5 @@ def test_the_file_of_a_study_needs_a_name_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(VitalsError, match=r"must have a name of its own.*Rename it"):
         planner.study(str(tmp_path / "clean.py"))
     (tmp_path / "half.py").write_text("VERSION = 1\nCondition = int\n")
-    with pytest.raises(VitalsError, match=r"must define conditions, refusal, measure"):
+    with pytest.raises(VitalsError, match=r"must define AXES, LABELS, conditions, refusal, passes, measure"):
         planner.study(str(tmp_path / "half.py"))

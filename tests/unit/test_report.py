@@ -102,7 +102,7 @@ def test_shares_are_told_from_other_metrics_by_their_definition() -> None:
 
 def test_strength_orders_grids_by_their_cells_and_words_as_their_type_lists_them(run: read.Run) -> None:
     assert sorted([(14, 14), (2, 4), (2, 2), (16, 16)], key=read.strength) == [(2, 2), (2, 4), (14, 14), (16, 16)]
-    corner = charts.plot(run, "corner")
+    corner = charts.plots(run, "corner")[0]
     assert corner is not None
     assert corner.x_order == ("top-left", "top-right", "bottom-left", "bottom-right")
 
@@ -276,7 +276,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert name in page.words
     assert "<i>odd</i> <u>" in page.words
     specifications = json.loads(page.scripts[0])
-    assert name in json.dumps(specifications["shuffle"], ensure_ascii=False).replace('\\"', '"')
+    assert name in json.dumps(specifications["shuffle/0"], ensure_ascii=False).replace('\\"', '"')
 
 
 # Charts
@@ -285,19 +285,19 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: read.Run) -> None:
     specifications = json.loads(page.scripts[0])
     assert {study: len(s) for study, s in specifications.items()} == {
-        "clean": 1,
-        "occlusion": 3,
-        "shuffle": 1,
-        "corner": 1,
+        "clean/0": 1,
+        "occlusion/0": 3,
+        "shuffle/0": 1,
+        "corner/0": 1,
     }
-    occlusion = charts.plot(run, "occlusion")
+    occlusion = charts.plots(run, "occlusion")[0]
     assert occlusion is not None
     assert [m.title for m in occlusion.multiples] == ["fill black", "fill mean", "fill token"]
     assert {r["backbone"] for r in occlusion.multiples[2].records} == {"timm:deit_tiny_patch16_224"}
     record = next(r for r in occlusion.multiples[0].records if r["x"] == 0.5 and "resnet" in r["backbone"])
     assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.3 % (8–16)"
     assert record["low"] < record["v"] < record["high"]
-    kinds = {study: plot.kind for study in ALL if (plot := charts.plot(run, study))}
+    kinds = {study: plot.kind for study in ALL for plot in charts.plots(run, study)}
     assert kinds == {"clean": "none", "occlusion": "line", "shuffle": "line", "corner": "bars"}
 
 
@@ -309,9 +309,9 @@ def test_twenty_backbones_are_told_apart() -> None:
 
 
 def test_guessing_is_drawn_where_it_can_be_seen(tmp_path: Path, run: read.Run) -> None:
-    assert charts.plot(run, "clean").chance is None  # type: ignore[union-attr]  # 0.1 % of a thousand classes
+    assert charts.plots(run, "clean")[0].chance is None  # 0.1 % of a thousand classes
     folder = fake_run.write(tmp_path / "run", backbones=[backbone("a:vit", outputs=16)], studies=("clean",), n=20)
-    assert charts.plot(read.load(folder), "clean").chance == 1 / 16  # type: ignore[union-attr]
+    assert charts.plots(read.load(folder), "clean")[0].chance == 1 / 16
     assert "Dotted: guessing, 6.2 %." in page_of(folder).words
 
 
@@ -429,7 +429,7 @@ def test_two_image_sets_and_many_long_names(tmp_path: Path) -> None:
     )
     rows = signs.vital_signs(folder)
     assert [r["data"] for r in rows] == ["folder:a"] * 20 + ["folder:b"] * 20
-    shuffle = charts.plot(read.load(folder), "shuffle")
+    shuffle = charts.plots(read.load(folder), "shuffle")[0]
     assert shuffle is not None
     assert [m.title for m in shuffle.multiples] == ["folder:a", "folder:b"]
     said = page_of(folder).words
@@ -440,17 +440,23 @@ def test_two_image_sets_and_many_long_names(tmp_path: Path) -> None:
 
 STUDY = '''"""How much is left."""
 from dataclasses import dataclass
-from visionvitals.core import Chart
+from visionvitals.figure import Chart
 VERSION = 1
 TITLE = "My own"
-CHART = Chart(x="level", x_title="level")
+AXES = ()
+LABELS = "outputs"
+CHARTS = (Chart(x="level", x_title="level"),)
 SIGNS = PUBLISHED = ()
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     level: int = 0
 def conditions(preset, size):
     return [Condition(level=i) for i in range(3)]
-def refusal(condition, backbone):
+def passes(condition):
+    return 1
+
+
+def refusal(condition, backbone, images):
     return None
 def measure(job):
     yield from ()

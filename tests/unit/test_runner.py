@@ -16,7 +16,7 @@ from torch import Tensor
 
 from visionvitals.core import Backbone, Cell, ImageSet, Job
 from visionvitals.errors import VitalsError
-from visionvitals.run import exhibits, folder, planner, runner
+from visionvitals.run import devices, exhibits, folder, planner, runner
 from visionvitals.run.identity import cell_id
 from visionvitals.run.planner import Plan, Planned, Section
 from visionvitals.run.runner import Outcome
@@ -187,7 +187,7 @@ def test_not_even_one_image_fits(tmp_path: Path, toy_backbone: str, toy_images: 
     ids=str,
 )
 def test_what_counts_as_out_of_memory(error: Exception, answer: bool) -> None:
-    assert runner.out_of_memory(error) is answer
+    assert devices.out_of_memory(error) is answer
 
 
 def test_another_plan_is_refused_and_nothing_is_touched(
@@ -325,7 +325,7 @@ def test_a_metric_without_a_meaning_fails_the_cell(tmp_path: Path, toy_backbone:
     head = source.partition("def measure")[0]
     (tmp_path / "odd.py").write_text(head + "def measure(job):\n    yield Row('i', 'shine', 1.0)\n")
     outcome = run(plan([toy_backbone], toy_images, Section(name=str(tmp_path / "odd.py"))), tmp_path / "run")
-    assert "metrics must stand in `core.METRICS`. Got ['shine']" in outcome.failed[0]
+    assert "metrics must stand in `metrics.METRICS`. Got ['shine']" in outcome.failed[0]
 
 
 def test_values_that_are_not_finite_are_counted(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
@@ -341,10 +341,10 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, toy_backbone: st
 
 
 def test_devices_that_are_not_there_are_refused() -> None:
-    assert runner.choose_device("cpu") == CPU
+    assert devices.choose_device("cpu") == CPU
     for name in ("cuda:99", "gpu"):
         with pytest.raises(VitalsError, match=f"`--device` must be one of this machine's .*Got '{name}'.*Leave it out"):
-            runner.choose_device(name)
+            devices.choose_device(name)
 
 
 def test_batches_are_the_pixels_in_order(toy_backbone: str) -> None:

@@ -68,13 +68,13 @@ def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
     picture = Image.new("RGB", (8, 8), "red")
     keep(
         Store(tmp_path),
-        exhibits={("i/ä", "a"): picture, ("j", "b"): picture},
+        exhibits={("i/ä", "a", ()): picture, ("j", "b", ()): picture},
         marks={"j": {"label": "a", "correct": False}},
     )
     (found,) = Store(tmp_path).cells()
     first, second = found.facts["exhibits"]
-    assert first == {"item": "i/ä", "caption": "a", "file": "exhibits/0.webp"}
-    assert second == {"item": "j", "caption": "b", "file": "exhibits/1.webp", "label": "a", "correct": False}
+    assert first == {"item": "i/ä", "caption": "a", "file": "exhibits/0.webp", "at": []}
+    assert second == {"item": "j", "caption": "b", "file": "exhibits/1.webp", "at": [], "label": "a", "correct": False}
     with Image.open(found.path / first["file"]) as shown:
         assert shown.size == (8, 8)
 
@@ -140,6 +140,6 @@ def test_cell_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return write(self, *args, **more)
 
     monkeypatch.setattr(Path, "write_text", spy)
-    keep(Store(tmp_path), exhibits={("j", "b"): Image.new("RGB", (8, 8))})
+    keep(Store(tmp_path), exhibits={("j", "b", ()): Image.new("RGB", (8, 8))})
     assert seen == [{"rows.parquet", "exhibits/0.webp"}]
-    assert json.loads((Store(tmp_path).cells()[0].path / "cell.json").read_text())["schema"] == 1
+    assert json.loads((Store(tmp_path).cells()[0].path / "cell.json").read_text())["schema"] == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from visionvitals.core import BackboneCard, Preprocess
+from visionvitals.core import NO_IMAGES, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.studies import clean, corner, occlusion, shuffle
 from visionvitals.studies._grids import covers_whole_patches, default_grid
@@ -39,16 +39,24 @@ def test_alignment_means_whole_patches() -> None:
 def test_token_removal_is_refused_with_the_reason() -> None:
     half = occlusion.Condition(fraction=0.5, fill="token")
     able = card(provides=("token_removal",))
-    assert occlusion.refusal(half, able) is None
-    assert "y has none" in str(occlusion.refusal(half, card()))
-    assert "whole patches" in str(occlusion.refusal(occlusion.Condition(fraction=0.5, fill="token", offset=8), able))
-    assert "at least one token" in str(occlusion.refusal(occlusion.Condition(fraction=1, fill="token"), able))
+    assert occlusion.refusal(half, able, NO_IMAGES) is None
+    assert "y has none" in str(occlusion.refusal(half, card(), NO_IMAGES))
+    assert "whole patches" in str(
+        occlusion.refusal(occlusion.Condition(fraction=0.5, fill="token", offset=8), able, NO_IMAGES)
+    )
+    assert "at least one token" in str(
+        occlusion.refusal(occlusion.Condition(fraction=1, fill="token"), able, NO_IMAGES)
+    )
 
 
 def test_a_grid_that_does_not_divide_is_refused_before_anything_runs() -> None:
-    assert "5x5 does not divide the 224x224" in str(occlusion.refusal(occlusion.Condition(grid=(5, 5)), card()))
-    assert "14x14 does not divide the 64x64" in str(shuffle.refusal(shuffle.Condition(grid=(14, 14)), card(size=64)))
-    assert "does not fit" in str(corner.refusal(corner.Condition(), card(size=64)))
+    assert "5x5 does not divide the 224x224" in str(
+        occlusion.refusal(occlusion.Condition(grid=(5, 5)), card(), NO_IMAGES)
+    )
+    assert "14x14 does not divide the 64x64" in str(
+        shuffle.refusal(shuffle.Condition(grid=(14, 14)), card(size=64), NO_IMAGES)
+    )
+    assert "does not fit" in str(corner.refusal(corner.Condition(), card(size=64), NO_IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Decode once: an image set at one size is decoded a single time into a file that is mapped into memory; every cell reads that.
 
-An entry is a folder named by its key, with `pixels` (uint8, n x h x w x 3, in the order of the set, unreadable pictures left out)
-and `meta.json`. It is written under a temporary name and renamed at the end, so it is either whole or not there; of two processes
+An entry is a folder named by its key, with `pixels` (uint8, n x h x w x 3, in the order of the set, unreadable pictures left out),
+`masks` (uint8, n x h x w) where the set has some, and `meta.json`. It
+is written under a temporary name and renamed at the end, so it is either whole or not there; of two processes
 that make the same entry, the second to end uses the first one's. Pictures are written in order as they are decoded (plain writes,
 because a full disk under a mapped file would kill the process), so memory does not grow with their number.
 """
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import PIL
 
-from visionvitals.core import ImageSet, Preprocess
+from visionvitals.core import ImageSet, Preprocess, Split
 from visionvitals.datasets._cache_folder import (
     Entry,
     cache_folder,
@@ -35,13 +36,13 @@ from visionvitals.datasets._cache_folder import (
     sweep,
     temporary_folder,
 )
-from visionvitals.datasets._decode import decode, decode_fast, require_fast
+from visionvitals.datasets._decode import decode, decode_fast, decode_mask, require_fast
 from visionvitals.datasets._files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
 
 __all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries"]
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Bumped when the same key would hold other pixels."""
 
 
@@ -54,18 +55,25 @@ class Decoded:
         labels: int64 (n,), indices into the set's own classes.
         pixels: uint8 (n, h, w, 3), mapped from the disk; writing to it changes only this process's copy.
         skipped: (id, reason) of every picture that cannot be decoded.
+        textures, masks, splits: as in `core.Job`; None where the set's card does not provide them.
     """
 
     ids: tuple[str, ...]
     labels: np.ndarray
     pixels: np.ndarray
     skipped: tuple[tuple[str, str], ...]
+    textures: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    splits: tuple[Split, ...] | None = None
 
 
 class _Picture(NamedTuple):
     id: str
     label: int
     pixels: np.ndarray
+    texture: int | None = None
+    mask: np.ndarray | None = None
+    split: Split | None = None
 
 
 class _Skip(NamedTuple):
@@ -109,7 +117,7 @@ def decoded(
     folder = decoded_folder() / key
     while True:  # again where another process deletes the entry between its making and its opening
         try:
-            found = _read(folder, preprocess.size)
+            found = _read(folder, preprocess.size, images.card.provides)
             if found is not None:
                 return found
             _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
@@ -139,14 +147,13 @@ def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, s
     return hashlib.sha256(json.dumps([CACHE_VERSION, digest, how, part]).encode()).hexdigest()[:32]
 
 
-def _read(folder: Path, size: tuple[int, int]) -> Decoded | None:
+def _read(folder: Path, size: tuple[int, int], provides: Collection[str]) -> Decoded | None:
     """The entry, marked as used now; None where it is missing. A damaged one is deleted."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        shape = (len(meta["ids"]), *size, 3)
-        if (folder / "pixels").stat().st_size != int(np.prod(shape)):
-            raise ValueError("the file of pixels was cut")
-        pixels = np.memmap(folder / "pixels", np.uint8, "c", shape=shape)  # "c": torch warns of read-only arrays
+        n = len(meta["ids"])
+        pixels = _mapped(folder / "pixels", (n, *size, 3))
+        masks = _mapped(folder / "masks", (n, *size)) if "mask" in provides else None
         with contextlib.suppress(OSError):  # a cache that others fill may be read-only here
             os.utime(folder / "meta.json")
     except (FileNotFoundError, ValueError, KeyError):
@@ -154,7 +161,21 @@ def _read(folder: Path, size: tuple[int, int]) -> Decoded | None:
             delete(folder)
         return None
     skipped = tuple((id, reason) for id, reason in meta["skipped"])
-    return Decoded(tuple(meta["ids"]), np.asarray(meta["labels"], dtype=np.int64), pixels, skipped)
+    return Decoded(
+        ids=tuple(meta["ids"]),
+        labels=np.asarray(meta["labels"], dtype=np.int64),
+        pixels=pixels,
+        skipped=skipped,
+        textures=np.asarray(meta["textures"], dtype=np.int64) if "texture" in provides else None,
+        masks=masks,
+        splits=tuple(meta["splits"]) if "split" in provides else None,
+    )
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if path.stat().st_size != int(np.prod(shape)):
+        raise ValueError(f"the file of {path.name} was cut")
+    return np.memmap(path, np.uint8, "c", shape=shape)  # "c": torch warns of read-only arrays
 
 
 def _make(
@@ -167,14 +188,14 @@ def _make(
     progress: Callable[[int], None],
 ) -> None:
     height, width = preprocess.size
-    needed = len(chosen) * height * width * 3
+    needed = len(chosen) * height * width * (3 + ("mask" in images.card.provides))
     decoded_folder().mkdir(parents=True, exist_ok=True)
     sweep()
     make_room(needed)
     temporary = temporary_folder(folder.name)
     temporary.mkdir()
     try:
-        meta = _write(temporary / "pixels", images, preprocess, decoder, chosen, workers, progress)
+        meta = _write(temporary, images, preprocess, decoder, chosen, workers, progress)
         require(
             bool(meta["ids"]), f"At least one picture of `{images.card.spec}` must be readable", meta["skipped"][:3]
         )
@@ -194,7 +215,7 @@ def _make(
 
 
 def _write(
-    path: Path,
+    folder: Path,
     images: ImageSet,
     preprocess: Preprocess,
     decoder: str,
@@ -202,37 +223,55 @@ def _write(
     workers: int | None,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Decode the chosen pictures into one file, and return what belongs into `meta.json`."""
+    """Decode the chosen pictures into files of `folder`, and return what belongs into `meta.json`."""
 
     def one(index: int) -> _Picture | _Skip:
         return _decode_one(images, index, preprocess, decoder)
 
     ids: list[str] = []
     labels: list[int] = []
+    textures: list[int] = []
+    splits: list[str | None] = []
     skipped: list[_Skip] = []
     count = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(count) as pool, path.open("wb") as file:
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        files = [stack.enter_context((folder / "pixels").open("wb"))]
+        if "mask" in images.card.provides:
+            files.append(stack.enter_context((folder / "masks").open("wb")))
         for result in _in_order(pool, one, chosen, ahead=2 * count):
             if isinstance(result, _Skip):
                 skipped.append(result)
             else:
-                file.write(np.ascontiguousarray(result.pixels).data)
+                for file, array in zip(files, (result.pixels, result.mask), strict=False):
+                    assert array is not None, f"{images.card.spec} provides masks, and {result.id} has none"
+                    file.write(np.ascontiguousarray(array).data)
                 ids.append(result.id)
                 labels.append(result.label)
+                textures.append(-1 if result.texture is None else result.texture)
+                splits.append(result.split)
             progress(1)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"ids": ids, "labels": labels, "skipped": skipped}
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    meta: dict[str, Any] = {"ids": ids, "labels": labels, "skipped": skipped}
+    optional = {"texture": ("textures", textures), "split": ("splits", splits)}
+    return meta | dict(optional[key] for key in optional if key in images.card.provides)
 
 
 def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: str) -> _Picture | _Skip:
     id = images.ids[index] if isinstance(images, EncodedImages) else f"index {index}"
     try:
         if decoder == "fast" and isinstance(images, EncodedImages):
-            return _Picture(id, images.labels[index], decode_fast(images.read(index), preprocess, id))
+            split = images.splits[index] if images.splits else None
+            return _Picture(id, images.labels[index], decode_fast(images.read(index), preprocess, id), split=split)
         example = images[index]
         id = example.id
-        return _Picture(id, example.label, decode(example.image, preprocess))
+        if example.mask is not None and example.mask.shape != (example.image.height, example.image.width):
+            size = f"{example.image.height} x {example.image.width}"
+            return _Skip(id, f"the mask must be of the picture's size, {size}; it is {example.mask.shape}")
+        mask = None if example.mask is None else decode_mask(example.mask, preprocess)
+        return _Picture(id, example.label, decode(example.image, preprocess), example.texture, mask, example.split)
     except UnreadableImage as error:
         return _Skip(id, str(error).removeprefix(f"{id}: "))
 

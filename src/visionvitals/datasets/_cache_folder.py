@@ -95,6 +95,9 @@ def clear(keys: Collection[str] | None = None) -> int:
     for key in known if keys is None else set(keys):
         delete(decoded_folder() / key)
         freed += known[key].bytes
+    for folder in decoded_folder().glob("*.part") if keys is None else ():  # products that were begun, see run.products
+        freed += _bytes_of(folder)
+        delete(folder)
     if keys is None and (cache_folder() / "hashes").is_dir():
         freed += _bytes_of(cache_folder() / "hashes")
         delete(cache_folder() / "hashes")

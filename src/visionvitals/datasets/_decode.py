@@ -107,6 +107,18 @@ def decode(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     return np.asarray(resized.crop((left, top, left + preprocess.size[1], top + preprocess.size[0])))
 
 
+def decode_mask(mask: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """A mask, bool or uint8 (height, width) of the picture, cut as `decode` cuts the picture; nearest, so that no value is invented.
+
+    Returns:
+        uint8 (h, w).
+    """
+    picture = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
+    resized = picture.resize(resized_size(*picture.size, preprocess), Image.Resampling.NEAREST)
+    left, top = crop_corner(*resized.size, preprocess)
+    return np.asarray(resized.crop((left, top, left + preprocess.size[1], top + preprocess.size[0])))
+
+
 def require_fast() -> None:
     """Raise `VitalsError` unless the extra `[fast]` is installed."""
     try:

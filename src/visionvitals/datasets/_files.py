@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionvitals.core import Example, ImageSetCard
+from visionvitals.core import Example, ImageSetCard, Split
 from visionvitals.datasets._decode import open_image
 from visionvitals.errors import UnreadableImage, VitalsError, near
 from visionvitals.registry import Spec
@@ -23,12 +23,14 @@ class EncodedImages:
         ids: one per picture, unique.
         labels: indices into `card.classes`.
         load: index -> the encoded bytes; OSError where there are none.
+        splits: the part of the set that each belongs to, or empty.
     """
 
     card: ImageSetCard
     ids: tuple[str, ...]
     labels: tuple[int, ...]
     load: Callable[[int], bytes]
+    splits: tuple[Split, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +47,9 @@ class EncodedImages:
             raise UnreadableImage(f"{self.ids[index]}: {error.strerror or error}") from error
 
     def __getitem__(self, index: int) -> Example:
-        return Example(self.ids[index], open_image(self.read(index), self.ids[index]), self.labels[index])
+        image = open_image(self.read(index), self.ids[index])
+        split = self.splits[index] if self.splits else None
+        return Example(self.ids[index], image, self.labels[index], split=split)
 
 
 def from_paths(card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], paths: Sequence[Path]) -> EncodedImages:

@@ -87,6 +87,7 @@ def open(spec: Spec) -> ImageSet:
         n=n,
         classes=SHAPES,
         class_names=SHAPES,
+        provides=("texture", "mask"),
     )
     return TexturedShapes(card, cast(Split, spec.name), cast(Variant, variant), size, start)
 

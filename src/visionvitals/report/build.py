@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from visionvitals import stats
-from visionvitals.core import METRICS
 from visionvitals.errors import VitalsError
+from visionvitals.metrics import METRICS
 from visionvitals.report import charts, notes, origin, panels, read, signs, tables, words
 
 _HERE = Path(__file__).parent
@@ -29,7 +29,7 @@ class Section:
         name: of the study, also its anchor.
         title, asks: from the study's file; its name and "" where the file is gone.
         gone: why the file cannot be loaded, or "".
-        plot: what is drawn, or None.
+        plots: what is drawn.
         published: numbers of others beside ours.
         table: all numbers.
         panels: pictures.
@@ -39,7 +39,7 @@ class Section:
     title: str
     asks: str
     gone: str
-    plot: charts.Plot | None
+    plots: list[charts.Plot]
     published: list[tables.Beside]
     table: tables.Table
     panels: list[panels.Panel]
@@ -93,7 +93,9 @@ def _content(run: read.Run) -> dict[str, Any]:
         "pairs": signs.pairs(run),
         "comparisons": _comparisons(run, columns),
         "series": {name: i for i, name in enumerate(run.backbones)},
-        "specifications": {s.name: charts.interactive(s.plot) for s in sections if s.plot},
+        "specifications": {
+            f"{s.name}/{number}": charts.interactive(plot) for s in sections for number, plot in enumerate(s.plots)
+        },
         "skips": notes.skips(run),
         "failures": notes.failures(run),
         "missing": notes.missing(run),
@@ -121,7 +123,7 @@ def _section(run: read.Run, study: str) -> Section:
         title=module.TITLE if module else study,
         asks=" ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split()) if module else "",
         gone="" if isinstance(found, ModuleType) else found,
-        plot=charts.plot(run, study),
+        plots=charts.plots(run, study),
         published=tables.beside_published(run, study),
         table=tables.of_study(run, study),
         panels=panels.panels(run, study),

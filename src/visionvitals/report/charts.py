@@ -1,16 +1,17 @@
-"""The chart of a study, drawn from its `CHART`: one specification for the page (Vega-Lite as a dict) and for figures (SVG, PNG).
+"""The charts of a study, drawn from its `CHARTS`: one specification for the page (Vega-Lite as a dict) and for figures (SVG, PNG).
 
 One line per backbone, told apart by colour, dash and symbol; bands and whiskers are 95 % intervals. Fields of the condition that
-vary and are not on the horizontal axis split the chart into small multiples.
+vary and are not on an axis split the chart into small multiples. A heat map has one small multiple per backbone.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
-from visionvitals.core import Chart
+from visionvitals.figure import Chart
 from visionvitals.report import words
 from visionvitals.report.read import Point, Run, is_grid, load, rank
 
@@ -52,8 +53,8 @@ class Plot:
 
     Attributes:
         chart: the study's own.
-        kind: `line` for numbers and grids, `bars` for words, `none` where there is one condition.
-        x_order: the values on the horizontal axis, weakest first, as they are written.
+        kind: `line` for numbers and grids, `bars` for words, `none` where there is one condition, `heat` where the chart has a `y`.
+        x_order, y_order: the values on the axes, weakest first, as they are written.
         fixed: the condition's fields that have one value throughout.
         backbones: every backbone of the run, so that colours agree over studies.
         multiples: in order of strength.
@@ -61,44 +62,55 @@ class Plot:
     """
 
     chart: Chart
-    kind: Literal["line", "bars", "none"]
+    kind: Literal["line", "bars", "none", "heat"]
     x_order: tuple[str, ...]
+    y_order: tuple[str, ...]
     fixed: Mapping[str, Any]
     backbones: tuple[str, ...]
     multiples: tuple[Multiple, ...]
     chance: float | None
 
 
-def plot(run: Run, study: str) -> Plot | None:
-    """What to draw of a study; None where its module is gone or nothing was measured of the chart's metric."""
+def plots(run: Run, study: str) -> list[Plot]:
+    """What to draw of a study: one plot for each of its charts that has points; none where its module is gone."""
     module = run.module(study)
-    if module is None:
-        return None
-    chart: Chart = module.CHART
-    points = [p for p in run.of(study) if chart.metric in p.estimates]
+    found = [_plot(run, study, module, chart) for chart in module.CHARTS] if module else []
+    return [plot for plot in found if plot is not None]
+
+
+def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None:
+    points = [
+        p
+        for p in run.of(study)
+        if chart.metric in p.estimates and all(p.condition.get(k) == v for k, v in chart.where.items())
+    ]
     if not points:
         return None
     varies = varying(points)
-    split = [f for f in dict.fromkeys((*chart.facet, *varies)) if f in varies and f != chart.x]
-    values = sorted({p.condition.get(chart.x) for p in points}, key=lambda v: rank(module, chart.x, v))
-    several = len(run.images) > 1
+    split = [f for f in dict.fromkeys((*chart.facet, *varies)) if f in varies and f not in (chart.x, chart.y)]
+    values, others = (
+        sorted({p.condition.get(f) for p in points}, key=lambda v: rank(module, f, v)) for f in (chart.x, chart.y)
+    )
+    heads = [*(("images",) if len(run.images) > 1 else ()), *(("backbone",) if chart.y else ())]
+    places = {"images": list(run.images), "backbone": list(run.backbones)}
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for p in points:
-        key = (*((p.images,) if several else ()), *(p.condition.get(f) for f in split))
+        key = (*(getattr(p, head) for head in heads), *(p.condition.get(f) for f in split))
         found.setdefault(key, []).append(_record(p, chart))
 
     def position(key: tuple[Any, ...]) -> tuple[Any, ...]:
-        place = list(run.images).index(key[0]) if several else 0
-        return place, *(rank(module, f, v) for f, v in zip(split, key[several:], strict=True))
+        first = (places[head].index(name) for head, name in zip(heads, key, strict=False))
+        return *first, *(rank(module, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
 
     ordered = sorted(found, key=position)
     return Plot(
         chart=chart,
-        kind=_kind(values, chart),
+        kind="heat" if chart.y else _kind(values, chart),
         x_order=tuple(words.short(v) for v in values),
-        fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x)},
+        y_order=tuple(words.short(v) for v in others),
+        fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
         backbones=tuple(run.backbones),
-        multiples=tuple(Multiple(_title(run, split, key), tuple(found[key])) for key in ordered),
+        multiples=tuple(Multiple(_title(len(heads), split, key), tuple(found[key])) for key in ordered),
         chance=_chance(run, chart),
     )
 
@@ -113,6 +125,8 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     """One small multiple as an altair chart, without a theme. Its parameter `focus` names the backbone to bring forward."""
     import altair as alt
 
+    if figure.kind == "heat":
+        return _heat(figure, multiple, width=width, height=height)
     names = list(figure.backbones)
     told_apart = len(names) > 1 and figure.kind != "none"
     legend: dict[str, Any] = {"title": None} if told_apart else {"title": None, "legend": None}
@@ -158,6 +172,31 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     return alt.layer(*layers).add_params(alt.param(name="focus", value="")).properties(width=width, height=height)
 
 
+def _heat(figure: Plot, multiple: Multiple, *, width: int | Literal["container"], height: int) -> Any:
+    import altair as alt
+
+    ends = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None] or [0.0]
+    share = words.is_share(figure.chart.metric)
+    axis = alt.Axis(labelAngle=0, labelOverlap=True, grid=False, domain=False, ticks=False)
+    colour = alt.Color(
+        "v:Q",
+        title=figure.chart.y_title,
+        scale=alt.Scale(scheme="viridis", domain=[min(0.0, min(ends)), max(ends)]),  # one scale for all small multiples
+        legend=alt.Legend(format="%" if share else ".2g", orient="bottom", gradientLength=140, titleLimit=240),
+    )
+    tooltip = [alt.Tooltip("at:N", title=figure.chart.x), alt.Tooltip("beside:N", title=figure.chart.y)]
+    tooltip += [alt.Tooltip("value:N", title=figure.chart.y_title), alt.Tooltip("n:N", title="n")]
+    chart = alt.Chart(alt.Data(values=list(multiple.records))).mark_rect()
+    chart = chart.encode(
+        x=alt.X("at:O", title=figure.chart.x_title, sort=list(figure.x_order), axis=axis),
+        y=alt.Y("beside:O", title=figure.chart.y, sort=list(reversed(figure.y_order)), axis=axis),
+        color=colour,
+        tooltip=tooltip,
+        description=alt.Description("label:N"),
+    )
+    return chart.add_params(alt.param(name="focus", value="")).properties(width=width, height=height)
+
+
 def interactive(figure: Plot) -> list[dict[str, Any]]:
     """For the page: one Vega-Lite specification per small multiple, as wide as its container, in the colours of the page's CSS."""
     height = _height(figure, 300 if len(figure.multiples) == 1 else 220)
@@ -167,14 +206,16 @@ def interactive(figure: Plot) -> list[dict[str, Any]]:
         content: dict[str, Any] = chart.properties(description=_description(figure, multiple)).to_dict()
         colours = [f"var(--s{i})" for i in range(len(LIGHT))]
         content["config"] = theme(colours, ink="var(--ink)", soft="var(--soft)", line="var(--line)")
-        content["config"]["legend"] = {"disable": True}  # the page has its own, once per study
+        if figure.kind != "heat":
+            content["config"]["legend"] = {"disable": True}  # the page has its own, once per chart
         content["autosize"] = {"type": "fit-x", "contains": "padding"}
         found.append(content)
     return found
 
 
 def save(run_folder: Path, folder: Path) -> list[Path]:
-    """Write every study's chart as `<study>.svg` and `<study>.png` (twice the size) into `folder`, for papers and slides.
+    """Write every chart as `<study>.svg` and `<study>.png` (twice the size) into `folder`, for papers and slides; further charts
+    of a study as `<study>_2`, `<study>_3`.
 
     Returns:
         The files, in the order of the report.
@@ -185,10 +226,8 @@ def save(run_folder: Path, folder: Path) -> list[Path]:
     run = load(run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for study in run.studies:
-        figure = plot(run, study)
-        if figure is None:
-            continue
+    drawn = [(study, number, figure) for study in run.studies for number, figure in enumerate(plots(run, study), 1)]
+    for study, number, figure in drawn:
         several = len(figure.multiples) > 1
         charts = [
             specification(
@@ -199,7 +238,8 @@ def save(run_folder: Path, folder: Path) -> list[Path]:
         content = (alt.concat(*charts, columns=3) if several else charts[0]).to_dict()
         content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
         version = vega_lite_version()
-        svg, png = folder / f"{study}.svg", folder / f"{study}.png"
+        name = study if number == 1 else f"{study}_{number}"
+        svg, png = folder / f"{name}.svg", folder / f"{name}.png"
         svg.write_text(vl_convert.vegalite_to_svg(content, vl_version=version), encoding="utf-8")
         png.write_bytes(vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
         written += [svg, png]
@@ -268,14 +308,19 @@ def _record(p: Point, chart: Chart) -> dict[str, Any]:
         "backbone": p.backbone,
         "x": x if isinstance(x, int | float) and not isinstance(x, bool) else words.short(x),
         "at": at,
+        "beside": words.short(p.condition.get(chart.y)),
         "v": _finite(e.value),
         "low": _finite(e.low),
         "high": _finite(e.high),
         "value": text,
         "n": f"{e.n:,}",
         "runs": str(p.runs),
-        "label": f"{p.backbone}{f', {chart.x} {at}' if chart.x else ''}: {text}",
+        "label": f"{p.backbone}{_at(chart.x, at)}{_at(chart.y, words.short(p.condition.get(chart.y)))}: {text}",
     }
+
+
+def _at(field: str, value: str) -> str:
+    return f", {field} {value}" if field else ""
 
 
 def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "none"]:
@@ -285,10 +330,9 @@ def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "none"
     return "line" if ordered and len(values) > 1 else "bars"
 
 
-def _title(run: Run, split: Sequence[str], key: Sequence[Any]) -> str:
-    several = len(run.images) > 1
-    fields = words.condition(dict(zip(split, key[1:] if several else key, strict=True)))
-    return " · ".join(part for part in (str(key[0]) if several else "", fields) if part)
+def _title(heads: int, split: Sequence[str], key: Sequence[Any]) -> str:
+    fields = words.condition(dict(zip(split, key[heads:], strict=True)))
+    return " · ".join(part for part in (*map(str, key[:heads]), fields) if part)
 
 
 def _description(figure: Plot, multiple: Multiple) -> str:
@@ -303,6 +347,8 @@ def _chance(run: Run, chart: Chart) -> float | None:
 
 
 def _height(figure: Plot, usual: int) -> int:
+    if figure.kind == "heat":
+        return max(120, min(18 * len(figure.y_order) + 40, 420))
     return 46 * len(figure.backbones) if figure.kind == "none" else usual
 
 

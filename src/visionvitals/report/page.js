@@ -9,15 +9,15 @@
   const resolve = (svg) => svg.replace(/var\((--[\w-]+)\)/g, (_, name) => getComputedStyle(root).getPropertyValue(name).trim());
   const opened = [];
   for (const figure of document.querySelectorAll("figure.chart")) {
-    const study = figure.dataset.study;
+    const chart = figure.dataset.chart;
     const views = [...figure.querySelectorAll(".vega")].map((place) => {
-      const spec = charts[study][Number(place.dataset.index)];
+      const spec = charts[chart][Number(place.dataset.index)];
       const embedded = vegaEmbed(place, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
       place.closest(".multiple").querySelector(".save").addEventListener("click", async () => {
         const svg = resolve(await (await embedded).view.toSVG());
         const link = document.createElement("a");
         link.href = URL.createObjectURL(new Blob([svg], { type: "image/svg+xml" }));
-        link.download = `${study}-${Number(place.dataset.index) + 1}.svg`;
+        link.download = `${chart.replace("/", "-")}-${Number(place.dataset.index) + 1}.svg`;
         link.click();
         URL.revokeObjectURL(link.href);
       });

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from visionvitals.core import Chart
+from visionvitals.figure import Chart
 from visionvitals.report import words
 from visionvitals.report.read import Point, Run, usual
 from visionvitals.run.store import Stored
 
 COLUMNS, ROWS, SPEAKERS = 6, 4, 6
+Records = Mapping[str, Mapping[str, Any]]
+"""Image id -> what the cell says of its picture."""
 
 
 class Answer(NamedTuple):
@@ -67,10 +69,15 @@ def panels(run: Run, study: str) -> list[Panel]:
         return []
     found = []
     for images in run.images:
+        chart = module.CHARTS[0]
         points = [p for p in run.of(study) if p.images == images and _shown(p)]
         if not points:
             continue
-        x = module.CHART.x
+        if not _told_apart(points[0]):  # pictures of whole cells: one point of each cell stands for all
+            points = list({tuple(c.path for c in p.cells): p for p in reversed(points)}.values())[::-1]
+            if chart.x in module.AXES:
+                chart = Chart(x="", x_title="")
+        x = chart.x
         popularity = Counter[tuple[Any, ...]]()
         for p in points:
             popularity[p.rest(x)] += 1
@@ -82,22 +89,24 @@ def panels(run: Run, study: str) -> list[Panel]:
                     {p.rest(x) for p in own}, key=lambda rest: (popularity[rest], usual(module, rest), str(rest))
                 )
                 by_backbone[backbone] = fixed, _spread([p for p in own if p.rest(x) == fixed])
-        found += _merged(images, module.CHART, by_backbone)
+        found += _merged(images, chart, by_backbone)
     return found
 
 
 def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any, ...], list[Point]]]) -> list[Panel]:
     """One panel for each set of backbones that saw equal pictures."""
-    seen: dict[tuple[Any, ...], list[tuple[str, list[Stored]]]] = {}
+    seen: dict[tuple[Any, ...], list[tuple[str, list[Records]]]] = {}
     for backbone, (fixed, points) in by_backbone.items():
         cells = [_shown(p)[0] for p in points]
-        records = [{r["item"]: r for r in cell.facts["exhibits"]} for cell in cells]
+        records: list[Records] = [
+            {r["item"]: r for r in _exhibits(cell, p)} for cell, p in zip(cells, points, strict=True)
+        ]
         items = [item for item in records[0] if all(item in r for r in records)][:ROWS]
         pixels = tuple(
             (cell.path / r[item]["file"]).read_bytes() for cell, r in zip(cells, records, strict=True) for item in items
         )
         heads = tuple(_head(chart, p) for p in points)
-        seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, cells))
+        seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, records))
     result = []
     for (fixed, heads, items, pixels), members in seen.items():
         names = tuple(name for name, _ in members)
@@ -106,18 +115,18 @@ def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any
             pictures = tuple(
                 Picture(
                     pixels[c * len(items) + r],
-                    tuple(_answer(name, cells[c], item) for name, cells in members[:SPEAKERS]),
+                    tuple(_answer(name, said[c][item]) for name, said in members[:SPEAKERS]),
                 )
                 for c in range(len(heads))
             )
-            rows.append(Row(item, str(_record(members[0][1][0], item).get("label", "")), pictures))
+            rows.append(Row(item, str(members[0][1][0][item].get("label", "")), pictures))
         result.append(Panel(images, heads, tuple(rows), dict(fixed), names[:SPEAKERS], len(names[SPEAKERS:])))
     return result
 
 
 def _shown(p: Point) -> list[Stored]:
     """The cells of a point that kept pictures, first run first."""
-    cells = [c for c in p.cells if c.facts.get("exhibits")]
+    cells = [c for c in p.cells if _exhibits(c, p)]
     return sorted(cells, key=lambda c: (c.cell["condition"].get("run", 0), c.cell["seed"], c.cell["shard"]))
 
 
@@ -135,11 +144,15 @@ def _head(chart: Chart, p: Point) -> str:
     return f"{x:.0%}" if chart.x_title.startswith("share") and isinstance(x, float) else words.short(x)
 
 
-def _record(cell: Stored, item: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(r for r in cell.facts["exhibits"] if r["item"] == item)
-    return found
+def _exhibits(cell: Stored, p: Point) -> list[Mapping[str, Any]]:
+    """The pictures that a cell kept at the place of a point, or of the whole cell."""
+    return [r for r in cell.facts.get("exhibits", ()) if tuple(r.get("at", ())) in ((), p.at)]
 
 
-def _answer(backbone: str, cell: Stored, item: str) -> Answer:
-    record = _record(cell, item)
+def _told_apart(p: Point) -> bool:
+    """Whether pictures belong to one place on the axes."""
+    return all(r.get("at") for r in _exhibits(_shown(p)[0], p)) if p.at else True
+
+
+def _answer(backbone: str, record: Mapping[str, Any]) -> Answer:
     return Answer(backbone, record["caption"], record.get("correct"))

@@ -1,5 +1,6 @@
 """What a run folder holds, as points: every condition of every study on every backbone, its runs averaged within the image."""
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from visionvitals import registry, stats
 from visionvitals.errors import require
 from visionvitals.run import table
-from visionvitals.run.store import Store, Stored
+from visionvitals.run.store import Place, Store, Stored
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Point:
         condition: the condition's fields without `run`.
         runs: how many repetitions were averaged.
         cells: the stored cells.
+        at: the place on the study's axes, whose values are in `condition` too.
         estimates: metric -> mean over images with its interval.
         scores: metric -> (image ids, one value per image averaged over its runs).
     """
@@ -35,6 +37,7 @@ class Point:
     condition: Mapping[str, Any]
     runs: int
     cells: tuple[Stored, ...]
+    at: Place
     estimates: Mapping[str, stats.Estimate]
     scores: Mapping[str, tuple[list[str], np.ndarray]]
 
@@ -162,10 +165,8 @@ def is_grid(v: Any) -> bool:
 def _point(group: table.Group, *, backbone: str, images: str, known: dict[str, list[str]]) -> Point:
     """Arrow averages over the runs: a group of the paper's preset on ImageNet has a million rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    strings = pa.schema([("item", pa.string()), ("metric", pa.string()), ("value", pa.float64())])
-    rows = pa.concat_tables([pq.read_table(c.path / "rows.parquet").cast(strings) for c in group.cells])
+    rows = pa.concat_tables([_rows(c, group.at) for c in group.cells])
     means = rows.group_by(["metric", "item"]).aggregate([("value", "mean")]).sort_by("item")
     scores = {}
     for metric in table.AVERAGED:
@@ -176,7 +177,28 @@ def _point(group: table.Group, *, backbone: str, images: str, known: dict[str, l
                 items = known[images]  # one list for all: less memory, and `aligned` sees at once that they are equal
             scores[metric] = (items, chosen["value_mean"].to_numpy())
     estimates = {metric: stats.estimate(values) for metric, (_, values) in scores.items()}
-    return Point(group.study, backbone, images, group.condition, group.runs, group.cells, estimates, scores)
+    return Point(group.study, backbone, images, group.condition, group.runs, group.cells, group.at, estimates, scores)
+
+
+def _rows(cell: Stored, at: Place) -> Any:
+    """The rows of a cell at one place on its axes, as an Arrow table of item, metric, value."""
+    table = _table(cell.path / "rows.parquet")
+    import pyarrow.compute as pc
+
+    for axis, value in zip(cell.axes, at, strict=True):
+        table = table.filter(pc.equal(table[f"at_{axis}"], value))
+    return table.select(["item", "metric", "value"])
+
+
+@functools.lru_cache(maxsize=8)  # the points of one cell follow each other
+def _table(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for name in ("item", "metric"):
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table
 
 
 def _module(name: str) -> ModuleType | str:

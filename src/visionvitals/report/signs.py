@@ -1,24 +1,25 @@
 """The vital signs: one row per backbone and image set, one column per `Sign` of the studies that were run.
 
-`mean`: of the metric. `kept`: its mean over that of the clean images, paired. `area`: under the mean curve over `x`. Two backbones
+`mean`: of the metric. `kept`: its mean over that of the clean images, paired. `area`: under the mean curve over `x`. `index`: a
+formula over the means at several points. Two backbones
 are compared on the images both have seen, paired: for `kept` the ratios are resampled together, for the others the differences.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionvitals import stats
-from visionvitals.core import Sign
+from visionvitals.figure import Sign
 from visionvitals.report import words
 from visionvitals.report.read import Point, Run, aligned, load, strength, usual
 
 CLEAN = "clean"
-HIGHER_IS_BETTER = ("top1", "top5")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Column:
     @property
     def share(self) -> bool:
         """Whether the values read as percent."""
-        return self.sign.kind == "kept" or words.is_share(self.sign.metric)
+        by_kind = self.sign.kind == "kept" or words.is_share(self.sign.metric)
+        return by_kind if self.sign.share is None else self.sign.share
 
     @property
     def top(self) -> float:
@@ -67,13 +69,14 @@ class Column:
         return max([1.0] * self.share + ends, default=1.0) or 1.0
 
     def best(self, images: str) -> frozenset[str]:
-        """The backbones with the highest value on an image set; none where fewer than two can be compared, or where the metric
-        has no better end."""
+        """The backbones with the best value on an image set; none where fewer than two can be compared, or where there is no better
+        end."""
         values = {b: r.estimate.value for (b, i), r in self.readings.items() if i == images and not r.at_chance}
         known = {b: v for b, v in values.items() if not np.isnan(v)}
-        if len(known) < 2 or self.sign.metric not in HIGHER_IS_BETTER:
+        if len(known) < 2 or self.sign.better == "neither":
             return frozenset()
-        return frozenset(b for b, v in known.items() if v == max(known.values()))
+        end = max(known.values()) if self.sign.better == "high" else min(known.values())
+        return frozenset(b for b, v in known.items() if v == end)
 
 
 def vital_signs(run_folder: Path) -> list[dict[str, Any]]:
@@ -122,6 +125,9 @@ def compare(column: Column, images: str, first: str, second: str) -> stats.Estim
     if column.sign.kind == "kept":
         return _humble(_ratio_difference(scores))
     half = len(a.points)
+    if column.sign.kind == "index":
+        there, here = (partial(_index, column.sign, r.points) for r in (b, a))
+        return _humble(_over_means(scores, lambda m: there(m[..., half:]) - here(m[..., :half])))
     if column.sign.kind == "mean":
         return _humble(stats.paired_difference(scores[:, half], scores[:, 0]))
     weights = _trapezoid(_x(a.points, column.sign))
@@ -169,6 +175,13 @@ def _read(run: Run, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[
             sign.metric == "top1" and clean[0].estimates["top1"].low <= 1 / run.backbones[points[0].backbone]["outputs"]
         )
         return Reading(_humble(stats.kept(both[:, 0], both[:, 1])), (clean[0], points[0]), fixed, at_chance)
+    if sign.kind == "index":
+        scores = aligned([p.scores[sign.metric] for p in own])
+        scores = scores[~np.isnan(scores).any(axis=1)]
+        assert sign.index is not None
+        if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
+            return None
+        return Reading(_humble(_over_means(scores, partial(_index, sign, own))), tuple(own), ())
     if len(points) < 2:
         return None
     points.sort(key=lambda p: strength(p.condition[str(sign.x)]))
@@ -177,6 +190,19 @@ def _read(run: Run, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[
     if len(curves) == 0:
         return None
     return Reading(_humble(stats.area(_x(points, sign), curves)), tuple(points), fixed)
+
+
+def _index(sign: Sign, points: Sequence[Point], means: np.ndarray) -> np.ndarray:
+    assert sign.index is not None
+    found = sign.index([p.condition for p in points], means)
+    assert found is not None, "the points were enough for it"
+    return np.asarray(found)
+
+
+def _over_means(scores: np.ndarray, formula: Callable[[np.ndarray], np.ndarray]) -> stats.Estimate:
+    """A formula over the column means of scores, float (n, m), with the percentile bootstrap interval over the rows."""
+    low, high = np.nanpercentile(formula(stats.bootstrap_means(scores)), [2.5, 97.5])
+    return stats.Estimate(float(formula(scores.mean(axis=0))), float(low), float(high), len(scores))
 
 
 def _x(points: Sequence[Point], sign: Sign) -> np.ndarray:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from visionvitals.core import Published
+from visionvitals.figure import Published
 from visionvitals.report import words
 from visionvitals.report.charts import varying
 from visionvitals.report.read import Point, Run
 
+ROWS = 600
+"""As many rows of a study as the page shows; all of them are in `vitals table`."""
 TITLES = {
     "top1": "top-1 %",
     "top5": "top-5 %",
@@ -28,6 +30,7 @@ class Table:
         rows: (backbone, texts under `fields`, texts under `metrics`, n, runs).
         fixed: the condition's fields that have one value throughout.
         averaged: whether several runs were averaged anywhere.
+        left_out: how many rows beyond `ROWS` are not shown.
     """
 
     fields: tuple[str, ...]
@@ -35,6 +38,7 @@ class Table:
     rows: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int, int], ...]
     fixed: Mapping[str, Any]
     averaged: bool
+    left_out: int
 
 
 class Beside(NamedTuple):
@@ -71,7 +75,8 @@ def of_study(run: Run, study: str) -> Table:
     return Table(
         fields=(*(("data",) if several else ()), *varies),
         metrics=tuple(TITLES.get(m, f"{m} %" if words.is_share(m) else m) for m in metrics),
-        rows=tuple(rows),
+        rows=tuple(rows[:ROWS]),
+        left_out=max(0, len(rows) - ROWS),
         fixed={k: v for k, v in points[0].condition.items() if k not in varies},
         averaged=any(p.runs > 1 for p in points),
     )

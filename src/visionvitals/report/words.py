@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from visionvitals.core import METRICS
+from visionvitals.metrics import METRICS
 from visionvitals.run.table import readable
 from visionvitals.stats import Estimate
 

@@ -1,7 +1,7 @@
 """How long will it take? A few short batches on each backbone, times the images and the cells."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from visionvitals.core import Backbone, Cell
@@ -51,6 +51,6 @@ def images_of(cell: Cell) -> int:
     return cell.images.n if cell.limit is None else min(cell.limit, cell.images.n)
 
 
-def estimate(cells: Iterable[Cell], rates: Mapping[str, float]) -> float:
-    """Seconds of forward passes: the sum over cells of its images / the rate of its backbone (by spelling)."""
-    return sum(images_of(cell) / rates[cell.backbone.spec] for cell in cells)
+def seconds(cell: Cell, passes: float, rates: Mapping[str, float]) -> float:
+    """Of forward passes: the cell's images x its study's passes per image / the rate of its backbone (by spelling)."""
+    return images_of(cell) * passes / rates[cell.backbone.spec]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from visionvitals.core import BackboneCard
+from visionvitals.core import BackboneCard, ImageSetCard
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ def picture(image: "torch.Tensor") -> Image.Image:
     return found.resize((max(1, round(found.width * scale)), max(1, round(found.height * scale))), how)
 
 
-def class_name(index: int, card: BackboneCard) -> str:
-    """The readable name of an output, its first synonym, or `class 7`."""
+def class_name(index: int, card: BackboneCard | ImageSetCard) -> str:
+    """The readable name of an output or of a class, its first synonym, or `class 7`."""
     names: Sequence[str] | None = card.class_names or card.classes
     if names is None or not 0 <= index < len(names):
         return f"class {index}"

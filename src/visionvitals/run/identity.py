@@ -8,9 +8,10 @@ import dataclasses
 import hashlib
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_type_hints
 
-from visionvitals.core import Cell
+from visionvitals.core import BackboneSpec, Cell
 
 IDENTITY_VERSION = 1
 
@@ -23,20 +24,33 @@ def cell_id(cell: Cell) -> str:
 
 def identity(cell: Cell) -> dict[str, Any]:
     """The facts that determine the numbers of a cell, as plain JSON values."""
+    weights = dict(cell.companions)
+    condition = changed(cell.condition) | {
+        name: weights[spec] for name, spec in spelled(cell.condition).items() if spec in weights
+    }
     return {
         "identity": IDENTITY_VERSION,
         "study": cell.study,
         "version": cell.version,
-        "condition": changed(cell.condition),
+        "condition": condition,
         "weights": cell.backbone.digest,
         "preprocess": plain(cell.backbone.preprocess),
         "classes": cell.backbone.classes,
         "data": cell.images.digest,
         "data_classes": cell.images.classes,
         "options": {
-            k: v for k, v in changed(cell).items() if k not in ("study", "version", "condition", "backbone", "images")
+            k: v
+            for k, v in changed(cell).items()
+            if k not in ("study", "version", "condition", "backbone", "images", "companions")
         },
     }
+
+
+def spelled(condition: Any) -> Mapping[str, str]:
+    """field -> spelling of another backbone, of the fields of type `BackboneSpec` that are not empty."""
+    types = get_type_hints(type(condition)) if dataclasses.is_dataclass(condition) else {}
+    found = {name: str(getattr(condition, name)) for name, kind in types.items() if kind is BackboneSpec}
+    return {name: spec for name, spec in found.items() if spec}
 
 
 def changed(value: Any) -> dict[str, Any]:

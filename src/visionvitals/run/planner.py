@@ -3,8 +3,9 @@
 All that can be wrong is found here, before anything is computed: spellings, weights, labels that do not fit, studies, conditions.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals import registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.run.identity import cell_id
+from visionvitals.run.identity import cell_id, spelled
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,8 @@ class Planned:
         skips: what a backbone does not allow.
         sets: spelling -> the opened image set.
         backbones: spelling -> card.
-        alignments: (backbone, image set) -> which of the backbone's outputs each of the set's classes is.
+        alignments: (backbone, image set) -> which of the backbone's outputs each of the set's classes is; missing where no study
+            of the plan asks and they do not fit.
         versions: study -> its `VERSION`.
         notes: how labels were mapped, and what the backbones and image sets say of themselves.
     """
@@ -135,19 +137,29 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     skips: list[Skip] = []
     cards: dict[str, BackboneCard] = {}
     alignments: dict[tuple[str, str], Alignment] = {}
+    cells_of = _Companions(device)
     notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
     for text in plan.backbones:
         backbone = load_backbone(text, device=device)
-        card = cards[text] = backbone.card
+        card = cards[text] = cells_of.cards[text] = backbone.card
         if visit is not None:
             visit(backbone)
         del backbone
         notes += [f"{text}: {note}" for note in card.notes]
         for data in plan.data:
-            alignments[text, data] = _labels.align(sets[data].card, card)
-            notes.append(f"{text} on {data}: {alignments[text, data].how}")
+            try:
+                alignments[text, data] = _labels.align(sets[data].card, card)
+                notes.append(f"{text} on {data}: {alignments[text, data].how}")
+            except VitalsError as error:
+                asking = [study_name(name) for name, module in studies.items() if module.LABELS == "outputs"]
+                if asking:
+                    others = [n for n in registry.names("studies") if study(n).LABELS != "outputs"]
+                    way_out = (
+                        f" Or leave out {', '.join(asking)}: {', '.join(others)} can do without." if others else ""
+                    )
+                    raise VitalsError(f"{error}{way_out}") from error
             for section in plan.studies:
-                found, refused = _points(plan, section, studies[section.name], card, sets[data].card)
+                found, refused = _points(plan, section, studies[section.name], card, sets[data].card, cells_of)
                 skips += refused
                 for cell in found:
                     first = cells.setdefault(cell_id(cell), cell)
@@ -169,13 +181,21 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
 
 
 def _points(
-    plan: Plan, section: Section, module: ModuleType, backbone: BackboneCard, images: ImageSetCard
+    plan: Plan,
+    section: Section,
+    module: ModuleType,
+    backbone: BackboneCard,
+    images: ImageSetCard,
+    companions: "_Companions",
 ) -> tuple[list[Cell], list[Skip]]:
     """The cells and the skips of one study on one backbone and one image set."""
     name = study_name(section.name)
     cells, skips = [], []
-    for condition in conditions(section, module, preset=plan.preset, size=backbone.preprocess.size):
-        reason = module.refusal(condition, backbone)
+    wanted = conditions(section, module, preset=plan.preset, size=backbone.preprocess.size)
+    for condition in (each for one in wanted for each in _expanded(one, plan.backbones)):
+        reason = module.refusal(condition, backbone, images)
+        others, missing = companions.of(condition) if reason is None else ((), None)
+        reason = reason or missing
         if reason is None:
             cells.append(
                 Cell(
@@ -187,6 +207,7 @@ def _points(
                     seed=plan.seed,
                     limit=plan.limit if plan.limit is not None and plan.limit < images.n else None,
                     decoder=plan.decoder,
+                    companions=others,
                 )
             )
         else:
@@ -194,6 +215,36 @@ def _points(
                 Skip(study=name, condition=condition, backbone=backbone.spec, images=images.spec, reason=reason)
             )
     return cells, skips
+
+
+def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
+    """The condition, once for each backbone of the plan where a field of type `BackboneSpec` is "*"."""
+    stars = [name for name, spec in spelled(condition).items() if spec == "*"]
+    product = itertools.product(backbones, repeat=len(stars))
+    return [dataclasses.replace(condition, **dict(zip(stars, chosen, strict=True))) for chosen in product]
+
+
+class _Companions:
+    """The cards of the other backbones that conditions name, each loaded once."""
+
+    def __init__(self, device: "torch.device") -> None:
+        self.device = device
+        self.cards: dict[str, BackboneCard] = {}
+        self.missing: dict[str, str] = {}
+
+    def of(self, condition: Any) -> tuple[tuple[tuple[str, str], ...], str | None]:
+        """((spelling, digest) of each, why one of them cannot be had or None)."""
+        found = []
+        for spec in spelled(condition).values():
+            if spec not in self.cards and spec not in self.missing:
+                try:
+                    self.cards[spec] = load_backbone(spec, device=self.device).card
+                except VitalsError as error:
+                    self.missing[spec] = " ".join(str(error).split())
+            if spec in self.missing:
+                return (), f"it needs another backbone: {self.missing[spec]}"
+            found.append((spec, self.cards[spec].digest))
+        return tuple(found), None
 
 
 def conditions(section: Section, module: ModuleType, *, preset: Preset, size: tuple[int, int]) -> list[Any]:
@@ -213,7 +264,8 @@ def study(name: str) -> ModuleType:
     module = registry.load("studies", name)
     hidden = name.endswith(".py") and study_name(name) in registry.names("studies")
     require(not hidden, "The file of a new study must have a name of its own", name, "Rename it.")
-    missing = [p for p in ("VERSION", "Condition", "conditions", "refusal", "measure") if p not in vars(module)]
+    parts = ("VERSION", "AXES", "LABELS", "Condition", "conditions", "refusal", "passes", "measure")
+    missing = [p for p in parts if p not in vars(module)]
     require(not missing, f"A study must define {', '.join(missing) or 'all parts'}; see `core.Study`", name)
     return module
 

@@ -47,7 +47,9 @@ class Provenance:
     started: str
 
 
-def collect(*, device: "torch.device", dtype: "torch.dtype", batch_size: int, command: Sequence[str]) -> Provenance:
+def collect(
+    *, device: "torch.device", dtype: "torch.dtype | None", batch_size: int, command: Sequence[str]
+) -> Provenance:
     """The provenance of what this process computes from now on."""
     import torch
 
@@ -58,7 +60,7 @@ def collect(*, device: "torch.device", dtype: "torch.dtype", batch_size: int, co
         dirty=dirty,
         platform=platform.platform(),
         device=f"{device.type}: {_device_name(device)}",
-        dtype=str(dtype).removeprefix("torch."),
+        dtype="none" if dtype is None else str(dtype).removeprefix("torch."),
         batch_size=batch_size,
         threads=torch.get_num_threads(),
         command=tuple(command),

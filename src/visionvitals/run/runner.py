@@ -1,6 +1,7 @@
 """Runs the cells that are missing: decode once, load each backbone once, measure, store. A cell that fails stops nothing else."""
 
 import dataclasses
+import functools
 import gc
 import math
 import time
@@ -14,14 +15,15 @@ import numpy as np
 from PIL import Image
 
 from visionvitals import registry
-from visionvitals.core import METRICS, Backbone, Cell, Job, Row
+from visionvitals.core import Backbone, Cell, Job, Row
 from visionvitals.errors import VitalsError, require
-from visionvitals.run import exhibits, folder, memory, planner, provenance
+from visionvitals.metrics import METRICS
+from visionvitals.run import devices, exhibits, folder, memory, planner, products, provenance
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.identity import cell_id, plain
 from visionvitals.run.planner import Planned
 from visionvitals.run.progress import Meter, meter
-from visionvitals.run.store import Store
+from visionvitals.run.store import Place, Store
 
 if TYPE_CHECKING:
     import torch
@@ -44,33 +46,6 @@ class Outcome:
     found: int
     failed: tuple[str, ...]
     warnings: tuple[str, ...]
-
-
-def choose_device(name: str | None) -> "torch.device":
-    """The device of a name such as `cuda:1`, or the best there is.
-
-    Raises:
-        VitalsError: no such device on this machine.
-    """
-    import torch
-
-    if name is None:
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(best)
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).partition("\n")[0]
-        raise VitalsError(
-            f"`--device` must be one of this machine's (cpu, cuda, cuda:N, mps). Got {name!r}: {first}. Leave it out."
-        ) from error
-    return device
-
-
-def default_batch_size(device: "torch.device") -> int:
-    """128 on a GPU, 32 elsewhere: larger ones are not faster on a CPU."""
-    return 128 if device.type == "cuda" else 32
 
 
 def execute(
@@ -122,8 +97,9 @@ def execute(
                 command=tuple(command),
                 state=state,
                 warn=warn,
+                companion=functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=device)),
             )
-            failed += _run_backbone(run, cells, batch_size or default_batch_size(device))
+            failed += _run_backbone(run, cells, batch_size or devices.default_batch_size(device))
             del run
             gc.collect()
     return Outcome(
@@ -145,6 +121,7 @@ class _Run:
     command: tuple[str, ...]
     state: Meter
     warn: Callable[[str], None]
+    companion: Callable[[str], Backbone]
 
 
 def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str]:
@@ -154,7 +131,7 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
     weights = next(run.backbone.module.parameters(), None)
     facts = provenance.collect(
         device=run.backbone.device,
-        dtype=weights.dtype if weights is not None else _float32(),
+        dtype=None if weights is None else weights.dtype,
         batch_size=batch_size,
         command=run.command,
     )
@@ -167,11 +144,14 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
         except Exception as error:
             failed += [_fail(run, cell, error) for cell in mine]
             continue
-        labels = np.asarray(run.planned.alignments[card.spec, spec].indices, dtype=np.int64)[data.labels]
+        aligned = run.planned.alignments.get((card.spec, spec))
+        outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels]
         shown = exhibits.choose(data.ids, seed=run.planned.plan.seed)
         for cell in mine:
             module = _study_of(run.planned, cell.study)
-            task = _Task(cell=cell, measure=module.measure, data=data, labels=labels, exhibits=shown)
+            labels = outputs if module.LABELS == "outputs" else data.labels
+            assert labels is not None, "the planner refuses labels that do not fit"
+            task = _Task(cell=cell, study=module, data=data, labels=labels, exhibits=shown)
             try:
                 measured = _measure(run, task, batch_size)
             except Exception as error:
@@ -190,7 +170,7 @@ class _Task:
     """A cell with what it is measured on."""
 
     cell: Cell
-    measure: Callable[[Job], Any]
+    study: Any
     data: "Decoded"
     labels: np.ndarray
     exhibits: frozenset[str]
@@ -198,7 +178,7 @@ class _Task:
 
 class _Measured(NamedTuple):
     rows: list[Row]
-    pictures: dict[str, Image.Image]
+    pictures: dict[tuple[str, Place], Image.Image]
     seconds: float
     batch_size: int
     warnings: tuple[str, ...]
@@ -211,7 +191,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     began_with = batch_size
     first_run = plain(task.cell.condition).get("run", 0) == 0
     while True:
-        pictures: dict[str, Image.Image] = {}
+        pictures: dict[tuple[str, Place], Image.Image] = {}
         counted = 0
 
         def count(images: int) -> None:
@@ -219,8 +199,8 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
             counted += images
             run.state.advance(images)
 
-        def keep(item: str, image: "torch.Tensor") -> None:
-            pictures[item] = exhibits.picture(image)  # noqa: B023  consumed within this turn of the loop
+        def keep(item: str, image: "torch.Tensor", at: Place = ()) -> None:
+            pictures[item, at] = exhibits.picture(image)  # noqa: B023  consumed within this turn of the loop
 
         job = Job(
             backbone=run.backbone,
@@ -228,20 +208,26 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
             ids=task.data.ids,
             pixels=task.data.pixels,
             labels=task.labels,
+            images=task.cell.images,
+            textures=task.data.textures,
+            masks=task.data.masks,
+            splits=task.data.splits,
             seed=task.cell.seed,
             batch_size=batch_size,
             exhibits=task.exhibits if first_run else frozenset(),
             keep=keep,
             progress=count,
+            companion=run.companion,
+            product=functools.partial(products.product, _product_facts(task.cell)),
         )
         start = time.perf_counter()
         try:
             with run.state.measuring(), torch.no_grad():
-                rows = list(task.measure(job))
+                rows = list(task.study.measure(job))
             break
         except Exception as error:
             run.state.advance(-counted)
-            if batch_size == 1 or not out_of_memory(error):
+            if batch_size == 1 or not devices.out_of_memory(error):
                 raise
         batch_size = batch_size // 2  # below the handler, whose traceback would hold the memory
         run.state.say(f"Out of memory: {task.cell.study} goes on with batches of {batch_size}")
@@ -249,7 +235,11 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
         if run.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
     unknown = {row.metric for row in rows} - METRICS.keys()
-    require(not unknown, "A study's metrics must stand in `core.METRICS`", sorted(unknown))
+    require(not unknown, "A study's metrics must stand in `metrics.METRICS`", sorted(unknown))
+    axes = len(task.study.AXES)
+    require(
+        all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
+    )
     warnings = []
     if batch_size != began_with:
         warnings.append(f"out of memory with batches of {began_with}; measured with {batch_size}")
@@ -259,6 +249,18 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings))
 
 
+def _product_facts(cell: Cell) -> dict[str, Any]:
+    """What decides the images of a cell and their order, for everything that is computed once from them."""
+    p = cell.backbone.preprocess
+    return {
+        "images": cell.images.digest,
+        "cut": [plain(p.size), p.resize, p.interpolation],
+        "decoder": cell.decoder,
+        "limit": cell.limit,
+        "seed": cell.seed,
+    }
+
+
 def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provenance) -> None:
     """Write a measured cell. A store that cannot be written ends the run: nothing could be kept."""
     card = run.backbone.card
@@ -266,6 +268,8 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
         row.item: int(row.value) for row in measured.rows if row.metric == "prediction" and row.item in task.exhibits
     }
     wanted = {item: int(label) for item, label in zip(task.data.ids, task.labels, strict=True) if item in task.exhibits}
+    images = task.cell.images
+    names = card if task.study.LABELS == "outputs" else images
     for warning in measured.warnings:
         run.warn(f"{task.cell.study} on {card.spec}: {warning}")
     n = len(task.data.ids)
@@ -281,12 +285,14 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
             "warnings": list(measured.warnings),
         },
         exhibits={
-            (item, exhibits.class_name(predicted[item], card) if item in predicted else ""): shown
-            for item, shown in measured.pictures.items()
+            (item, exhibits.class_name(predicted[item], card) if item in predicted else "", at): shown
+            for (item, at), shown in measured.pictures.items()
         },
+        axes=task.study.AXES,
         marks={
-            item: {"label": exhibits.class_name(wanted[item], card), "correct": predicted.get(item) == wanted[item]}
-            for item in measured.pictures
+            item: {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
+            | ({"correct": predicted[item] == wanted[item]} if item in predicted and item in wanted else {})
+            for item, _ in measured.pictures
         },
     )
 
@@ -356,19 +362,3 @@ def _check_chance(run: _Run, cell: Cell, rows: Sequence[Row]) -> None:
 def _study_of(planned: Planned, name: str) -> Any:
     spelled = next(s.name for s in planned.plan.studies if planner.study_name(s.name) == name)
     return registry.load("studies", spelled)
-
-
-def _float32() -> "torch.dtype":
-    import torch
-
-    return torch.float32
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,9 @@ from visionvitals.run.identity import cell_id, plain
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SCHEMA = 1
+SCHEMA = 2
+Place = tuple[int | float | str, ...]
+"""Where on a study's axes, see `core.Row.at`."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Stored:
     Attributes:
         path: its folder.
         facts: the content of `cell.json`: `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
-            (list of [image id, reason]), `n`, `seconds`, `exhibits` (list of {item, caption, file, label, correct}; the
-            caption is the predicted class in words, the last two are absent where unknown).
+            (list of [image id, reason]), `n`, `seconds`, `axes` (names), `points` (the places on them that have rows), `exhibits`
+            (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place on the
+            axes or empty, the last two are absent where unknown).
     """
 
     path: Path
@@ -50,14 +54,30 @@ class Stored:
         found: Mapping[str, Any] = self.facts["cell"]
         return found
 
-    def values(self) -> dict[str, dict[str, float]]:
-        """metric -> {item: value}."""
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(self.facts.get("axes", ()))
+
+    @property
+    def points(self) -> list[Place]:
+        """The places on the axes that have rows; the empty place alone where there are no axes."""
+        return [tuple(place) for place in self.facts.get("points", ((),))]
+
+    def values(self, at: Place = ()) -> dict[str, dict[str, float]]:
+        """metric -> {item: value} at one place on the axes."""
+        return self._parts.get(at, {})
+
+    @cached_property
+    def _parts(self) -> dict[Place, dict[str, dict[str, float]]]:
         import pyarrow.parquet as pq
 
         table = pq.read_table(self.path / "rows.parquet")
-        result: dict[str, dict[str, float]] = {}
-        for item, metric, value in zip(*(table[c].to_pylist() for c in ("item", "metric", "value")), strict=True):
-            result.setdefault(metric, {})[item] = value
+        items, metrics, values, *places = (
+            table[c].to_pylist() for c in ("item", "metric", "value", *(f"at_{axis}" for axis in self.axes))
+        )
+        result: dict[Place, dict[str, dict[str, float]]] = {}
+        for item, metric, value, *at in zip(items, metrics, values, *places, strict=True):
+            result.setdefault(tuple(at), {}).setdefault(metric, {})[item] = value
         return result
 
 
@@ -87,7 +107,8 @@ class Store:
         rows: Sequence[Row],
         *,
         facts: Mapping[str, Any],
-        exhibits: "Mapping[tuple[str, str], Image]",
+        exhibits: "Mapping[tuple[str, str, Place], Image]",
+        axes: Sequence[str] = (),
         marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         """Keep a finished cell.
@@ -96,7 +117,8 @@ class Store:
             cell: what was measured.
             rows: its numbers.
             facts: goes into `cell.json` beside the cell: provenance, n, skipped, seconds.
-            exhibits: (image id, caption) -> picture of what the network saw.
+            exhibits: (image id, caption, place on the axes or empty) -> picture of what the network saw.
+            axes: the study's `AXES`; every row's `at` has as many values.
             marks: image id -> what else is known of an exhibit: `label`, its class in words, and `correct`.
 
         Raises:
@@ -111,19 +133,21 @@ class Store:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             (temporary / "exhibits").mkdir(parents=True)
-            items, metrics, values = zip(*rows, strict=True) if rows else ((), (), ())
+            items, metrics, values, places = zip(*rows, strict=True) if rows else ((), (), (), ())
             columns = {
                 "item": pa.array(items, pa.string()).dictionary_encode(),
                 "metric": pa.array(metrics, pa.string()).dictionary_encode(),
                 "value": pa.array(np.asarray(values, dtype=np.float64)),
-            }
+            } | {f"at_{axis}": pa.array([place[k] for place in places]) for k, axis in enumerate(axes)}
             pq.write_table(pa.table(columns), temporary / "rows.parquet", compression="zstd")
             shown = []
-            for number, ((item, caption), picture) in enumerate(exhibits.items()):
+            for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
                 name = f"exhibits/{number}.webp"
                 picture.save(temporary / name, quality=88)
-                shown.append({"item": item, "caption": caption, "file": name, **marks.get(item, {})})
-            content = {"schema": SCHEMA, "id": identifier, "cell": described(cell), **facts, "exhibits": shown}
+                shown.append({"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})})
+            points = {"axes": list(axes), "points": [list(place) for place in dict.fromkeys(places)]} if axes else {}
+            content = {"schema": SCHEMA, "id": identifier, "cell": described(cell)}
+            content |= {**facts, **points, "exhibits": shown}
             (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
             if not final.exists():
                 temporary.rename(final)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from visionvitals import stats
-from visionvitals.core import METRICS
 from visionvitals.errors import require
-from visionvitals.run.store import Store, Stored
+from visionvitals.metrics import METRICS
+from visionvitals.run.store import Place, Store, Stored
 
 REPEATS = "run"  # the condition field that counts repetitions
 AVERAGED = tuple(m for m in METRICS if m != "prediction")
@@ -23,12 +23,13 @@ AVERAGED = tuple(m for m in METRICS if m != "prediction")
 
 @dataclass(frozen=True)
 class Group:
-    """The cells that differ in their run, seed or shard only.
+    """The cells that differ in their run, seed or shard only, at one place on the study's axes.
 
     Attributes:
         study, backbone, images: names as the user spelled them.
-        condition: the condition's fields without `run`.
+        condition: the condition's fields without `run`, and the place on the axes.
         cells: the stored cells.
+        at: that place.
     """
 
     study: str
@@ -36,13 +37,14 @@ class Group:
     images: str
     condition: Mapping[str, Any]
     cells: tuple[Stored, ...]
+    at: Place = ()
 
     @cached_property
     def _values(self) -> dict[str, dict[str, list[float]]]:
         """metric -> item -> one value per run."""
         merged: dict[str, dict[str, list[float]]] = {}
         for cell in self.cells:
-            for metric, items in cell.values().items():
+            for metric, items in cell.values(self.at).items():
                 for item, value in items.items():
                     merged.setdefault(metric, {}).setdefault(item, []).append(value)
         return merged
@@ -68,7 +70,7 @@ class Group:
         by_run: dict[tuple[int, int], list[float]] = {}
         for cell in self.cells:
             key = (cell.cell["condition"].get(REPEATS, 0), cell.cell["seed"])
-            by_run.setdefault(key, []).extend(cell.values().get(metric, {}).values())
+            by_run.setdefault(key, []).extend(cell.values(self.at).get(metric, {}).values())
         means = [np.mean(v) for v in by_run.values() if v]
         return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
 
@@ -89,9 +91,10 @@ def read(run_folders: Sequence[Path]) -> list[Group]:
 def groups(cells: Iterable[Stored]) -> list[Group]:
     """Cells gathered into groups, in order of first appearance."""
     found: dict[tuple[Any, ...], list[Stored]] = {}
-    for stored in cells:
+    for stored, at in ((one, place) for one in cells for place in one.points):
         cell = stored.cell
         condition = {k: _hashable(v) for k, v in cell["condition"].items() if k != REPEATS}
+        condition |= dict(zip(stored.axes, at, strict=True))
         # The digests keep apart what shares a spelling (a file that changed between two runs).
         key = (
             cell["study"],
@@ -99,10 +102,11 @@ def groups(cells: Iterable[Stored]) -> list[Group]:
             cell["images"]["spec"],
             cell["backbone"]["digest"],
             cell["images"]["digest"],
+            at,
             tuple(condition.items()),
         )
         found.setdefault(key, []).append(stored)
-    return [Group(k[0], k[1], k[2], dict(k[-1]), tuple(v)) for k, v in found.items()]
+    return [Group(k[0], k[1], k[2], dict(k[-1]), tuple(v), k[-2]) for k, v in found.items()]
 
 
 def rows(found: Sequence[Group]) -> list[dict[str, Any]]:

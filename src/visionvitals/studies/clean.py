@@ -6,12 +6,15 @@ Rows: `top1`, `top5`, `cross_entropy` and `prediction` for every image.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from visionvitals.core import BackboneCard, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._scoring import score
 
 VERSION = 1
 TITLE = "Clean accuracy"
-CHART = Chart(x="", x_title="", reads="Top-1 accuracy on the images as they are.")
+AXES = ()
+LABELS = "outputs"
+CHARTS = (Chart(x="", x_title="", reads="Top-1 accuracy on the images as they are."),)
 SIGNS = (Sign(title="clean top-1", kind="mean"),)
 PUBLISHED = (
     Published(model="DeiT-Ti", architectures=("deit_tiny_patch16_224",), where={}, value=0.722),
@@ -30,9 +33,13 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     return [Condition()]
 
 
-def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """Every backbone has logits."""
     return None
+
+
+def passes(condition: Condition) -> float:
+    return 1
 
 
 def measure(job: Job) -> Iterator[Row]:

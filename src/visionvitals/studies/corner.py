@@ -16,17 +16,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from visionvitals.core import BackboneCard, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._scoring import score
 
 VERSION = 1
 TITLE = "Object in a corner"
-CHART = Chart(
-    x="corner",
-    x_title="corner that holds the image",
-    facet=("inner",),
-    reads="Equal bars: the network finds the object wherever it is. Bars are accuracy, whiskers 95 % intervals.",
+AXES = ()
+LABELS = "outputs"
+CHARTS = (
+    Chart(
+        x="corner",
+        x_title="corner that holds the image",
+        facet=("inner",),
+        reads="Equal bars: the network finds the object wherever it is. Bars are accuracy, whiskers 95 % intervals.",
+    ),
 )
 SIGNS = (Sign(title="in the bottom-right corner", kind="mean", where={"corner": "bottom-right"}),)
 
@@ -80,12 +85,16 @@ def default_inner(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """The pasted image must fit."""
     h, w = backbone.preprocess.size
     if condition.inner[0] > h or condition.inner[1] > w:
         return f"an inner image of {condition.inner[0]}x{condition.inner[1]} does not fit into the {h}x{w} input"
     return None
+
+
+def passes(condition: Condition) -> float:
+    return 1
 
 
 def measure(job: Job) -> Iterator[Row]:

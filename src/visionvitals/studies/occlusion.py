@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from visionvitals.core import BackboneCard, Batch, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
 from visionvitals.studies._scoring import score
 
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Occlusion"
-CHART = Chart(
-    x="fraction",
-    x_title="share of patches removed",
-    facet=("fill", "grid", "offset"),
-    reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
+AXES = ()
+LABELS = "outputs"
+CHARTS = (
+    Chart(
+        x="fraction",
+        x_title="share of patches removed",
+        facet=("fill", "grid", "offset"),
+        reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
+    ),
 )
 SIGNS = (
     Sign(title="kept at 50 % occlusion", kind="kept", where={"fraction": 0.5, "fill": "black", "offset": 0}),
@@ -112,7 +117,7 @@ def _sweep(
     ]
 
 
-def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """A grid must divide the input; token removal needs tokens, whole patches and something left to see."""
     if not divides(condition.grid, backbone.preprocess.size):
         return division_refusal(condition.grid, backbone.preprocess.size)
@@ -125,6 +130,10 @@ def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
     if condition.fraction == 1:
         return "`fill = token` needs at least one token left"
     return None
+
+
+def passes(condition: Condition) -> float:
+    return 1
 
 
 def measure(job: Job) -> Iterator[Row]:

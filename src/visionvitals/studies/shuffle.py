@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.core import BackboneCard, Batch, Chart, Job, Preset, Published, Row, Sign
+from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._grids import divides, division_refusal
 from visionvitals.studies._scoring import score
 
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Patch shuffle"
-CHART = Chart(
-    x="grid",
-    x_title="grid of shuffled cells",
-    reads="A flat line is a network that does not need to know where things are. 1x1 is the unchanged image.",
+AXES = ()
+LABELS = "outputs"
+CHARTS = (
+    Chart(
+        x="grid",
+        x_title="grid of shuffled cells",
+        reads="A flat line is a network that does not need to know where things are. 1x1 is the unchanged image.",
+    ),
 )
 SIGNS = (Sign(title="kept at 4x4 shuffle", kind="kept", where={"grid": (4, 4)}),)
 PUBLISHED: tuple[Published, ...] = ()  # the paper shows its shuffle numbers in a figure only
@@ -61,9 +66,13 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     return [Condition()] + [Condition(grid=grid, run=run) for grid in grids for run in range(runs)]
 
 
-def refusal(condition: Condition, backbone: BackboneCard) -> str | None:
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """The grid must divide the input."""
     return division_refusal(condition.grid, backbone.preprocess.size)
+
+
+def passes(condition: Condition) -> float:
+    return 1
 
 
 def measure(job: Job) -> Iterator[Row]:

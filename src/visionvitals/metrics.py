@@ -1,0 +1,10 @@
+"""The name and the meaning of every metric. A study that measures something new adds a line here."""
+
+METRICS = {
+    "top1": "the predicted class is the label (0 or 1)",
+    "top5": "the label is among the five highest logits (0 or 1; only with more than five outputs)",
+    "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
+    "information_loss": "share of the input pixels that were removed, in [0, 1]",
+    "prediction": "index of the predicted class; an identifier, never averaged",
+}
+"""Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
