@@ -6,5 +6,10 @@ METRICS = {
     "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
     "information_loss": "share of the input pixels that were removed, in [0, 1]",
     "prediction": "index of the predicted class; an identifier, never averaged",
+    "shape_choice": "of the pictures answered by shape or texture: the answer was the shape (0 or 1); its mean is the shape bias",
+    "class_shape_bias": "shape bias of the pictures of one shape class, in [0, 1]; the items are classes, each counts the same",
+    "shape_accuracy": "the answer is the class of the shape (0 or 1), over all pictures with a conflict",
+    "texture_accuracy": "the answer is the class of the texture (0 or 1), over all pictures with a conflict",
+    "cue_coverage": "the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
