@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import registry
+from visionvitals import cli_shape, registry
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
@@ -27,6 +27,7 @@ app = App(
     version=visionvitals.__version__,
     result_action="return_value",
 )
+app.command(cli_shape.responses)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 

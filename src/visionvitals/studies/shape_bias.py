@@ -29,8 +29,8 @@ VERSION = 1
 TITLE = "Shape bias"
 AXES = ("shape",)
 LABELS = "own"
-ALL = "all"
-"""The place on the axis that takes all shape classes together."""
+ALL = "(all)"
+"""The place on the axis that takes all shape classes together; it sorts before their names."""
 
 CHARTS = (
     Chart(
