@@ -28,6 +28,7 @@ app = App(
     result_action="return_value",
 )
 app.command(cli_shape.responses)
+app.command(cli_shape.stylize)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 

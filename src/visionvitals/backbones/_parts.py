@@ -112,7 +112,9 @@ def assemble(
         preprocess=preprocess,
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        provides=(("features",) if features else ()) + (("token_removal",) if removable else ()) + (("heads",) if heads else ()),
+        provides=(("features",) if features else ())
+        + (("token_removal",) if removable else ())
+        + (("heads",) if heads else ()),
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
@@ -210,7 +212,9 @@ def _heads(module: torch.nn.Module) -> dict[str, torch.nn.Module]:
     """token -> its own classifier, of networks that average two: timm's and transformers' names for those of a distilled ViT."""
     parts = dict(module.named_modules())
     for one, other in (("head", "head_dist"), ("cls_classifier", "distillation_classifier")):
-        found = [next((part for name, part in parts.items() if name.split(".")[-1] == end), None) for end in (one, other)]
+        found = [
+            next((part for name, part in parts.items() if name.split(".")[-1] == end), None) for end in (one, other)
+        ]
         if found[0] is not None and found[1] is not None:
             return {"class": found[0], "distillation": found[1]}
     return {}

@@ -100,7 +100,9 @@ def _read_file(path: Path) -> Iterable[Trial]:
         require(name in header, f"{path} must have the column `{name}`", ", ".join(header) or "an empty file")
     for row in reader:
         where = f"{path}, line {reader.line_num}"
-        require(None not in row and None not in row.values(), f"{where} must have {len(header)} fields", "another number")
+        require(
+            None not in row and None not in row.values(), f"{where} must have {len(header)} fields", "another number"
+        )
         shown = stimulus(row["imagename"].strip())
         if shown is None:
             raise VitalsError(
@@ -108,5 +110,7 @@ def _read_file(path: Path) -> Iterable[Trial]:
                 "Only answers to cue-conflict pictures are read here."
             )
         category, said = row["category"].strip(), row["object_response"].strip()
-        require(category == shown.shape, f"{where}: `category` must be the shape in `imagename`, {shown.shape}", category)
+        require(
+            category == shown.shape, f"{where}: `category` must be the shape in `imagename`, {shown.shape}", category
+        )
         yield Trial(row["subj"].strip(), shown, None if said in NO_ANSWER else said)

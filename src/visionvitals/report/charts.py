@@ -55,7 +55,8 @@ class Plot:
 
     Attributes:
         chart: the study's own.
-        kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many to stand side by side, `none` where there is one condition, `heat` where the chart has a `y`.
+        kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many for that, `none` where there is one
+            condition, `heat` where the chart has a `y`.
         x_order, y_order: the values on the axes, weakest first, as they are written.
         fixed: the condition's fields that have one value throughout.
         backbones: every backbone of the run, so that colours agree over studies.
@@ -160,7 +161,9 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     else:
         thick = {"height": 10} if figure.kind == "none" else {}
         under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0 if figure.kind == "rows" else 0.4, 0.1))
-        over = base.mark_rule(aria=False, strokeWidth=1 if figure.kind == "rows" else 2).encode(**spread, **shown(1, 0.15))
+        over = base.mark_rule(aria=False, strokeWidth=1 if figure.kind == "rows" else 2).encode(
+            **spread, **shown(1, 0.15)
+        )
     tip = base.mark_point(filled=True, size=30 if figure.kind == "rows" else 64).encode(
         shape=shape, tooltip=tooltip, description=alt.Description("label:N"), **measured, **shown(1, 0.15)
     )

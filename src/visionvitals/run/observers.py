@@ -65,7 +65,13 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
         require(bool(common), must, f"none of {len(items)} pictures in common")
         for observer, theirs in by_observer(common).items():
             cell = _cell(observer, theirs, stored)
-            store.write(cell, list(_study().rows(_answers(theirs, items))), facts=_facts(theirs), exhibits={}, axes=_study().AXES)
+            store.write(
+                cell,
+                list(_study().rows(_answers(theirs, items))),
+                facts=_facts(theirs),
+                exhibits={},
+                axes=_study().AXES,
+            )
             persons = len({trial.observer for trial in theirs})
             added.append(Added(observer, cell.images.spec, persons, summary(theirs)))
     return added

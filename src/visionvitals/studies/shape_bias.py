@@ -55,7 +55,9 @@ CHARTS = (
 )
 SIGNS = (
     Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}, better="neither"),
-    Sign(title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}, better="neither"),
+    Sign(
+        title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}, better="neither"
+    ),
     Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}, better="neither"),
 )
 _RECOUNTED = {"AlexNet": 0.2531, "VGG16": 0.0921, "ResNet50": 0.2207, "SqueezeNet1_1": 0.1822, "DenseNet121": 0.2145}
@@ -119,10 +121,14 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """The set must know its textures, the outputs must be known as its classes, and a token must have a head."""
     if "texture" not in images.provides:
-        return "shape bias needs pictures that know their texture, such as cue_conflict: or shapes:test?variant=conflict"
+        return (
+            "shape bias needs pictures that know their texture, such as cue_conflict: or shapes:test?variant=conflict"
+        )
     if outputs_of(backbone, images.classes) is None:
         some = ", ".join(images.classes[:3])
-        return f"the outputs of {backbone.architecture} are neither the set's classes ({some}, ...) nor ImageNet's 1,000"
+        return (
+            f"the outputs of {backbone.architecture} are neither the set's classes ({some}, ...) nor ImageNet's 1,000"
+        )
     if condition.token != "output" and "heads" not in backbone.provides:
         return f"`token = {condition.token}` needs a network with a head for each token; {backbone.architecture} has one head"
     return None
