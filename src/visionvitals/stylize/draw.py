@@ -21,4 +21,4 @@ def style_indices(first: int, count: int, styles: int) -> Int64[np.ndarray, " co
         count: number of pictures.
         styles: number of usable styles, >= 1.
     """
-    return np.random.RandomState(SEED).randint(0, styles, size=first + count)[first:]
+    return np.random.RandomState(SEED).randint(0, styles, size=first + count, dtype=np.int64)[first:]
