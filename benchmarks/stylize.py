@@ -38,8 +38,13 @@ def copies(data: str, folder: Path, size: int, repeats: int, workers: int) -> No
             walls.append((time.perf_counter() - start) / done.made)
             cpus.append((cpu() - before) / done.made)
         wall, busy = statistics.median(walls[1:]), statistics.median(cpus[1:])
-        print(f"fourier, {done.made} pictures to {size} px: {1 / wall:.0f} images/s by the clock with {workers} threads;", end=" ")
-        print(f"{busy * 1000:.1f} ms of CPU an image ({min(cpus[1:]) * 1000:.1f} to {max(cpus[1:]) * 1000:.1f}):", end=" ")
+        print(
+            f"fourier, {done.made} pictures to {size} px: {1 / wall:.0f} images/s by the clock with {workers} threads;",
+            end=" ",
+        )
+        print(
+            f"{busy * 1000:.1f} ms of CPU an image ({min(cpus[1:]) * 1000:.1f} to {max(cpus[1:]) * 1000:.1f}):", end=" "
+        )
         print(f"{1 / busy:.0f} images/s a core")
 
 
@@ -58,7 +63,9 @@ def batches(size: int, repeats: int) -> None:
         ratios.append((cpu() - middle) / (middle - start))
         whole.append((middle - start) / 4)
     each = statistics.median(whole)
-    print(f"adain at {size} px: {each:.2f} s of CPU an image in batches of 4; one by one {statistics.median(ratios):.2f} x that")
+    print(
+        f"adain at {size} px: {each:.2f} s of CPU an image in batches of 4; one by one {statistics.median(ratios):.2f} x that"
+    )
 
 
 def main() -> None:
