@@ -129,7 +129,8 @@ class BackboneCard:
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
-        provides: the optional capabilities it has: `features`, `token_removal`, later `tokens`, `attention`.
+        provides: the optional capabilities it has: `features`, `token_removal`, `attention` (the last attention map is one over the
+            patch grid, see `probes.attention.patch_rows`).
         patch_grid: (rows, columns) of patch tokens, or None where the network has no patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.

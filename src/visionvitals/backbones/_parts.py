@@ -13,6 +13,7 @@ from torch import Tensor
 from visionvitals import core
 from visionvitals.backbones import _classes, _token_removal
 from visionvitals.errors import VitalsError, require
+from visionvitals.probes import attention
 from visionvitals.registry import Spec
 
 Pass = Callable[[Tensor], Any]
@@ -77,7 +78,9 @@ def assemble(
         result: Tensor = run(forward, images)
         return result
 
-    outputs, head = _try_out(spec, module, logits, preprocess, device)
+    maps: list[attention.Map] = []
+    with attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid):
+        outputs, head = _try_out(spec, module, logits, preprocess, device)
     features = features or (_input_of(head, forward) if head else None)
 
     def pre_logits(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
@@ -103,6 +106,7 @@ def assemble(
             f"its {tokens.grid[0]} x {tokens.grid[1]} patches leave pixels at the right and lower border unseen",
         )
     removable = tokens.keep is not None and tokens.grid is not None
+    attends = bool(maps) and attention.unusable(maps[-1], tokens.grid) is None
     names, more_notes = _names(spec, outputs, names, imagenet=imagenet)
     card = core.BackboneCard(
         spec=spec.text,
@@ -111,7 +115,9 @@ def assemble(
         preprocess=preprocess,
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        provides=(("features",) if features else ()) + (("token_removal",) if removable else ()),
+        provides=(("features",) if features else ())
+        + (("token_removal",) if removable else ())
+        + (("attention",) if attends else ()),
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
