@@ -77,18 +77,18 @@ def test_label_maps_keep_their_kinds_and_void(tmp_path: Path) -> None:
     assert set(np.unique(mask)) == {0, 3, 255}
     assert "must hold 0 to 3, or 255 for unlabelled; it holds 4 too" in skipped(images)["b.png"]
     for text in ("0", "255", "x"):
-        with pytest.raises(VitalsError, match="`kinds` of .* must be the number of kinds of objects, 1 to 254"):
+        with pytest.raises(VitalsError, match=r"`kinds` of .* must be the number of kinds of objects, 1 to 254"):
             planner.open_images(f"masks:{tmp_path}?kinds={text}")
 
 
 def test_folders_that_do_not_fit_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(VitalsError, match="The folder of .* must exist"):
+    with pytest.raises(VitalsError, match=r"The folder of .* must exist"):
         planner.open_images(f"masks:{tmp_path / 'nowhere'}")
     write(tmp_path / "photos" / "a.png", PIXELS)
     with pytest.raises(VitalsError, match="The folder of pictures"):
         planner.open_images(f"masks:{tmp_path}")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(VitalsError, match="must have the names of the pictures .*0 masks, a.png without one"):
+    with pytest.raises(VitalsError, match=r"must have the names of the pictures .*0 masks, a.png without one"):
         planner.open_images(f"masks:{tmp_path}?images=photos")
 
 
@@ -128,7 +128,7 @@ def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) ->
     assert "must hold 0 to 20" in skipped(planner.open_images(spelling))["2007_000001"]
     with pytest.raises(VitalsError, match="Name the folder that holds VOC2012"):
         planner.open_images(f"voc:{tmp_path / 'VOCdevkit' / 'VOC2012' / 'JPEGImages'}")
-    with pytest.raises(VitalsError, match="`split` of .* must be one of train, trainval, val"):
+    with pytest.raises(VitalsError, match=r"`split` of .* must be one of train, trainval, val"):
         planner.open_images(f"{spelling}?split=test")
 
 
@@ -138,7 +138,9 @@ def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None
     examples = [images[k] for k in range(len(images))]
     named = [(e.id, cue_conflict.CLASSES[e.label], cue_conflict.CLASSES[e.texture or 0]) for e in examples]
     assert named == [
-        (f"{shape}/{shape}1-{texture}.png", shape, texture[:-1]) for shape in ("cat", "dog") for texture in ("cat2", "knife1")
+        (f"{shape}/{shape}1-{texture}.png", shape, texture[:-1])
+        for shape in ("cat", "dog")
+        for texture in ("cat2", "knife1")
     ]
     assert examples[0].label == examples[0].texture, "the mark of a picture without a conflict"
     assert images.card.notes == ("1 of 4 pictures have the texture of their own shape: no conflict",)
@@ -154,7 +156,7 @@ def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path
     (tmp_path / "both" / "silhouettes" / "dog" / "dog1.png").unlink()
     assert set(skipped(planner.open_images(both))) == {"dog/dog1-cat2.png", "dog/dog1-knife1.png"}
     write(tmp_path / "bare" / "cat" / "cat1-aeroplane1.png", PIXELS)
-    with pytest.raises(VitalsError, match="`aeroplane` must be one of the 16 classes.*airplane"):
+    with pytest.raises(VitalsError, match=r"`aeroplane` must be one of the 16 classes.*airplane"):
         planner.open_images(bare)
     with pytest.raises(VitalsError, match="must hold pictures called"):
         planner.open_images(f"cue_conflict:{tmp_path / 'both' / 'silhouettes'}")

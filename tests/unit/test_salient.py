@@ -165,9 +165,10 @@ def test_another_network_sees_the_image_in_its_own_size_and_its_weights_are_made
         return made[key]
 
     other = corner_net("other", size=64)
-    condition = salient.Condition(source="model", model=salient.BackboneSpec("x:other"), head="1", grid=(8, 8), mass=1.0)
+    condition = salient.Condition(source="model", model=salient.BackboneSpec("x:other"), head="1", grid=(8, 8))
     results = [
-        table(dataclasses.replace(condition, head=head), companion=lambda spec: other, product=product) for head in "101"
+        table(dataclasses.replace(condition, head=head), companion=lambda spec: other, product=product)
+        for head in "101"
     ]
     assert results[0] == results[2] != results[1]
     assert len(made) == 1
@@ -231,4 +232,3 @@ def test_the_paper_preset_is_the_published_protocol() -> None:
     }
     for published in salient.PUBLISHED:
         assert any(all(getattr(c, k) == v for k, v in published.where.items()) for c in found)
-

@@ -162,10 +162,12 @@ def best_foreground_head(
 
 def _overlap(cells: int, wanted: int) -> Float64[Tensor, "wanted cells"]:
     """For one side of the picture: the share of each cell that lies in each wanted one."""
-    start = torch.arange(cells).double() / cells
-    wanted_start = torch.arange(wanted).double()[:, None] / wanted
-    common = torch.minimum(start + 1 / cells, wanted_start + 1 / wanted) - torch.maximum(start, wanted_start)
-    return common.clamp(min=0) * cells
+    start, wanted_start = (
+        torch.arange(cells) * wanted,
+        torch.arange(wanted)[:, None] * cells,
+    )  # in whole units, so exact
+    common = torch.minimum(start + wanted, wanted_start + cells) - torch.maximum(start, wanted_start)
+    return common.clamp(min=0).double() / wanted
 
 
 def _cell_sums(pixels: Float64[Tensor, "b h w"], grid: Grid) -> Float64[Tensor, "b n"]:

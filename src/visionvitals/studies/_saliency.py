@@ -62,6 +62,7 @@ def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]
     """
     import torch
     from torchvision.transforms.v2 import functional as v2
+
     from visionvitals.probes.attention import patch_rows
 
     card = backbone.card
