@@ -7,5 +7,6 @@ METRICS = {
     "information_loss": "share of the input pixels that were removed, in [0, 1]",
     "prediction": "index of the predicted class; an identifier, never averaged",
     "mass_removed": "share of the saliency that lay in what was removed, in [0, 1]",
+    "jaccard": "pixels in both a mask and the truth over pixels in either, mean over the classes in the image, in [0, 1]",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""

@@ -23,42 +23,54 @@ def study(request: pytest.FixtureRequest) -> ModuleType:
     return registry.load("studies", request.param)
 
 
+class TinyViT(nn.Module):
+    """8 x 8-px patches, a class token, two blocks of two-headed attention; the logits are read from the class token."""
+
+    def __init__(self, outputs: int) -> None:
+        nn.Module.__init__(self)
+        self.embed = nn.Conv2d(3, 8, 8, stride=8)
+        self.first = nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
+        patches = self.embed(images - 0.5).flatten(2).mT
+        if visible is not None:
+            patches = patches[visible].view(len(images), -1, 8)
+        tokens = torch.cat([self.first.expand(len(images), -1, -1), patches], dim=1)
+        for block in self.blocks:
+            tokens = tokens + block(tokens, tokens, tokens, need_weights=False)[0]
+        logits: Tensor = self.head(tokens[:, 0])
+        return logits
+
+
 def backbone(size: tuple[int, int] = SIZE, outputs: int = 7) -> Backbone:
-    """A linear network with 8 x 8-px patch tokens: the logits are the mean of the visible patches' projections."""
+    """A small vision transformer that provides tokens to remove and attention."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        embed = nn.Conv2d(3, outputs, 8, stride=8)
-
-    def tokens(images: Tensor) -> Tensor:
-        return embed(images - 0.5).flatten(2)
-
-    def visible(images: Tensor, keep: Tensor) -> Tensor:
-        weight = keep[:, None].float()
-        return (tokens(images) * weight).sum(2) / weight.sum(2)
-
+        module = TinyViT(outputs).eval().requires_grad_(False)
     card = BackboneCard(
         spec="python:test",
-        architecture="linear",
+        architecture="tiny",
         digest="0",
         preprocess=Preprocess(size=size, resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
         outputs=outputs,
         parameters=1,
-        provides=("token_removal",),
+        provides=("token_removal", "attention"),
         patch_grid=(size[0] // 8, size[1] // 8),
+        prefix_tokens=1,
     )
-    return Backbone(
-        card=card,
-        device=torch.device("cpu"),
-        module=embed,
-        logits=lambda images: tokens(images).mean(2),
-        visible_logits=visible,
-    )
+    return Backbone(card=card, device=torch.device("cpu"), module=module, logits=module, visible_logits=module)
 
 
 def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> Job:
     pixels = np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3), dtype=np.uint8)
+    masks = np.zeros((9, *SIZE), dtype=np.uint8)
+    masks[:, 4:20, 8:30] = 1
+    masks[::2, 20:24] = 255
     return Job(
         backbone=backbone(),
+        masks=masks,
         condition=condition,
         ids=[f"i{k}" for k in range(9)],
         pixels=pixels,
@@ -70,9 +82,10 @@ def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> J
 
 
 def measurable(study: ModuleType) -> list[Any]:
-    """The conditions that the linear network allows, over all presets, each once."""
+    """The conditions that the small network allows on a set with masks, over all presets, each once."""
+    card, images = backbone().card, dataclasses.replace(NO_IMAGES, provides=("mask",))
     every = [c for preset in get_args(Preset) for c in study.conditions(preset, SIZE)]
-    return [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card, NO_IMAGES) is None]
+    return [c for c in dict.fromkeys(every) if study.refusal(c, card, images) is None]
 
 
 def test_the_list_of_studies_is_frozen() -> None:
@@ -132,11 +145,15 @@ def test_rows_do_not_depend_on_the_batch_size(study: ModuleType) -> None:
 
 def test_the_network_sees_the_same_bits_for_any_batch_size(study: ModuleType) -> None:
     for condition in measurable(study)[:40]:
-        seen: dict[int, dict[str, Tensor]] = {}
+        seen: dict[int, dict[Any, Tensor]] = {}
         for size in (1, 7, 64):
-            kept: dict[str, Tensor] = {}
+            kept: dict[Any, Tensor] = {}
+
+            def keep(item: str, image: Tensor, at: Any = (), kept: dict[Any, Tensor] = kept) -> None:
+                kept[item, at] = image
+
             everything = frozenset(f"i{k}" for k in range(9))
-            list(study.measure(job(condition, batch_size=size, exhibits=everything, keep=kept.__setitem__)))
+            list(study.measure(job(condition, batch_size=size, exhibits=everything, keep=keep)))
             seen[size] = kept
         for item, image in seen[1].items():
             assert torch.equal(image, seen[7][item])
