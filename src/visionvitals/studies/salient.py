@@ -122,12 +122,12 @@ class Condition:
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """quick: own attention, gradient and mask at 25, 50 and 75 %. default: at tenths from 10 to 90 % (attention, gradient), and the
-    mask also at its ends: the whole object, all of the background. paper: tenths, the attention of DINO ViT-S/16, head 1.
+    """quick: own attention, gradient and mask at 25, 50 and 75 %. default: attention and gradient at 10 and 90 % too, and the mask at
+    its ends: the whole object, all of the background. paper: tenths from 10 to 90 %, the attention of DINO ViT-S/16, head 1.
     """
     drops: tuple[Drop, ...] = get_args(Drop)
-    tenths = tuple(d / 10 for d in range(1, 10))
     if preset == "paper":
+        tenths = tuple(d / 10 for d in range(1, 10))
         return [
             Condition(mass=mass, drop=drop, source="model", model=PAPER_MODEL, head="1")
             for drop in drops
@@ -140,7 +140,7 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
         Condition(mass=mass, drop=drop, source=source, grid=grid)
         for source in attended
         for drop in drops
-        for mass in (quarters if preset == "quick" else tenths)
+        for mass in (quarters if preset == "quick" else (0.1, *quarters, 0.9))
     ]
     ends = {"salient": (*quarters, 1.0), "non-salient": (0.0, *quarters)}
     return found + [
