@@ -111,13 +111,9 @@ class Condition:
         for name, known in (("drop", get_args(Drop)), ("source", get_args(Source)), ("fill", get_args(Fill))):
             value = getattr(self, name)
             require(value in known, f"`{name}` must be one of {', '.join(known)}", value)
-        must = "`model` must name another backbone where `source` is `model`, and only there"
-        require((self.source == "model") == bool(self.model), must, (self.source, self.model))
         index = self.head.isascii() and self.head.isdecimal()
         known_head = self.head in ("mean", "best-foreground") or index
         require(known_head, "`head` must be `mean`, `best-foreground` or an index from 0", self.head)
-        attends = self.source in ("self", "model")
-        require(attends or self.head == "mean", f"`source = {self.source}` has no heads; leave `head` out", self.head)
         require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
 
 
@@ -151,7 +147,11 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-    """The grid must divide the input; `self` needs attention; `mask` and `best-foreground` need masks."""
+    """Fields must go together; the grid must divide the input; `self` needs attention; `mask` and `best-foreground` need masks."""
+    if (condition.source == "model") != bool(condition.model):
+        return "`model` names the other backbone of `source = model`, and of no other source"
+    if condition.source in ("mask", "gradient") and condition.head != "mean":
+        return f"`source = {condition.source}` has no heads"
     if condition.source == "self" and "attention" not in backbone.provides:
         return f"`source = self` needs attention over patches; {backbone.architecture} has none (`gradient` works for any network)"
     asks = condition.source == "mask" or condition.head == "best-foreground"
