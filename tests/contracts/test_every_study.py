@@ -1,16 +1,17 @@
 """The contract of a study, run over every file in studies/."""
 
 import dataclasses
+import functools
 from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionvitals import registry
-from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess, Preset, Row
+from visionvitals.core import NO_IMAGES, Backbone, Job, Preset, Row
 from visionvitals.metrics import METRICS
 from visionvitals.run.identity import changed
 
@@ -23,44 +24,17 @@ def study(request: pytest.FixtureRequest) -> ModuleType:
     return registry.load("studies", request.param)
 
 
-class TinyViT(nn.Module):
-    """8 x 8-px patches, a class token, two blocks of two-headed attention; the logits are read from the class token."""
-
-    def __init__(self, outputs: int) -> None:
-        nn.Module.__init__(self)
-        self.embed = nn.Conv2d(3, 8, 8, stride=8)
-        self.first = nn.Parameter(torch.randn(1, 1, 8))
-        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
-        self.head = nn.Linear(8, outputs)
-
-    def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
-        patches = self.embed(images - 0.5).flatten(2).mT
-        if visible is not None:
-            patches = patches[visible].view(len(images), -1, 8)
-        tokens = torch.cat([self.first.expand(len(images), -1, -1), patches], dim=1)
-        for block in self.blocks:
-            tokens = tokens + block(tokens, tokens, tokens, need_weights=False)[0]
-        logits: Tensor = self.head(tokens[:, 0])
-        return logits
-
-
-def backbone(size: tuple[int, int] = SIZE, outputs: int = 7) -> Backbone:
-    """A small vision transformer that provides tokens to remove and attention."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = TinyViT(outputs).eval().requires_grad_(False)
-    card = BackboneCard(
-        spec="python:test",
-        architecture="tiny",
-        digest="0",
-        preprocess=Preprocess(size=size, resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
-        outputs=outputs,
-        parameters=1,
-        provides=("token_removal", "attention"),
-        patch_grid=(size[0] // 8, size[1] // 8),
-        prefix_tokens=1,
+@functools.cache
+def backbone() -> Backbone:
+    """A random transformer with all that a study can ask for: 8 x 8-px patches, two blocks, a class and a distillation token."""
+    text = (
+        "timm:deit_tiny_distilled_patch16_224?pretrained=false&model.img_size=32&model.patch_size=8&model.depth=2"
+        "&model.embed_dim=24&model.num_heads=2&model.num_classes=7"
     )
-    return Backbone(card=card, device=torch.device("cpu"), module=module, logits=module, visible_logits=module)
+    found = registry.load("backbones", "timm").load(registry.parse(text, families=["timm"]), device=torch.device("cpu"))
+    assert isinstance(found, Backbone)
+    assert found.card.preprocess.size == SIZE
+    return found
 
 
 def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> Job:
