@@ -24,6 +24,7 @@ KINDS = {
     "attention": "what the class token looks at, per head",
     "saliency": "gradient, attention and mask as heat",
     "mask": "object masks made from attention",
+    "tokens": "principal components of the patch tokens, or of feature maps, as colours",
     "all": "all of these that the network has",
 }
 """Kind -> what it shows."""
@@ -254,6 +255,31 @@ def _mask(view: _View) -> Iterator[Section]:
     yield Section("Mask from attention", f"Mean over heads, the patches that hold so much of it.{outline}", tiles)
 
 
+def _tokens(view: _View) -> Iterator[Section]:
+    import torch
+
+    from visionvitals.probes import components, tokens
+
+    prefix = view.card.prefix_tokens
+    with torch.inference_mode():
+        blocks, _ = tokens.record(view.backbone, view.image, tokens.layout(view.backbone))
+    shown = sorted({round(part * (len(blocks) - 1) / 4) for part in range(5)})
+    tiles = [*view.tiles([("as it is", view.image[0])])]
+    for number in shown:
+        found, grid = blocks[number].cpu(), view.card.patch_grid
+        if found.ndim == 4:
+            grid = (found.shape[2], found.shape[3])
+            flat = found.flatten(2).mT
+        else:
+            flat = found[:, prefix:]
+        if grid is None or min(flat.shape[1:]) < 3:
+            continue
+        colours = components.principal_colours(flat)[0].T.reshape(3, *grid)
+        tiles.append(Tile(_paint.picture(colours.float()), f"after block {number + 1} of {len(blocks)}"))
+    text = "The three first principal components as red, green and blue, for each picture anew: patches of one colour are alike."
+    yield Section("Tokens", text, tiles)
+
+
 def _attention(view: _View) -> "Tensor":
     """(1, heads, n), on the CPU."""
     import torch
@@ -287,4 +313,5 @@ _DRAWN: dict[str, Callable[[_View], Iterator[Section]]] = {
     "attention": _heads,
     "saliency": _saliency,
     "mask": _mask,
+    "tokens": _tokens,
 }

@@ -40,5 +40,5 @@ def heat(image: "Tensor", weights: "Tensor", grid: tuple[int, int]) -> Image.Ima
     place = spread * (len(_STOPS) - 1)
     glow = np.stack([np.interp(place, np.arange(len(_STOPS)), _STOPS[:, c]) for c in range(3)], axis=-1)
     grey = image.detach().cpu().mean(dim=0).numpy()[..., None] * 255
-    mixed = 0.3 * grey + 0.7 * glow * (0.45 + 0.55 * grey / 255)
+    mixed = 0.2 * grey + 0.8 * glow * (0.55 + 0.6 * grey / 255)
     return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))

@@ -17,7 +17,7 @@ def show(
     """Draw one image: what the studies do to it, what a network looks at, what it says before and after.
 
     Args:
-        kind: occlusion, salient, shuffle, attention, saliency, mask, or all.
+        kind: occlusion, salient, shuffle, attention, saliency, mask, tokens, or all.
         image: A picture file.
         model: A backbone as for `audit`. Give it again for several, below each other.
         out: The file to write, .png, .jpg or .webp.
