@@ -16,6 +16,7 @@ import visionvitals
 from visionvitals import registry
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = App(
     version=visionvitals.__version__,
     result_action="return_value",
 )
+app.command(show)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 

@@ -6,6 +6,8 @@ METRICS = {
     "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
     "information_loss": "share of the input pixels that were removed, in [0, 1]",
     "prediction": "index of the predicted class; an identifier, never averaged",
+    "mass_removed": "share of the saliency that lay in what was removed, in [0, 1]",
+    "jaccard": "pixels in both a mask and the truth over pixels in either, mean over the classes in the image, in [0, 1]",
     "correlation": "correlation of the features of the changed with those of the original image; 1 is unchanged",
     "visible_attention": "share of the attention to patches that goes to those left visible, in [0, 1]",
     "patch_top1": "the class predicted from one patch's token alone is the label (0 or 1), or the share of patches, in [0, 1]",
