@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import registry
+from visionvitals import cli_shape, registry
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.show.command import show
@@ -29,6 +29,8 @@ app = App(
     result_action="return_value",
 )
 app.command(show)
+app.command(cli_shape.responses)
+app.command(cli_shape.stylize)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 

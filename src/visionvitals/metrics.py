@@ -12,5 +12,10 @@ METRICS = {
     "visible_attention": "share of the attention to patches that goes to those left visible, in [0, 1]",
     "patch_top1": "the class predicted from one patch's token alone is the label (0 or 1), or the share of patches, in [0, 1]",
     "token_cosine": "cosine of the class token and another prefix token of the same block, from -1 to 1",
+    "shape_choice": "of the pictures answered by shape or texture: the answer was the shape (0 or 1); its mean is the shape bias",
+    "class_shape_bias": "shape bias of the pictures of one shape class, in [0, 1]; the items are classes, each counts the same",
+    "shape_accuracy": "the answer is the class of the shape (0 or 1), over all pictures with a conflict",
+    "texture_accuracy": "the answer is the class of the texture (0 or 1), over all pictures with a conflict",
+    "cue_coverage": "the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
