@@ -290,28 +290,49 @@ def train(
     /,
     *,
     out: Path,
+    data: str | None = None,
+    test: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     device: str | None = None,
+    micro_batch: int | None = None,
+    workers: int | None = None,
 ) -> int:
-    """Train an embedded network by its recipe. The same command again resumes exactly.
+    """Train a network by its recipe. The same command again resumes exactly; under torchrun it uses every process.
 
     Args:
         recipe: See `vitals list recipes`.
         out: The folder for checkpoints and results.
+        data: The image set to learn from, `family:name`, e.g. folder:/data/train. By default the recipe's.
+        test: The image set to measure on.
         settings: `key=value`, overrides a value of the recipe. Give it again for several.
         device: cpu, cuda, cuda:N or mps. The best there is by default.
+        micro_batch: Images that fit into memory at once; the gradient of the recipe's batch is accumulated.
+        workers: Processes that augment images ahead.
     """
     from visionvitals.training import recipe as recipes
 
     pairs = [pair.partition("=") for pair in settings]
     for key, sign, _ in pairs:
         require(bool(key and sign), "`--set` must read key=value", key)
-    chosen = recipes.override(recipes.load_recipe(recipe), {key: value for key, _, value in pairs})
+    changes = {key: value for key, _, value in pairs}
+    for key, given in (("train", data), ("test", test)):
+        must = f"Give the image set by `--{'data' if key == 'train' else key}` or by `--set {key}=`, not both"
+        require(given is None or key not in changes, must, given)
+        changes |= {key: given} if given is not None else {}
+    chosen = recipes.override(recipes.load_recipe(recipe), changes)
+    for key, flag in (("train", "--data"), ("test", "--test")):
+        must = f"`{flag}` must name an image set, because the recipe `{recipe}` has none of its own"
+        require(bool(getattr(chosen, key)), must, None, "E.g. folder:/data/imagenet/train.")
 
     from visionvitals.run.devices import choose_device  # what follows loads torch and timm
     from visionvitals.training import loop
 
-    print(loop.train(chosen, out=out, device=choose_device(device), resume=True, report=say))
+    leads = os.environ.get("RANK", "0") == "0"
+    weights = loop.train(
+        chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, resume=True, report=say
+    )
+    if leads:
+        print(weights)
     return 0
 
 

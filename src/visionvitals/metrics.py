@@ -6,5 +6,7 @@ METRICS = {
     "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
     "information_loss": "share of the input pixels that were removed, in [0, 1]",
     "prediction": "index of the predicted class; an identifier, never averaged",
+    "training_loss": "mean loss of the training over an epoch, in nats",
+    "learning_rate": "of the optimiser at the end of an epoch",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
