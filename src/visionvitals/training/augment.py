@@ -23,8 +23,8 @@ from visionvitals.training.recipe import Recipe
 @contextmanager
 def seeded(seed: int, item: str, purpose: str) -> Iterator[None]:
     """Python's, numpy's and torch's CPU generators at a hash of the arguments; put back at the end."""
-    key = int(randomness.stream(seed, [item], purpose)) & (2**32 - 1)
     python, numpy = random.getstate(), np.random.get_state()
+    key = int(randomness.stream(seed, [item], purpose)) & (2**32 - 1)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(key)
         random.seed(key)

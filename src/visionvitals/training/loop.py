@@ -225,6 +225,7 @@ def fit(
         return path
 
 
+_OPTIMIZERS = {"adamw": "adamw", "sgd": "momentum"}  # timm's names; its own "sgd" has Nesterov's momentum
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -267,7 +268,9 @@ def _begin(recipe: Recipe, outputs: int, team: Team, saved: Mapping[str, Any] | 
     state = _State(
         module=module,
         kwargs=kwargs,
-        optimizer=create_optimizer_v2(module, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay),
+        optimizer=create_optimizer_v2(
+            module, opt=_OPTIMIZERS[recipe.optimizer], lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.9
+        ),
         average=ModelEmaV3(module, decay=recipe.ema, use_warmup=True),
         scaler=torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "float16"),
     )

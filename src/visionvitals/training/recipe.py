@@ -10,6 +10,7 @@ from visionvitals.core import Interpolation
 from visionvitals.errors import VitalsError, near, require
 
 Channels = float | tuple[float, float, float]
+Optimizer = Literal["adamw", "sgd"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Distil = Literal["none", "hard", "soft_batch", "soft_elements"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,10 +32,11 @@ class Recipe:
         mean, std: of the normalisation, on the [0, 1] scale; one number for the three channels or three.
         epochs: passes over `train`.
         batch: pictures a step, over all processes; an incomplete last batch is left out.
-        lr: highest learning rate of AdamW.
+        optimizer: AdamW, or stochastic gradient descent with momentum 0.9.
+        lr: highest learning rate.
         min_lr: learning rate at the last step.
         warmup: share of the steps in which the learning rate grows linearly, in [0, 1).
-        weight_decay: of AdamW, decoupled; weights of matrices and kernels only, as timm filters them.
+        weight_decay: of AdamW decoupled, else part of the gradient; weights of matrices and kernels only, as timm filters them.
         clip: the gradient is scaled to at most this Euclidean norm; 0 turns it off.
         smoothing: share of the label that is spread over all classes, in [0, 1).
         ema: decay per step of the moving average of the weights, in [0, 1); it starts lower, as timm's warm-up does.
@@ -68,6 +70,7 @@ class Recipe:
     std: Channels = 0.5
     epochs: int = 5
     batch: int = 64
+    optimizer: Optimizer = "adamw"
     lr: float = 1e-3
     min_lr: float = 1e-5
     warmup: float = 0.05
