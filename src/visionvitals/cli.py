@@ -311,28 +311,13 @@ def train(
     """
     from visionvitals.training import recipe as recipes
 
-    pairs = [pair.partition("=") for pair in settings]
-    for key, sign, _ in pairs:
-        require(bool(key and sign), "`--set` must read key=value", key)
-    changes = {key: value for key, _, value in pairs}
-    for key, given in (("train", data), ("test", test)):
-        must = f"Give the image set by `--{'data' if key == 'train' else key}` or by `--set {key}=`, not both"
-        require(given is None or key not in changes, must, given)
-        changes |= {key: given} if given is not None else {}
-    chosen = recipes.override(recipes.load_recipe(recipe), changes)
-    for key, flag in (("train", "--data"), ("test", "--test")):
-        must = f"`{flag}` must name an image set, because the recipe `{recipe}` has none of its own"
-        require(bool(getattr(chosen, key)), must, None, "E.g. folder:/data/imagenet/train.")
-
+    chosen = recipes.asked(recipe, settings, data=data, test=test)
     from visionvitals.run.devices import choose_device  # what follows loads torch and timm
     from visionvitals.training import loop
 
-    leads = os.environ.get("RANK", "0") == "0"
-    weights = loop.train(
-        chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, resume=True, report=say
-    )
-    if leads:
-        print(weights)
+    done = loop.train(chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, report=say)
+    if done is not None:
+        print(done)
     return 0
 
 

@@ -418,6 +418,19 @@ def test_override_refuses(key, value, message) -> None:
         override(RECIPE, {key: value})
 
 
+def test_a_command_names_its_image_sets(tmp_path) -> None:
+    from visionvitals.training.recipe import asked
+
+    assert asked("deit", ["epochs=3"], data="folder:a", test="folder:b").train == "folder:a"
+    assert asked("tiny_vit", ()).test == load_recipe("tiny_vit").test
+    with pytest.raises(VitalsError, match="`--data` must name an image set, because the recipe `deit` has none"):
+        asked("deit", ())
+    with pytest.raises(VitalsError, match="by `--test` or by `--set test=`, not both"):
+        asked("tiny_vit", ["test=folder:x"], test="folder:y")
+    with pytest.raises(VitalsError, match=r"no field `epoch`\. Did you mean epochs"):
+        asked("tiny_vit", ["epoch=1"])
+
+
 def test_channels_are_read_one_or_three() -> None:
     changed = override(RECIPE, {"mean": "0.485,0.456,0.406", "std": "0.25"})
     assert changed.channels("mean") == (0.485, 0.456, 0.406)

@@ -50,7 +50,7 @@ def train(
     micro: int | None = None,
     workers: int | None = None,
     report: Report = print,
-) -> Path:
+) -> Path | None:
     """Train a recipe's network on its image sets.
 
     Args:
@@ -63,7 +63,7 @@ def train(
         report: is given one plain line every few seconds.
 
     Returns:
-        The final weights, see `checkpoints.export`.
+        The final weights, see `checkpoints.export`; None in all processes but the first.
 
     Raises:
         VitalsError: the network, the teacher or an image set is unknown or they do not fit each other, `out` holds another training,
@@ -78,7 +78,8 @@ def train(
                 learn = data.load_pictures(recipe.train, recipe, say, learn=True)
                 test = data.load_pictures(recipe.test, recipe, say)
             team.wait()
-        return fit(recipe, learn, test, out=out, team=team, resume=resume, micro=micro, workers=workers, report=say)
+        path = fit(recipe, learn, test, out=out, team=team, resume=resume, micro=micro, workers=workers, report=say)
+        return path if team.leads else None
     finally:
         team.leave()
 

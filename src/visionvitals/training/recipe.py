@@ -1,7 +1,7 @@
 """A recipe is a file in `recipes/`: a frozen record of all that decides the weights. Listing and reading one needs no torch."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -178,6 +178,33 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
         if key not in types:
             raise VitalsError(f"A recipe has no field `{key}`. {near(key, types)}")
     return replace(recipe, **{key: _read(key, types[key], text) for key, text in changes.items()})
+
+
+def asked(name: str, settings: Sequence[str], *, data: str | None = None, test: str | None = None) -> Recipe:
+    """The recipe that a command asks for.
+
+    Args:
+        name: of the recipe.
+        settings: `key=value` for its fields.
+        data, test: image sets that take the place of the recipe's.
+
+    Raises:
+        VitalsError: no such recipe, see `override`, an image set given twice, or none where the recipe has none of its own.
+    """
+    pairs = [setting.partition("=") for setting in settings]
+    for key, sign, _ in pairs:
+        require(bool(key and sign), "`--set` must read key=value", key)
+    changes = {key: value for key, _, value in pairs}
+    for key, flag, given in (("train", "--data", data), ("test", "--test", test)):
+        require(
+            given is None or key not in changes, f"Give the image set by `{flag}` or by `--set {key}=`, not both", given
+        )
+        changes |= {key: given} if given is not None else {}
+    recipe = override(load_recipe(name), changes)
+    for flag, spec in (("--data", recipe.train), ("--test", recipe.test)):
+        must = f"`{flag}` must name an image set, because the recipe `{name}` has none of its own"
+        require(bool(spec), must, None, "E.g. folder:/data/imagenet/train.")
+    return recipe
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
