@@ -24,17 +24,18 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
-from torch import Tensor, nn
+from torch import nn
 
 from visionvitals import randomness, registry
 from visionvitals.backbones import _position, _preprocess, tiny
 from visionvitals.errors import VitalsError, require
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
-from visionvitals.training import augment, checkpoints, curves, data, distributed, losses, measure, teacher
+from visionvitals.training import checkpoints, curves, data, distributed, measure, teacher
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
 from visionvitals.training.recipe import Recipe, facts, learning_rate
+from visionvitals.training.step import Objective, gradient
 
 SAVE_SECONDS = 60.0
 REPORT_SECONDS = 5.0
@@ -58,7 +59,8 @@ def train(
         out: folder of this training; made where missing. With several processes all must see the same one.
         device: where to compute; with several processes, each takes a GPU of that kind.
         resume: go on from the checkpoint in `out` where there is one; False begins anew and replaces it.
-        micro: pictures that fit into memory at once; a step's gradient is accumulated over as many parts as that needs.
+        micro: pictures that fit into memory at once; a step's gradient is accumulated over as many parts as that needs. Batch
+            normalisation sees one part at a time, so a network that has it learns otherwise.
         workers: processes that augment ahead; by default one per core beside a GPU, none on the CPU.
         report: is given one plain line every few seconds.
 
@@ -115,24 +117,7 @@ def fit(
         if saved is not None:
             report(f"{recipe.name}: going on from step {state.step:,}")
         wrapped = team.wrap(state.module)
-
-        def objective(images: Tensor, labels: Tensor, part: str) -> Tensor:
-            mixed, target = augment.mix(images, labels, recipe, part=part, outputs=len(learn.classes))
-            with torch.autocast(team.device.type, _TYPES[recipe.precision], enabled=recipe.precision != "float32"):
-                answer = wrapped(measure.normalised(mixed, recipe))
-                if source is None:
-                    return losses.cross_entropy(answer, target, smoothing=recipe.smoothing)
-                first, second = answer
-                return losses.distillation(
-                    first,
-                    second,
-                    target,
-                    source.logits(mixed),
-                    kind=recipe.distil,  # type: ignore[arg-type]  # a teacher has a kind, by the recipe
-                    alpha=recipe.alpha,
-                    tau=recipe.tau,
-                    smoothing=recipe.smoothing,
-                )
+        objective = Objective(recipe, len(learn.classes), source)
 
         def save() -> None:
             if team.leads:
@@ -153,29 +138,16 @@ def fit(
         while state.step < steps:
             epoch, position = divmod(state.step, a_pass)
             if position == 0 or state.step == first:
-                places = [
-                    (epoch, start, start + length)
-                    for at in range(position, a_pass)
-                    for start in range(at * recipe.batch, (at + 1) * recipe.batch, length)
-                    if (start % recipe.batch) // (parts * length) == team.rank
-                ]
-                ahead = _workers(workers, team)
-                coming = data.stream(learn, recipe, places, workers=ahead, pin=team.device.type == "cuda")
+                places = _places(recipe, team, epoch, range(position, a_pass), parts, length)
+                ahead, pin = _workers(workers, team), team.device.type == "cuda"
+                coming = data.stream(learn, recipe, places, workers=ahead, pin=pin)
             now = learning_rate(recipe, state.step, steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = now
             state.module.train()
             state.optimizer.zero_grad()
-            loss = torch.zeros((), device=team.device)
-            for k in range(parts):
-                part = f"{state.step}/{team.rank * parts + k}"
-                images, labels = (x.to(team.device, non_blocking=True) for x in next(coming))
-                torch.manual_seed(int(randomness.stream(recipe.seed, [part], "train/dropout")))
-                with team.quiet(wrapped, quiet=k < parts - 1):
-                    of_part = objective(images, labels, part) / parts
-                    state.scaler.scale(of_part).backward()  # type: ignore[no-untyped-call]
-                loss += of_part.detach()
-            if not math.isfinite(value := team.sum(loss).item() / team.size):
+            value = gradient(objective, wrapped, coming, team=team, parts=parts, step=state.step, scaler=state.scaler)
+            if not math.isfinite(value):
                 raise VitalsError(_not_finite(value, epoch, state.step, now, out))
             if recipe.clip:
                 state.scaler.unscale_(state.optimizer)
@@ -195,13 +167,7 @@ def fit(
                     f"loss {value:.3f}, {rate:,.0f} images/s, {left} left"
                 )
             if state.step % a_pass == 0:
-                found = measure.right(state.average.module, test, recipe, team)
-                top1 = {name: round(float(v.float().mean()), 6) for name, v in found.items()}
-                done = {"epoch": epoch + 1, "step": state.step, "loss": state.total / a_pass, "lr": now}
-                state.history.append(done | top1 | {"right": found})
-                state.total = 0.0
-                shown = ", ".join(f"test {name.replace('_', ' of the ')} {v:.4f}" for name, v in top1.items())
-                report(f"{recipe.name}: epoch {epoch + 1} done, mean loss {done['loss']:.4f}, {shown}")
+                report(f"{recipe.name}: epoch {epoch + 1} done, {_measured(state, recipe, test, team, now, a_pass)}")
                 save()
                 export()
                 if team.leads:
@@ -226,8 +192,27 @@ def fit(
         return path
 
 
+def _places(
+    recipe: Recipe, team: Team, epoch: int, steps: range, parts: int, length: int
+) -> list[tuple[int, int, int]]:
+    """(epoch, first, last) of this process's parts of the steps of an epoch, in order."""
+    own = [(team.rank * parts + k) * length for k in range(parts)]
+    starts = [step * recipe.batch + start for step in steps for start in own]
+    return [(epoch, start, start + length) for start in starts]
+
+
+def _measured(state: "_State", recipe: Recipe, test: Pictures, team: Team, lr: float, a_pass: int) -> str:
+    """Measure the averaged weights at the end of an epoch, add it to the history, and say it."""
+    found = measure.right(state.average.module, test, recipe, team)
+    top1 = {name: round(float(v.float().mean()), 6) for name, v in found.items()}
+    done = {"epoch": state.step // a_pass, "step": state.step, "loss": state.total / a_pass, "lr": lr}
+    state.history.append(done | top1 | {"right": found})
+    state.total = 0.0
+    shown = ", ".join(f"test {name.replace('_', ' of the ')} {v:.4f}" for name, v in top1.items())
+    return f"mean loss {done['loss']:.4f}, {shown}"
+
+
 _OPTIMIZERS = {"adamw": "adamw", "sgd": "momentum"}  # timm's names; its own "sgd" has Nesterov's momentum
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
