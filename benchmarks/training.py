@@ -3,8 +3,8 @@
     python benchmarks/training.py
 
 The bare loop is forward, loss, backward, optimiser on one batch that is ready as floats. Ours adds what a training is: augmented batches
-of bytes, the moving average of the weights, clipping, the check of the loss, the live line. Both are timed by what 60 more steps cost
-over 20, in turns, so that building a network and the last test do not count; CPU time, because other programs share the machine.
+of bytes, the moving average of the weights, clipping, the check of the loss, the live line. Both are timed by what 40 more steps cost
+over 10, in turns, so that building a network and the last test do not count; CPU time, because other programs share the machine.
 """
 
 import statistics
@@ -26,7 +26,7 @@ NETWORKS = {
     "tiny:cnn, as embedded": "tiny:cnn",
     "tiny:vit, 16 px patches, width 96, depth 4": "tiny:vit?model.patch_size=16&model.embed_dim=96&model.depth=4",
 }
-FEW, MANY, BATCH, TURNS = 20, 80, 32, 5
+FEW, MANY, BATCH, TURNS = 10, 50, 32, 3
 
 
 def pictures(n: int) -> Pictures:

@@ -158,6 +158,42 @@ def test_accumulated_parts_are_the_whole_batch(loop, pictures, tmp_path, more) -
     assert close == (not more)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near_full_precision(loop, pictures, tmp_path, precision) -> None:
+    loop.fit(RECIPE, pictures, pictures, out=tmp_path / "full", report=quiet)
+    loop.fit(dataclasses.replace(RECIPE, precision=precision), pictures, pictures, out=tmp_path / "half", report=quiet)
+    full, half = losses_of(tmp_path / "full"), losses_of(tmp_path / "half")
+    assert half != full
+    assert half == pytest.approx(full, rel=0.03)
+    state = torch.load(tmp_path / "half" / "checkpoint.pt", weights_only=True)
+    assert {v.dtype for v in state["model"].values()} == {torch.float32}
+
+
+def test_plain_gradient_descent_follows_its_equation(loop, pictures, tmp_path) -> None:
+    """One step: w - lr (g + weight_decay w); biases do not decay."""
+    recipe = dataclasses.replace(
+        RECIPE,
+        optimizer="sgd",
+        lr=0.1,
+        min_lr=0.1,
+        warmup=0.0,
+        weight_decay=0.5,
+        clip=0.0,
+        epochs=1,
+        batch=24,
+        smoothing=0.0,
+    )
+    torch.manual_seed(int(loop.randomness.stream(0, ["weights"], "train/init")))
+    module, _ = loop.network_and_kwargs(recipe, outputs=2)
+    images = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.nn.functional.cross_entropy(module(images), torch.from_numpy(pictures.labels)).backward()
+    loop.fit(recipe, pictures, pictures, out=tmp_path, report=quiet)
+    after = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["model"]
+    for name, decay in (("blocks.0.mlp.fc1.weight", 0.5), ("blocks.0.mlp.fc1.bias", 0.0)):
+        w = module.get_parameter(name)
+        torch.testing.assert_close(after[name], w - 0.1 * (w.grad + decay * w), rtol=1e-4, atol=1e-6)
+
+
 def test_parts_must_fit_the_batch(loop, pictures, tmp_path) -> None:
     with pytest.raises(VitalsError, match=r"must be a multiple of `--micro-batch`\. Got 3"):
         loop.fit(RECIPE, pictures, pictures, out=tmp_path, micro=3)
