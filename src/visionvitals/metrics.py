@@ -17,5 +17,7 @@ METRICS = {
     "shape_accuracy": "the answer is the class of the shape (0 or 1), over all pictures with a conflict",
     "texture_accuracy": "the answer is the class of the texture (0 or 1), over all pictures with a conflict",
     "cue_coverage": "the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
+    "training_loss": "mean loss of the training over an epoch, in nats",
+    "learning_rate": "of the optimiser at the end of an epoch",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
