@@ -185,7 +185,7 @@ def sides(e: Episode, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return *side(e.support), *side(e.query)
 
 
-@pytest.mark.filterwarnings("ignore:The number of unique classes is greater than 50%")  # one shot
+@pytest.mark.filterwarnings("ignore::UserWarning:sklearn", "ignore::RuntimeWarning:sklearn")  # they mind one shot
 @pytest.mark.parametrize("d", [6, 300], ids=["more images than dimensions", "fewer images than dimensions"])
 def test_the_solvers_agree_with_scikit_learn_episode_by_episode(d: int) -> None:
     x = features(LABELS, d)

@@ -20,6 +20,7 @@ the support, of episode 7 with 5 shots, as long as the same classes are large en
 Source: Triantafillou et al. 2020, "Meta-Dataset", section 3.2 and appendix; the constants are those of its published configuration.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,21 +62,21 @@ class Pools:
     Attributes:
         support: for each class the rows that may be shown.
         query: for each class the rows that may be asked.
+        shown, asked: how many these are, int (classes,).
         shared: whether both are the same rows.
         images: number of rows in all.
     """
 
     support: tuple[np.ndarray, ...]
     query: tuple[np.ndarray, ...]
+    shown: np.ndarray
+    asked: np.ndarray
     shared: bool
     images: int
 
     def room(self, shot: int) -> np.ndarray:
         """How many queries each class has beside `shot` images of support; below 1: it cannot take part."""
-        asked = np.array([len(rows) for rows in self.query], dtype=np.int64)
-        if self.shared:
-            return asked - shot
-        return np.where(np.array([len(rows) for rows in self.support], dtype=np.int64) >= shot, asked, 0)
+        return self.asked - shot if self.shared else np.where(self.shown >= shot, self.asked, 0)
 
     def able(self, shot: int) -> list[int]:
         """The classes that have `shot` images to show and another one to ask."""
@@ -97,8 +98,9 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None) -> Pools:
     order = np.argsort(labels, kind="stable")
     ends = np.searchsorted(labels[order], np.arange(count + 1))
     rows = tuple(order[ends[c] : ends[c + 1]] for c in range(count))
+    sizes = np.diff(ends)
     if parts is None:
-        return Pools(rows, rows, True, len(labels))
+        return Pools(rows, rows, sizes, sizes, True, len(labels))
     part = np.asarray(parts)
     asked = "test" if "test" in parts else "val"
     require(
@@ -107,7 +109,8 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None) -> Pools:
         ", ".join(sorted(set(parts))),
     )
     support, query = (tuple(r[part[r] == name] for r in rows) for name in ("train", asked))
-    return Pools(support, query, False, len(labels))
+    shown, told = (np.array([len(each) for each in side], dtype=np.int64) for side in (support, query))
+    return Pools(support, query, shown, told, False, len(labels))
 
 
 def fixed(pool: Pools, number: int, *, way: int, shot: int, queries: int = QUERIES, seed: int = 0) -> Episode:
@@ -158,8 +161,7 @@ def variable(pool: Pools, number: int, *, groups: Sequence[str] | None = None, s
     way = WAYS[0] + int(ways * (min(WAYS[1], len(members)) - WAYS[0] + 1))
     keys = _keys(seed, number, pool)
     chosen = _first(np.array(members), keys, way)
-    sizes = np.array([len(pool.support[c]) for c in chosen])
-    fewest = min(len(pool.query[c]) for c in chosen)
+    sizes, fewest = pool.shown[chosen], int(pool.asked[chosen].min())
     q = min(QUERIES, fewest // 2 if pool.shared else fewest)
     left = sizes - q if pool.shared else sizes
     size = min(SUPPORT, int(np.floor(beta * np.minimum(SUPPORT_PER_CLASS, left) + 1).sum()))
@@ -223,17 +225,18 @@ def _draw(pool: Pools, number: int, chosen: list[int], shots: Sequence[int], que
     return Episode(
         number,
         tuple(chosen),
-        tuple(tuple(rows[-shot:][::-1].tolist()) for rows, shot in zip(shown, shots, strict=True)),
-        tuple(tuple(rows[:queries].tolist()) for rows in asked),
+        tuple(tuple(rows[: -shot - 1 : -1]) for rows, shot in zip(shown, shots, strict=True)),
+        tuple(tuple(rows[:queries]) for rows in asked),
     )
 
 
-def _shuffled(members: Sequence[np.ndarray], keys: np.ndarray) -> list[np.ndarray]:
+def _shuffled(members: Sequence[np.ndarray], keys: np.ndarray) -> list[list[int]]:
     """Each class's rows in the order of their keys."""
     rows = np.concatenate(members)
-    sizes = np.array([len(each) for each in members])
-    order = np.lexsort((keys[rows], np.repeat(np.arange(len(sizes)), sizes)))
-    return np.split(rows[order], np.cumsum(sizes)[:-1])
+    sizes = [len(each) for each in members]
+    listed = rows[np.lexsort((keys[rows], np.repeat(np.arange(len(sizes)), sizes)))].tolist()
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return [listed[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _first(members: np.ndarray, keys: np.ndarray, count: int) -> list[int]:
