@@ -6,5 +6,6 @@ METRICS = {
     "cross_entropy": "minus the natural logarithm of the softmax probability of the label, in nats",
     "information_loss": "share of the input pixels that were removed, in [0, 1]",
     "prediction": "index of the predicted class; an identifier, never averaged",
+    "episode_accuracy": "share of a few-shot episode's queries whose predicted class is theirs, in [0, 1]",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
