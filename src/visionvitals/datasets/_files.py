@@ -52,9 +52,26 @@ class EncodedImages:
         return Example(self.ids[index], image, self.labels[index], split=split)
 
 
-def from_paths(card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], paths: Sequence[Path]) -> EncodedImages:
+def from_paths(
+    card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], paths: Sequence[Path], splits: Sequence[Split] = ()
+) -> EncodedImages:
     """A set of files."""
-    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: paths[index].read_bytes())
+    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: paths[index].read_bytes(), tuple(splits))
+
+
+def parts_notes(splits: Sequence[Split], labels: Sequence[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """What the report must say of a set with parts: their sizes, and classes that are not in every part."""
+    if not splits:
+        return ()
+    counts = Counter(splits)
+    sizes = ", ".join(f"{part} {counts[part]}" for part in ("train", "val", "test") if part in counts)
+    notes = [f"the set has parts ({sizes}): a study that does not look at parts measures all of them"]
+    taught = {label for label, part in zip(labels, splits, strict=True) if part == "train"}
+    untaught = sorted({label for label, part in zip(labels, splits, strict=True) if part != "train"} - taught)
+    if untaught and taught:
+        named = ", ".join(classes[label] for label in untaught[:5]) + (", ..." if len(untaught) > 5 else "")
+        notes.append(f"{len(untaught)} classes have no training picture: {named}")
+    return tuple(notes)
 
 
 def local_path(spec: Spec) -> Path:
