@@ -1,16 +1,17 @@
 """The contract of a study, run over every file in studies/."""
 
 import dataclasses
+import functools
 from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionvitals import registry
-from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess, Preset, Row
+from visionvitals.core import NO_IMAGES, Backbone, Job, Preset, Row
 from visionvitals.metrics import METRICS
 from visionvitals.run.identity import changed
 
@@ -23,42 +24,27 @@ def study(request: pytest.FixtureRequest) -> ModuleType:
     return registry.load("studies", request.param)
 
 
-def backbone(size: tuple[int, int] = SIZE, outputs: int = 7) -> Backbone:
-    """A linear network with 8 x 8-px patch tokens: the logits are the mean of the visible patches' projections."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        embed = nn.Conv2d(3, outputs, 8, stride=8)
-
-    def tokens(images: Tensor) -> Tensor:
-        return embed(images - 0.5).flatten(2)
-
-    def visible(images: Tensor, keep: Tensor) -> Tensor:
-        weight = keep[:, None].float()
-        return (tokens(images) * weight).sum(2) / weight.sum(2)
-
-    card = BackboneCard(
-        spec="python:test",
-        architecture="linear",
-        digest="0",
-        preprocess=Preprocess(size=size, resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
-        outputs=outputs,
-        parameters=1,
-        provides=("token_removal",),
-        patch_grid=(size[0] // 8, size[1] // 8),
+@functools.cache
+def backbone() -> Backbone:
+    """A random transformer with all that a study can ask for: 8 x 8-px patches, two blocks, a class and a distillation token."""
+    text = (
+        "timm:deit_tiny_distilled_patch16_224?pretrained=false&model.img_size=32&model.patch_size=8&model.depth=2"
+        "&model.embed_dim=24&model.num_heads=2&model.num_classes=7"
     )
-    return Backbone(
-        card=card,
-        device=torch.device("cpu"),
-        module=embed,
-        logits=lambda images: tokens(images).mean(2),
-        visible_logits=visible,
-    )
+    found = registry.load("backbones", "timm").load(registry.parse(text, families=["timm"]), device=torch.device("cpu"))
+    assert isinstance(found, Backbone)
+    assert found.card.preprocess.size == SIZE
+    return found
 
 
 def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> Job:
     pixels = np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3), dtype=np.uint8)
+    masks = np.zeros((9, *SIZE), dtype=np.uint8)
+    masks[:, 4:20, 8:30] = 1
+    masks[::2, 20:24] = 255
     return Job(
         backbone=backbone(),
+        masks=masks,
         condition=condition,
         ids=[f"i{k}" for k in range(9)],
         pixels=pixels,
@@ -70,9 +56,10 @@ def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> J
 
 
 def measurable(study: ModuleType) -> list[Any]:
-    """The conditions that the linear network allows, over all presets, each once."""
+    """The conditions that the small network allows on a set with masks, over all presets, each once."""
+    card, images = backbone().card, dataclasses.replace(NO_IMAGES, provides=("mask",))
     every = [c for preset in get_args(Preset) for c in study.conditions(preset, SIZE)]
-    return [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card, NO_IMAGES) is None]
+    return [c for c in dict.fromkeys(every) if study.refusal(c, card, images) is None]
 
 
 def one_of(study: ModuleType, index: int) -> Any:
@@ -140,11 +127,15 @@ def test_rows_do_not_depend_on_the_batch_size(study: ModuleType) -> None:
 
 def test_the_network_sees_the_same_bits_for_any_batch_size(study: ModuleType) -> None:
     for condition in measurable(study)[:40]:
-        seen: dict[int, dict[str, Tensor]] = {}
+        seen: dict[int, dict[Any, Tensor]] = {}
         for size in (1, 7, 64):
-            kept: dict[str, Tensor] = {}
+            kept: dict[Any, Tensor] = {}
+
+            def keep(item: str, image: Tensor, at: Any = (), kept: dict[Any, Tensor] = kept) -> None:
+                kept[item, at] = image
+
             everything = frozenset(f"i{k}" for k in range(9))
-            list(study.measure(job(condition, batch_size=size, exhibits=everything, keep=kept.__setitem__)))
+            list(study.measure(job(condition, batch_size=size, exhibits=everything, keep=keep)))
             seen[size] = kept
         for item, image in seen[1].items():
             assert torch.equal(image, seen[7][item])

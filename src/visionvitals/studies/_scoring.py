@@ -23,25 +23,31 @@ def score(
         logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
     """
     import torch
-    from torch.nn import functional
 
     for batch in job.batches():
         with torch.inference_mode():
             seen = perturb(batch)
-            out = (job.backbone.logits(seen) if logits is None else logits(seen, batch)).float()
-            best = out.argmax(dim=1)
-            columns = {
-                "top1": (best == batch.labels).double(),
-                "cross_entropy": functional.cross_entropy(out, batch.labels, reduction="none").double(),
-                "prediction": best.double(),
-            }
-            if out.shape[1] > 5:
-                among = (out.topk(5, dim=1).indices == batch.labels[:, None]).any(dim=1)
-                columns["top5"] = among.double()
-            measured = {metric: values.tolist() for metric, values in columns.items()}
+            out = job.backbone.logits(seen) if logits is None else logits(seen, batch)
+            measured = columns(out, batch.labels)
         for position, item in enumerate(batch.ids):
             if item in job.exhibits:
                 job.keep(item, seen[position])
             for metric, values in measured.items():
                 yield Row(item, metric, values[position])
         job.progress(len(batch.ids))
+
+
+def columns(logits: "Tensor", labels: "Tensor") -> dict[str, list[float]]:
+    """Metric -> one value per image, of logits (b, k) against labels (b,): what `score` says of each image."""
+    from torch.nn import functional
+
+    out = logits.float()
+    best = out.argmax(dim=1)
+    found = {
+        "top1": (best == labels).double(),
+        "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
+        "prediction": best.double(),
+    }
+    if out.shape[1] > 5:
+        found["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
+    return {metric: values.tolist() for metric, values in found.items()}

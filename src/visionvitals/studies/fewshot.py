@@ -140,7 +140,7 @@ def measure(job: Job) -> Iterator[Row]:
 
     from visionvitals.probes import episode_solvers
 
-    pooled = features(job)
+    pooled = pooled_features(job)
     episodes = draw(job, pooled)
     used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
     for solver in episode_solvers.SOLVERS:
@@ -164,31 +164,41 @@ def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
     return sampler.draw(one, c.episodes)
 
 
-def features(job: Job) -> np.ndarray:
-    """The pre-logit features of all images, float32 (n, d), computed once for all conditions."""
+def pooled_features(job: Job) -> np.ndarray:
+    """The pre-logit features of all images, float32 (n, d), from the store that the other studies of features share.
+
+    A network without blocks or stages has nothing else to keep, and its features are computed alone.
+    """
+    from visionvitals.probes import features, tokens
+
+    try:
+        tokens.layout(job.backbone)
+    except VitalsError:
+        return _alone(job)
+    return features.features(job)["pooled"]
+
+
+def _alone(job: Job) -> np.ndarray:
     import torch
 
-    extract = job.backbone.features
-    if extract is None:
-        raise VitalsError(f"Few-shot needs features; {job.backbone.card.architecture} provides none.")
-    blank = torch.zeros(1, 3, *job.backbone.card.preprocess.size, device=job.backbone.device)
-    width = extract(blank).shape[1]
-    done = 0
+    extract, size = job.backbone.features, job.backbone.card.preprocess.size
+    assert extract is not None, "refused without features"
+    with torch.inference_mode():
+        width = extract(torch.zeros(1, 3, *size, device=job.backbone.device)).shape[1]
+    computed = 0
 
     def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
-        nonlocal done
-        job.progress(start)
-        done = start
+        nonlocal computed
         for batch in job.batches(start):
             with torch.inference_mode():
                 arrays["pooled"][batch.rows] = extract(batch.images).float().cpu().numpy()
+            computed += len(batch.ids)
             job.progress(len(batch.ids))
-            done = batch.rows.stop
-            yield done
+        yield len(job.ids)
 
     facts = {"weights": job.backbone.card.digest, "version": 1}
     found = job.product("pooled features", facts, len(job.ids), {"pooled": ((width,), "float32")}, fill)
-    job.progress(len(job.ids) - done)  # those that were there already
+    job.progress(len(job.ids) - computed)
     return found["pooled"]
 
 
