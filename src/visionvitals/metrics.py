@@ -19,5 +19,6 @@ METRICS = {
     "cue_coverage": "the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
     "training_loss": "mean loss of the training over an epoch, in nats",
     "learning_rate": "of the optimiser at the end of an epoch",
+    "episode_accuracy": "share of a few-shot episode's queries whose predicted class is theirs, in [0, 1]",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""

@@ -72,6 +72,14 @@ def measurable(study: ModuleType) -> list[Any]:
     return [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card, IMAGES) is None]
 
 
+def one_of(study: ModuleType, index: int) -> Any:
+    """One measurable condition; a study that none of this file's networks and sets allow states these laws in tests of its own."""
+    found = measurable(study)
+    if not found:
+        pytest.skip("needs another network or image set; see its own tests")
+    return found[index]
+
+
 def test_the_list_of_studies_is_frozen() -> None:
     """A file name is part of a result's identity: renaming one orphans results."""
     assert {"clean", "occlusion", "shuffle", "corner"} <= set(STUDIES)
@@ -150,13 +158,13 @@ def test_the_network_sees_the_same_bits_for_any_batch_size(study: ModuleType) ->
 
 def test_progress_counts_every_image(study: ModuleType) -> None:
     done: list[int] = []
-    list(study.measure(job(measurable(study)[0], progress=done.append)))
+    list(study.measure(job(one_of(study, 0), progress=done.append)))
     assert sum(done) == 9
 
 
 def test_a_repeated_cell_is_equal_and_another_run_is_not(study: ModuleType) -> None:
     fields = {f.name for f in dataclasses.fields(study.Condition)}
-    condition = measurable(study)[-1]
+    condition = one_of(study, -1)
     first: list[Row] = list(study.measure(job(condition)))
     assert first == list(study.measure(job(condition)))
     if "run" in fields:
