@@ -252,6 +252,12 @@ def _ignore_progress(images: int) -> None: ...
 def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
 
 
+def _ignore_warning(text: str) -> None: ...
+
+
+def _ignore_file(name: str, content: bytes) -> None: ...
+
+
 def _no_companion(spec: str) -> Backbone:
     raise LookupError(
         f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
@@ -297,6 +303,8 @@ class Job:
             facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
             rows done; after a kill it is called again with the rows done so far. `facts` must name all that decides the values
             beside the image set, its decoding, the limit and the seed, which are added.
+        warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
+        attach: called with a file name and the file's bytes: kept in the cell's folder under `files/`.
     """
 
     backbone: Backbone
@@ -315,6 +323,8 @@ class Job:
     progress: Callable[[int], None] = field(default=_ignore_progress)
     companion: Callable[[str], Backbone] = field(default=_no_companion)
     product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
+    warn: Callable[[str], None] = field(default=_ignore_warning)
+    attach: Callable[[str, bytes], None] = field(default=_ignore_file)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.

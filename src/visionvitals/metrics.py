@@ -20,5 +20,10 @@ METRICS = {
     "training_loss": "mean loss of the training over an epoch, in nats",
     "learning_rate": "of the optimiser at the end of an epoch",
     "episode_accuracy": "share of a few-shot episode's queries whose predicted class is theirs, in [0, 1]",
+    "attack_success": "the attack reached its goal: another class than the label, or its target (0 or 1)",
+    "linf_distance": "largest change of a channel value by the attack, where pixel values go from 0 to 1",
+    "l2_distance": "Euclidean length of the attack's change, where pixel values go from 0 to 1",
+    "zero_gradient": "the attack failed and the loss had a gradient of exactly zero wherever it looked (0 or 1)",
+    "covered": "share of the input pixels that the adversarial patch covers, in [0, 1]",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
