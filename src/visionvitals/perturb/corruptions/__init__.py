@@ -59,6 +59,7 @@ EXTRA: Mapping[str, Corruption] = MappingProxyType(
 """The 4 that it holds out for validation."""
 OWN: Mapping[str, Corruption] = MappingProxyType({"rain": weather.rain})
 """Not of the benchmark."""
+_EIGHT_BIT = ("pixelate", "jpeg_compression")  # they return levels, and `cut` would only cost time
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType({**COMMON, **EXTRA, **OWN})
 
 
@@ -87,25 +88,27 @@ def corrupt(
     side = min(images.shape[-2:])
     require(side >= smallest_side(name, severity), f"{name} at severity {severity} needs {smallest_side(name, severity)} px", side)
 
-    def one(part: Tensor, key: Tensor) -> Tensor:
-        raw = (
-            frost(part, severity, key, folder=frost_folder)
-            if name == "frost"
-            else CORRUPTIONS[name](part, severity, key)
-        )
-        return cut(raw)
+    out = torch.empty_like(images)
+    step = 1 if images.device.type == "cpu" else len(images)
+    for i in range(0, len(images), step):
+        part, key = images[i : i + step], keys[i : i + step]
+        if name == "frost":
+            raw = frost(part, severity, key, folder=frost_folder)
+        else:
+            raw = CORRUPTIONS[name](part, severity, key)
+        if name in _EIGHT_BIT:
+            out[i : i + step] = raw
+        else:
+            cut(raw, out[i : i + step])
+    return out
 
-    if images.device.type != "cpu":
-        return one(images, keys)
-    return torch.cat([one(images[i : i + 1], keys[i : i + 1]) for i in range(len(images))])
 
-
-def cut(values: Float32[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 3 h w"]:
-    """Clipped to [0, 1] and cut down to a multiple of 1/255.
+def cut(values: Float32[Tensor, "b 3 h w"], out: Float32[Tensor, "b 3 h w"]) -> None:
+    """Write values, clipped to [0, 1] and cut down to a multiple of 1/255, into `out`; `values` is used up.
 
     What is less than 1/1000 of a level below one counts as it: float32 lands there where the exact value is that level.
     """
-    return values.clamp_(0, 1).mul_(255).add_(1e-3).floor_().div_(255)
+    torch.div(values.mul_(255).add_(1e-3).clamp_(0, 255).floor_(), 255, out=out)
 
 
 def smallest_side(name: str, severity: int) -> int:

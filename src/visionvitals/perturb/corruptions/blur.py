@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from visionvitals.perturb.corruptions import _draw, _filters
@@ -78,10 +78,8 @@ def zoom_blur(
     take, are enlarged along each axis.
     """
     factors = np.arange(1, *ZOOM[severity - 1])
-    total = images.transpose(2, 3) * 2  # the image itself, and its enlargement by 1
-    for factor in factors[1:]:
-        total.add_(_filters.zoom(images, float(factor)))
-    return total.mul_(1 / (len(factors) + 1)).transpose(2, 3)
+    enlarged = _filters.zooms(images, factors[1:].tolist())
+    return enlarged.add_(images, alpha=2).mul_(1 / (len(factors) + 1))  # the image itself, and its enlargement by 1
 
 
 def glass_blur(
@@ -101,38 +99,46 @@ def glass_blur(
     soft = _filters.gaussian(images, sigma).mul_(255).add_(1e-3).floor_().mul_(1 / 255)
     source: Tensor | None = None
     for key in _draw.fork(keys, rounds):
-        steps = _draw.integers(key, 2 * h * w, -reach, reach).view(b, 2, h * w)
-        latest = taken_from(steps[:, 0], steps[:, 1], (h, w), reach)
+        step = _draw.integers(key, h * w, 0, (2 * reach) ** 2)
+        latest = taken_from(_steps(reach, w, images.device).index_select(0, step.view(-1)).view(b, h * w), (h, w), reach)
         source = latest if source is None else source.gather(1, latest)
     assert source is not None
     moved = soft.view(b, c, h * w).gather(2, source[:, None].expand(b, c, h * w))
     return _filters.gaussian(moved.view_as(images), sigma)
 
 
-def taken_from(
-    down: Tensor, right: Tensor, size: tuple[int, int], reach: int
-) -> Int64[Tensor, "b n"]:
+def taken_from(steps: Int64[Tensor, "b n"], size: tuple[int, int], reach: int) -> Int64[Tensor, "b n"]:
     """Where each pixel's value comes from after one round of `glass_blur`.
 
     Args:
-        down, right: int32 (b, n), the displacement drawn for each pixel in row-major order.
+        steps: the displacement drawn for each pixel, in row-major numbering (w times the rows plus the columns).
         size: (h, w), n = h w.
         reach: pixels less than `reach` + 1 from the upper or left, or less than `reach` from the lower or right border, stay.
     """
     h, w = size
-    n = h * w
-    visited = _visited(h, w, reach, down.device)
-    here = torch.arange(n, device=down.device)
-    at = torch.where(visited, down * w + right, 0) + here
-    unfinished = visited[at] & (at > here)  # that one was visited before this one
-    at = torch.where(unfinished, at, at + n)  # n and more: final
-    while bool((at < n).any()):
-        at = torch.where(at < n, at.gather(1, at.clamp(max=n - 1)), at)
-    return at - n
+    b, n = len(steps), h * w
+    here = torch.arange(b * n, device=steps.device).view(b, n)
+    at = steps.mul(_visited(h, w, reach, steps.device)).add_(here)
+    later = at > here  # visited before this pixel, so it may show another one's value by now
+    at.add_(later.logical_not(), alpha=b * n)  # b n and more: final
+    at = at.view(-1)
+    unfinished = later.view(-1).nonzero()[:, 0]
+    while len(unfinished):
+        latest = at.index_select(0, at.index_select(0, unfinished))
+        at.index_copy_(0, unfinished, latest)
+        unfinished = unfinished[latest < b * n]
+    return at.view(b, n).sub_(b * n).remainder_(n) if b > 1 else at.view(b, n).sub_(n)
 
 
 @functools.lru_cache(maxsize=16)
-def _visited(h: int, w: int, reach: int, device: torch.device) -> Bool[Tensor, " n"]:
-    inside = torch.zeros(h, w, dtype=torch.bool)
-    inside[reach + 1 : h - reach + 1, reach + 1 : w - reach + 1] = True
+def _steps(reach: int, w: int, device: torch.device) -> Int64[Tensor, " m"]:
+    """Every displacement of -reach..reach-1 rows and columns, in row-major numbering."""
+    line = torch.arange(-reach, reach, device=device)
+    return (line[:, None] * w + line).view(-1)
+
+
+@functools.lru_cache(maxsize=16)
+def _visited(h: int, w: int, reach: int, device: torch.device) -> Int64[Tensor, " n"]:
+    inside = torch.zeros(h, w, dtype=torch.int64)
+    inside[reach + 1 : h - reach + 1, reach + 1 : w - reach + 1] = 1
     return inside.view(-1).to(device)

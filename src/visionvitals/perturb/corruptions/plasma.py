@@ -22,26 +22,23 @@ def plasma(keys: Int64[Tensor, " b"], side: int, decay: float) -> Float32[Tensor
     """
     n = 1 << max(1, (side - 1).bit_length())
     random = _draw.uniform(keys, n * n).mul_(2).sub_(1)
-    heights = torch.zeros(len(keys), n, n, device=keys.device)
-    used, step, wobble = 0, n, 1.0
-
-    def between(total: Tensor) -> Tensor:
-        nonlocal used
-        count = total[0].numel()
-        noise = random[:, used : used + count].view_as(total)
-        used += count
-        return torch.add(total * 0.25, noise, alpha=wobble)
-
-    while step >= 2:
-        half = step // 2
-        corners = heights[:, ::step, ::step]
-        pairs = corners + corners.roll(-1, 1)
-        middles = between(pairs + pairs.roll(-1, 2))
-        heights[:, half::step, half::step] = middles
-        sides = middles + middles.roll(1, 1) + corners + corners.roll(-1, 2)
-        heights[:, ::step, half::step] = between(sides)
-        sides = middles + middles.roll(1, 2) + corners + corners.roll(-1, 1)
-        heights[:, half::step, ::step] = between(sides)
-        step, wobble = half, wobble / decay**2
+    heights = torch.zeros(len(keys), 1, 1, device=keys.device)
+    wobble = 1.0
+    while (m := heights.shape[1]) < n:
+        heights = _finer(heights, random[:, m * m : 4 * m * m].view(-1, 3, m, m) * wobble)
+        wobble /= decay**2
     low, high = heights.amin((1, 2), keepdim=True), heights.amax((1, 2), keepdim=True)
     return heights.sub_(low).div_(high - low)
+
+
+def _finer(corners: Float32[Tensor, "b m m"], noise: Float32[Tensor, "b 3 m m"]) -> Float32[Tensor, "b n n"]:
+    """Twice as many points along each axis: the middles of the squares, then of their upper and left sides."""
+    m = corners.shape[1]
+    below, right = corners.roll(-1, 1), corners.roll(-1, 2)
+    middles = torch.add(noise[:, 0], (corners + below) + (right + below.roll(-1, 2)), alpha=0.25)
+    upper = torch.add(noise[:, 1], (middles + middles.roll(1, 1)) + (corners + right), alpha=0.25)
+    left = torch.add(noise[:, 2], (middles + middles.roll(1, 2)) + (corners + below), alpha=0.25)
+    out = torch.empty(len(corners), m, 2, m, 2, device=corners.device)
+    out[:, :, 0, :, 0], out[:, :, 1, :, 1] = corners, middles
+    out[:, :, 0, :, 1], out[:, :, 1, :, 0] = upper, left
+    return out.view(-1, 2 * m, 2 * m)

@@ -33,7 +33,7 @@ def snow(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, 
     b, _, h, w = images.shape
     for_noise, for_angle = _draw.fork(keys, 2)
     noise = _draw.normal(for_noise, h * w).view(b, 1, h, w).mul_(deviation).add_(mean)
-    flakes = _filters.zoom(noise, enlargement).transpose(2, 3)
+    flakes = _filters.zooms(noise, [enlargement])
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(0, 1).mul_(255).floor_().mul_(1 / 255)
     angles = _draw.uniform(for_angle, 1)[:, 0] * 90 - 135
     layer = _filters.motion(flakes, angles, _filters.half_gaussian(int(radius), sigma))
@@ -82,7 +82,7 @@ def rain(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, 
         drops = (_draw.uniform(key, h * w).view(b, 1, h, w) < density * share).to(torch.float32)
         fade = [1 - k / n for k in range(n)]
         trail = _filters.motion(drops, angles, fade)
-        soft = _filters.separable(trail, [0.15, 0.7, 0.15]) if n == length else trail
+        soft = _filters.gaussian(trail, 0.5) if n == length else trail
         streaks = torch.maximum(streaks, soft.clamp_(0, 1) * light)
     scene = torch.lerp(grey(images), images, 0.5 + 0.5 * contrast_left) * contrast_left + 0.35 * (1 - contrast_left)
     return torch.lerp(scene, torch.ones_like(scene), streaks * brightness_)
