@@ -129,7 +129,10 @@ class BackboneCard:
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
-        provides: the optional capabilities it has: `features`, `token_removal`, `heads`, later `tokens`, `attention`.
+        provides: the optional capabilities it has: `features`, `token_removal`, `attention` (the last attention map is one over the
+            patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see
+            `probes.tokens`), `readout` (final norm and head apply to each block's tokens), `heads` (a head of its own for a further token).
+        blocks: how many blocks of tokens or stages of maps it has.
         patch_grid: (rows, columns) of patch tokens, or None where the network has no patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.
@@ -146,6 +149,7 @@ class BackboneCard:
     provides: tuple[str, ...] = ()
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
+    blocks: int = 0
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -248,6 +252,12 @@ def _ignore_progress(images: int) -> None: ...
 def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
 
 
+def _ignore_warning(text: str) -> None: ...
+
+
+def _ignore_file(name: str, content: bytes) -> None: ...
+
+
 def _no_companion(spec: str) -> Backbone:
     raise LookupError(
         f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
@@ -293,6 +303,8 @@ class Job:
             facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
             rows done; after a kill it is called again with the rows done so far. `facts` must name all that decides the values
             beside the image set, its decoding, the limit and the seed, which are added.
+        warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
+        attach: called with a file name and the file's bytes: kept in the cell's folder under `files/`.
     """
 
     backbone: Backbone
@@ -311,6 +323,8 @@ class Job:
     progress: Callable[[int], None] = field(default=_ignore_progress)
     companion: Callable[[str], Backbone] = field(default=_no_companion)
     product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
+    warn: Callable[[str], None] = field(default=_ignore_warning)
+    attach: Callable[[str, bytes], None] = field(default=_ignore_file)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.

@@ -182,6 +182,7 @@ class _Measured(NamedTuple):
     seconds: float
     batch_size: int
     warnings: tuple[str, ...]
+    files: dict[str, bytes]
 
 
 def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
@@ -192,6 +193,8 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     first_run = plain(task.cell.condition).get("run", 0) == 0
     while True:
         pictures: dict[tuple[str, Place], Image.Image] = {}
+        said: list[str] = []
+        files: dict[str, bytes] = {}
         counted = 0
 
         def count(images: int) -> None:
@@ -219,6 +222,8 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
             progress=count,
             companion=run.companion,
             product=functools.partial(products.product, _product_facts(task.cell)),
+            warn=said.append,
+            attach=files.__setitem__,
         )
         start = time.perf_counter()
         try:
@@ -240,13 +245,13 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     require(
         all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
     )
-    warnings = []
+    warnings = list(dict.fromkeys(said))
     if batch_size != began_with:
         warnings.append(f"out of memory with batches of {began_with}; measured with {batch_size}")
     broken = len({row.item for row in rows if not math.isfinite(row.value)})
     if broken:
         warnings.append(f"{broken} of {len(task.data.ids)} images gave values that are not finite")
-    return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings))
+    return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings), files)
 
 
 def _product_facts(cell: Cell) -> dict[str, Any]:
@@ -295,6 +300,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
             | ({"correct": predicted[item] == wanted[item]} if item in predicted and item in wanted else {})
             for item, _ in measured.pictures
         },
+        files=measured.files,
     )
 
 

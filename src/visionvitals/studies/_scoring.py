@@ -23,25 +23,30 @@ def score(
         logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
     """
     import torch
-    from torch.nn import functional
 
     for batch in job.batches():
         with torch.inference_mode():
             seen = perturb(batch)
             out = (job.backbone.logits(seen) if logits is None else logits(seen, batch)).float()
-            best = out.argmax(dim=1)
-            columns = {
-                "top1": (best == batch.labels).double(),
-                "cross_entropy": functional.cross_entropy(out, batch.labels, reduction="none").double(),
-                "prediction": best.double(),
-            }
-            if out.shape[1] > 5:
-                among = (out.topk(5, dim=1).indices == batch.labels[:, None]).any(dim=1)
-                columns["top5"] = among.double()
-            measured = {metric: values.tolist() for metric, values in columns.items()}
+            measured = answers(out, batch.labels)
         for position, item in enumerate(batch.ids):
             if item in job.exhibits:
                 job.keep(item, seen[position])
             for metric, values in measured.items():
                 yield Row(item, metric, values[position])
         job.progress(len(batch.ids))
+
+
+def answers(out: "Tensor", labels: "Tensor") -> dict[str, list[float]]:
+    """`top1`, `cross_entropy`, `prediction` and, with more than five outputs, `top5` of each image, from logits (b, k)."""
+    from torch.nn import functional
+
+    best = out.argmax(dim=1)
+    columns = {
+        "top1": (best == labels).double(),
+        "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
+        "prediction": best.double(),
+    }
+    if out.shape[1] > 5:
+        columns["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
+    return {metric: values.tolist() for metric, values in columns.items()}
