@@ -176,10 +176,10 @@ def measure(job: Job) -> Iterator[Row]:
             good = (some & _rankable(rows)).nonzero().flatten()
             if not len(good):
                 continue
-            for keep in KEEPS:
-                found = segmentation.score(
-                    rows[good], targets[good], grid=grid, keep=keep, n_classes=255, count_void=c.count_void
-                )
+            scores = segmentation.curve(
+                rows[good], targets[good], grid=grid, keeps=KEEPS, n_classes=255, count_void=c.count_void
+            )
+            for keep, found in zip(KEEPS, scores, strict=True):
                 columns = {"best": found.best, "mean": found.averaged, "expected": found.expected}
                 columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
                 for head, values in columns.items():
