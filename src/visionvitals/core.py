@@ -249,6 +249,9 @@ def _ignore_progress(images: int) -> None: ...
 def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
 
 
+def _ignore_note(sentence: str) -> None: ...
+
+
 def _no_companion(spec: str) -> Backbone:
     raise LookupError(
         f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
@@ -289,6 +292,7 @@ class Job:
         keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], and its place on the study's `AXES` where
             there are several pictures of one image.
         progress: called with the number of images done since the last call.
+        note: called with a sentence that a reader of the results must know; it joins the cell's warnings.
         companion: spelling -> the loaded backbone, for the condition's fields of type `BackboneSpec`.
         product: (name, facts, n, columns, fill) -> arrays with one row per image, computed once for all cells and runs with equal
             facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
@@ -310,6 +314,7 @@ class Job:
     exhibits: frozenset[str] = frozenset()
     keep: "Callable[..., None]" = field(default=_ignore_exhibit)
     progress: Callable[[int], None] = field(default=_ignore_progress)
+    note: Callable[[str], None] = field(default=_ignore_note)
     companion: Callable[[str], Backbone] = field(default=_no_companion)
     product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
 

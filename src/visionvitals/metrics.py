@@ -11,5 +11,6 @@ METRICS = {
     "patch_top1": "the class predicted from one patch's token alone is the label (0 or 1), or the share of patches, in [0, 1]",
     "token_cosine": "cosine of the class token and another prefix token of the same block, from -1 to 1",
     "episode_accuracy": "share of a few-shot episode's queries whose predicted class is theirs, in [0, 1]",
+    "validation_top1": "the class predicted for a validation image, by a probe fitted without it, is the label (0 or 1)",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""

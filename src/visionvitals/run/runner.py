@@ -192,6 +192,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     first_run = plain(task.cell.condition).get("run", 0) == 0
     while True:
         pictures: dict[tuple[str, Place], Image.Image] = {}
+        notes: list[str] = []
         counted = 0
 
         def count(images: int) -> None:
@@ -217,6 +218,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
             exhibits=task.exhibits if first_run else frozenset(),
             keep=keep,
             progress=count,
+            note=notes.append,
             companion=run.companion,
             product=functools.partial(products.product, _product_facts(task.cell)),
         )
@@ -240,7 +242,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     require(
         all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
     )
-    warnings = []
+    warnings = list(dict.fromkeys(notes))
     if batch_size != began_with:
         warnings.append(f"out of memory with batches of {began_with}; measured with {batch_size}")
     broken = len({row.item for row in rows if not math.isfinite(row.value)})
