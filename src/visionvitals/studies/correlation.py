@@ -85,6 +85,7 @@ PUBLISHED = tuple(
     )
     for model, name, block, values in (
         ("ResNet50", "resnet50", 5, (0.32, 0.13, 0.07)),
+        ("TNT-S", "tnt_s_legacy_patch16_224", 13, (0.83, 0.67, 0.46)),
         ("ViT-L", "vit_large_patch16_224", 25, (0.92, 0.81, 0.50)),
         ("DeiT-B", "deit_base_patch16_224", 13, (0.90, 0.77, 0.56)),
     )
