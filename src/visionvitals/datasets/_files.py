@@ -70,6 +70,7 @@ def from_paths(
     labels: Sequence[int],
     paths: Sequence[Path],
     *,
+    splits: Sequence[Split] = (),
     textures: Sequence[int | None] = (),
     mask: Callable[[int], np.ndarray] | None = None,
 ) -> EncodedImages:
@@ -79,9 +80,25 @@ def from_paths(
         ids=tuple(ids),
         labels=tuple(labels),
         load=lambda index: paths[index].read_bytes(),
+        splits=tuple(splits),
         textures=tuple(textures),
         mask=mask,
     )
+
+
+def parts_notes(splits: Sequence[Split], labels: Sequence[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """What the report must say of a set with parts: their sizes, and classes that are not in every part."""
+    if not splits:
+        return ()
+    counts = Counter(splits)
+    sizes = ", ".join(f"{part} {counts[part]}" for part in ("train", "val", "test") if part in counts)
+    notes = [f"the set has parts ({sizes}): a study that does not look at parts measures all of them"]
+    taught = {label for label, part in zip(labels, splits, strict=True) if part == "train"}
+    untaught = sorted({label for label, part in zip(labels, splits, strict=True) if part != "train"} - taught)
+    if untaught and taught:
+        named = ", ".join(classes[label] for label in untaught[:5]) + (", ..." if len(untaught) > 5 else "")
+        notes.append(f"{len(untaught)} classes have no training picture: {named}")
+    return tuple(notes)
 
 
 def local_path(spec: Spec) -> Path:
