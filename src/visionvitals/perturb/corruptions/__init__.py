@@ -86,7 +86,11 @@ def corrupt(
     require(name in CORRUPTIONS, "`name` must be a corruption", name, near(name, CORRUPTIONS))
     require(severity in SEVERITIES, "`severity` must be a whole number from 1 to 5", severity)
     side = min(images.shape[-2:])
-    require(side >= smallest_side(name, severity), f"{name} at severity {severity} needs {smallest_side(name, severity)} px", side)
+    require(
+        side >= smallest_side(name, severity),
+        f"{name} at severity {severity} needs {smallest_side(name, severity)} px",
+        side,
+    )
 
     out = torch.empty_like(images)
     step = 1 if images.device.type == "cpu" else len(images)

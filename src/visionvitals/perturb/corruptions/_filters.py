@@ -122,7 +122,9 @@ def zooms(images: Float32[Tensor, "b c h w"], factors: Sequence[float]) -> Float
     kept; scipy.ndimage.zoom at order 1 within ImageNet-C's crop.
     """
     b, c, h, w = images.shape
-    lines = images.permute(2, 0, 1, 3).reshape(h, b * c * w)  # whole lines are added, not single pixels: several times faster
+    lines = images.permute(2, 0, 1, 3).reshape(
+        h, b * c * w
+    )  # whole lines are added, not single pixels: several times faster
     total = torch.zeros(w, b * c * h, device=images.device)
     for factor in factors:
         at, weight = _taps(h, factor, images.device)

@@ -100,7 +100,9 @@ def glass_blur(
     source: Tensor | None = None
     for key in _draw.fork(keys, rounds):
         step = _draw.integers(key, h * w, 0, (2 * reach) ** 2)
-        latest = taken_from(_steps(reach, w, images.device).index_select(0, step.view(-1)).view(b, h * w), (h, w), reach)
+        latest = taken_from(
+            _steps(reach, w, images.device).index_select(0, step.view(-1)).view(b, h * w), (h, w), reach
+        )
         source = latest if source is None else source.gather(1, latest)
     assert source is not None
     moved = soft.view(b, c, h * w).gather(2, source[:, None].expand(b, c, h * w))
