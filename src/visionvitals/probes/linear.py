@@ -137,11 +137,11 @@ def ridge_path(
     targets = torch.nn.functional.one_hot(labels, classes).to(x.dtype) * 2 - 1
     level = 2 * counts / n - 1  # the targets' means
     if d <= n:
-        values, vectors = torch.linalg.eigh(x.T @ x)
+        values, vectors = torch.linalg.eigh(_gram(x.T))
         turned = x @ vectors  # columns of squared length `values`
         onto = turned.T @ targets
     else:
-        values, vectors = torch.linalg.eigh(x @ x.T)
+        values, vectors = torch.linalg.eigh(_gram(x))
         turned, onto = vectors, vectors.T @ (targets - level)
     values = values.clamp(min=0)
     squares = turned.square()
@@ -366,6 +366,16 @@ def _centred(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Te
     if not bool(mean.isfinite().all()):
         raise ValueError("`features` must be finite.")
     return features - mean, mean, counts.to(features.dtype)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """rows rows^T, of which only the lower triangle is filled, in stripes: all that `eigh` reads, for 5/8 of the work."""
+    made = rows.new_zeros(len(rows), len(rows))
+    stripe = max(1, -(-len(rows) // 4))
+    for first in range(0, len(rows), stripe):
+        part = slice(first, first + stripe)
+        made[first:, part] = rows[first:] @ rows[part].T
+    return made
 
 
 @functools.cache
