@@ -135,7 +135,7 @@ def measure(job: Job) -> Iterator[Row]:
     usable = np.logical_and.reduce([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in found.values()])
     parts = partition(job, usable, keep_duplicates=c.protocol == "paper")
     for note in parts.notes:
-        job.note(note)
+        job.warn(note)
     classes, labels = np.unique(np.asarray(job.labels)[parts.fit], return_inverse=True)
     everywhere = np.full(len(job.ids), -1)
     everywhere[parts.fit] = labels
@@ -166,7 +166,7 @@ def measure(job: Job) -> Iterator[Row]:
     if best is not None:
         (accuracy, _), words, answer = best
         said = "{}, blocks `{}`, tokens `{}`".format(*words)
-        job.note(f"chosen on {len(validation)} validation images ({accuracy:.1%} right): {said}")
+        job.warn(f"chosen on {len(validation)} validation images ({accuracy:.1%} right): {said}")
         yield from _rows(job, "top1", test, answer.test == everywhere[test], CHOSEN)
         yield from _rows(job, "validation_top1", validation, answer.validation == everywhere[validation], CHOSEN)
         yield from _rows(job, "prediction", test, classes[answer.test], CHOSEN)
