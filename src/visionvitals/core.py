@@ -131,7 +131,7 @@ class BackboneCard:
         parameters: number of weights.
         provides: the optional capabilities it has: `features`, `token_removal`, `attention` (the last attention map is one over the
             patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see
-            `probes.tokens`), `readout` (final norm and head apply to each block's tokens).
+            `probes.tokens`), `readout` (final norm and head apply to each block's tokens), `heads` (a head of its own for a further token).
         blocks: how many blocks of tokens or stages of maps it has.
         patch_grid: (rows, columns) of patch tokens, or None where the network has no patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
@@ -167,6 +167,8 @@ class Backbone:
         visible_logits: (images, visible) -> logits when only the patch tokens that `visible`, bool (b, n) in row-major grid
             order, marks are given to the network; each row of `visible` has the same number of True. None where tokens cannot
             be removed.
+        heads: token (`class`, `distillation`) -> (images -> the logits of that token's own head, float (b, k)), where the network
+            has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
     """
 
@@ -176,6 +178,7 @@ class Backbone:
     module: "torch.nn.Module"
     features: "Callable[[Tensor], Tensor] | None" = None
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
+    heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
 
 
 class Row(NamedTuple):
@@ -249,6 +252,12 @@ def _ignore_progress(images: int) -> None: ...
 def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
 
 
+def _ignore_warning(text: str) -> None: ...
+
+
+def _ignore_file(name: str, content: bytes) -> None: ...
+
+
 def _no_companion(spec: str) -> Backbone:
     raise LookupError(
         f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
@@ -294,6 +303,8 @@ class Job:
             facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
             rows done; after a kill it is called again with the rows done so far. `facts` must name all that decides the values
             beside the image set, its decoding, the limit and the seed, which are added.
+        warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
+        attach: called with a file name and the file's bytes: kept in the cell's folder under `files/`.
     """
 
     backbone: Backbone
@@ -312,6 +323,8 @@ class Job:
     progress: Callable[[int], None] = field(default=_ignore_progress)
     companion: Callable[[str], Backbone] = field(default=_no_companion)
     product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
+    warn: Callable[[str], None] = field(default=_ignore_warning)
+    attach: Callable[[str, bytes], None] = field(default=_ignore_file)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.

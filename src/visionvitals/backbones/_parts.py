@@ -112,6 +112,7 @@ def assemble(
         )
     removable = tokens.keep is not None and tokens.grid is not None
     attends = bool(maps) and attention.unusable(maps[-1], tokens.grid) is None
+    heads = {token: _output_of(layer, run, forward) for token, layer in _heads(module).items()}
     names, more_notes = _names(spec, outputs, names, imagenet=imagenet)
     card = core.BackboneCard(
         spec=spec.text,
@@ -124,7 +125,8 @@ def assemble(
         + (("token_removal",) if removable else ())
         + (("attention",) if attends else ())
         + ((layout.kind,) if layout else ())
-        + (("readout",) if layout and layout.readout else ()),
+        + (("readout",) if layout and layout.readout else ())
+        + (("heads",) if heads else ()),
         blocks=len(layout.blocks) if layout else 0,
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
@@ -139,6 +141,7 @@ def assemble(
         module=module,
         features=pre_logits if features else None,
         visible_logits=visible_logits if removable else None,
+        heads=heads,
     )
 
 
@@ -216,6 +219,31 @@ def _input_of(layer: torch.nn.Module, forward: Pass) -> Pass:
         return seen[0]
 
     return features
+
+
+def _heads(module: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """token -> its own classifier, of networks that average two: timm's and transformers' names for those of a distilled ViT."""
+    parts = dict(module.named_modules())
+    for one, other in (("head", "head_dist"), ("cls_classifier", "distillation_classifier")):
+        found = [
+            next((part for name, part in parts.items() if name.split(".")[-1] == end), None) for end in (one, other)
+        ]
+        if found[0] is not None and found[1] is not None:
+            return {"class": found[0], "distillation": found[1]}
+    return {}
+
+
+def _output_of(layer: torch.nn.Module, run: Callable[[Pass, Tensor], Any], forward: Pass) -> Pass:
+    def logits(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        seen: list[Tensor] = []
+        handle = layer.register_forward_hook(lambda _m, _arguments, output: seen.append(output))
+        try:
+            run(forward, images)
+        finally:
+            handle.remove()
+        return seen[-1]
+
+    return logits
 
 
 def _names(

@@ -137,7 +137,7 @@ def listed(
         provides=("split",) if splits else (),
         notes=parts_notes(splits, labels, classes),
     )
-    return from_paths(card, ids, labels, paths, splits)
+    return from_paths(card, ids, labels, paths, splits=splits)
 
 
 def competition(found: Source, files: Mapping[Split, str]) -> ImageSet:

@@ -104,7 +104,7 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
         provides=("split",) if splits else (),
         notes=(*_notes(listing, loose), *parts_notes(splits, labels, classes)),
     )
-    return from_paths(card, ids, labels, paths, splits)
+    return from_paths(card, ids, labels, paths, splits=splits)
 
 
 def examples(tmp: Path) -> list[str]:

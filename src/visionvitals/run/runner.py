@@ -182,6 +182,7 @@ class _Measured(NamedTuple):
     seconds: float
     batch_size: int
     warnings: tuple[str, ...]
+    files: dict[str, bytes]
 
 
 def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
@@ -192,6 +193,8 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     first_run = plain(task.cell.condition).get("run", 0) == 0
     while True:
         pictures: dict[tuple[str, Place], Image.Image] = {}
+        said: list[str] = []
+        files: dict[str, bytes] = {}
         counted = 0
 
         def count(images: int) -> None:
@@ -219,6 +222,8 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
             progress=count,
             companion=run.companion,
             product=functools.partial(products.product, _product_facts(task.cell)),
+            warn=said.append,
+            attach=files.__setitem__,
         )
         start = time.perf_counter()
         try:
@@ -240,13 +245,13 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
     require(
         all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
     )
-    warnings = []
+    warnings = list(dict.fromkeys(said))
     if batch_size != began_with:
         warnings.append(f"out of memory with batches of {began_with}; measured with {batch_size}")
     broken = len({row.item for row in rows if not math.isfinite(row.value)})
     if broken:
         warnings.append(f"{broken} of {len(task.data.ids)} images gave values that are not finite")
-    return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings))
+    return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings), files)
 
 
 def _product_facts(cell: Cell) -> dict[str, Any]:
@@ -270,6 +275,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
     wanted = {item: int(label) for item, label in zip(task.data.ids, task.labels, strict=True) if item in task.exhibits}
     images = task.cell.images
     names = card if task.study.LABELS == "outputs" else images
+    answers = images if task.study.LABELS == "own" else card
     for warning in measured.warnings:
         run.warn(f"{task.cell.study} on {card.spec}: {warning}")
     n = len(task.data.ids)
@@ -285,7 +291,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
             "warnings": list(measured.warnings),
         },
         exhibits={
-            (item, exhibits.class_name(predicted[item], card) if item in predicted else "", at): shown
+            (item, exhibits.class_name(predicted[item], answers) if item in predicted else "", at): shown
             for (item, at), shown in measured.pictures.items()
         },
         axes=task.study.AXES,
@@ -294,6 +300,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
             | ({"correct": predicted[item] == wanted[item]} if item in predicted and item in wanted else {})
             for item, _ in measured.pictures
         },
+        files=measured.files,
     )
 
 

@@ -2,6 +2,7 @@
 
     store/<study>/<cell id>/rows.parquet     item, metric, value: one row per image and metric
     store/<study>/<cell id>/exhibits/*.webp  what the network saw, for a few images
+    store/<study>/<cell id>/files/*          what else the study keeps, e.g. a patch
     store/<study>/<cell id>/cell.json        the cell, its provenance, what was skipped; its presence means complete
     store/<study>/<cell id>.failed.json      why the last try failed; removed when a later one succeeds
 
@@ -110,6 +111,7 @@ class Store:
         exhibits: "Mapping[tuple[str, str, Place], Image]",
         axes: Sequence[str] = (),
         marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Keep a finished cell.
 
@@ -120,6 +122,7 @@ class Store:
             exhibits: (image id, caption, place on the axes or empty) -> picture of what the network saw.
             axes: the study's `AXES`; every row's `at` has as many values.
             marks: image id -> what else is known of an exhibit: `label`, its class in words, and `correct`.
+            files: name -> bytes of what else the study keeps.
 
         Raises:
             VitalsError: the disk is full or not writable; nothing half-written stays under the final name.
@@ -145,6 +148,9 @@ class Store:
                 name = f"exhibits/{number}.webp"
                 picture.save(temporary / name, quality=88)
                 shown.append({"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})})
+            for name, data in files.items():
+                (temporary / "files").mkdir(exist_ok=True)
+                (temporary / "files" / name).write_bytes(data)
             points = {"axes": list(axes), "points": [list(place) for place in dict.fromkeys(places)]} if axes else {}
             content = {"schema": SCHEMA, "id": identifier, "cell": described(cell)}
             content |= {**facts, **points, "exhibits": shown}

@@ -27,8 +27,8 @@ def score(
     for batch in job.batches():
         with torch.inference_mode():
             seen = perturb(batch)
-            out = job.backbone.logits(seen) if logits is None else logits(seen, batch)
-            measured = columns(out, batch.labels)
+            out = (job.backbone.logits(seen) if logits is None else logits(seen, batch)).float()
+            measured = answers(out, batch.labels)
         for position, item in enumerate(batch.ids):
             if item in job.exhibits:
                 job.keep(item, seen[position])
@@ -37,17 +37,16 @@ def score(
         job.progress(len(batch.ids))
 
 
-def columns(logits: "Tensor", labels: "Tensor") -> dict[str, list[float]]:
-    """Metric -> one value per image, of logits (b, k) against labels (b,): what `score` says of each image."""
+def answers(out: "Tensor", labels: "Tensor") -> dict[str, list[float]]:
+    """`top1`, `cross_entropy`, `prediction` and, with more than five outputs, `top5` of each image, from logits (b, k)."""
     from torch.nn import functional
 
-    out = logits.float()
     best = out.argmax(dim=1)
-    found = {
+    columns = {
         "top1": (best == labels).double(),
         "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
         "prediction": best.double(),
     }
     if out.shape[1] > 5:
-        found["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
-    return {metric: values.tolist() for metric, values in found.items()}
+        columns["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
+    return {metric: values.tolist() for metric, values in columns.items()}

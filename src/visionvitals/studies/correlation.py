@@ -11,7 +11,7 @@ Conventions. Blocks (stages) are counted from 1 and seen before the final norm; 
 features that the head reads, after the final norm (of a distilled network those of the class token): this is the one to compare
 with the published numbers, which do not say. A network that has no such features ends with its last stage. Occlusion is that of the
 study `occlusion`, with its masks. `group` is `all`, or a superclass, for which the last place is kept only; B of a group is
-standardised over the whole set. Values that are not defined (constant or overflown features) yield no row.
+standardised over the whole set. Values that are not defined (constant or overflown features) are NaN: left out of means, and counted.
 
 One pass over the images serves all blocks and definitions. B needs the moments of the whole set before it can score an image;
 until then features wait in a temporary file, not in memory.
@@ -21,6 +21,7 @@ Source: Naseer et al. 2021, Table 1 and Figure 5. Deviation: one mask per image 
 Rows: `correlation`.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -205,9 +206,8 @@ def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
 def _rows(
     job: Job, part: slice, values: "Tensor", block: int, definition: str, group_of: Sequence[str | None] | None
 ) -> Iterator[Row]:
-    for k, value in zip(range(part.start, part.stop), values.tolist(), strict=True):
-        if abs(value) == float("inf") or value != value:
-            continue
+    for k, raw in zip(range(part.start, part.stop), values.tolist(), strict=True):
+        value = raw if math.isfinite(raw) else math.nan
         group = None if group_of is None else group_of[int(job.labels[k])]
         for name in ("all", group):
             if name is not None:

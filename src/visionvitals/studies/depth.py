@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._scoring import columns
+from visionvitals.studies._scoring import answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ def measure(job: Job) -> Iterator[Row]:
         rows: list[Row] = []
 
         def pooled(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
-            found = columns(readout.logits(x, where.prefix), batch.labels)
+            found = answers(readout.logits(x, where.prefix).float(), batch.labels)
             for metric in ("top1", "top5", "cross_entropy"):
                 values = zip(batch.ids, found.get(metric, ()), strict=False)
                 rows.extend(Row(i, metric, v, (block + 1, 0, 0)) for i, v in values)

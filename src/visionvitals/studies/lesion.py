@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._scoring import columns
+from visionvitals.studies._scoring import answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,7 +134,7 @@ def measure(job: Job) -> Iterator[Row]:
 
         for block in _chosen(c, job.backbone.card):
             with torch.inference_mode(), tokens.entering(where, block - 1, cut):
-                measured = columns(job.backbone.logits(batch.images), batch.labels)
+                measured = answers(job.backbone.logits(batch.images).float(), batch.labels)
             for metric in measured.keys() - {"prediction"}:
                 yield from (
                     Row(i, metric, value, (block,)) for i, value in zip(batch.ids, measured[metric], strict=True)
