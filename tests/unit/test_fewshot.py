@@ -145,6 +145,7 @@ def test_support_and_queries_come_from_their_parts() -> None:
         ({"way": 1}, "`way` must be at least 2"),
         ({"shot": 0}, "`shot` must be at least 1"),
         ({"episodes": 0}, "`episodes` must be at least 1"),
+        ({"c": 0.0}, "`c` must be above 0"),
         ({"queries": 0}, "`queries` must be at least 1"),
         ({"sampler": "variable"}, r"`variable` draws `way` and `shot`: both must be 0\. Got \(5, 5\)"),
         ({"sampler": "some"}, "`sampler` must be one of fixed, variable, related"),

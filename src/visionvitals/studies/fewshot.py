@@ -41,7 +41,7 @@ CHARTS = (
     Chart(
         x="shot",
         x_title="labelled images per class",
-        facet=("way", "solver"),
+        facet=("way", "solver", "c"),
         metric=_METRIC,
         y_title="accuracy on the queries",
         where={"sampler": "fixed"},
@@ -51,7 +51,7 @@ CHARTS = (
     Chart(
         x="solver",
         x_title="classifier",
-        facet=("sampler",),
+        facet=("sampler", "c"),
         metric=_METRIC,
         y_title="accuracy on the queries",
         where={"way": 0},
@@ -85,6 +85,7 @@ class Condition:
         shot: labelled images per class of a fixed episode; 0 for the others.
         queries: of a fixed episode, at most so many per class, as many for every class.
         episodes: how many.
+        c: weight of the logistic loss against its penalty; the larger, the closer the fit.
     """
 
     sampler: Sampler = "fixed"
@@ -92,6 +93,7 @@ class Condition:
     shot: int = 5
     queries: int = 10
     episodes: int = 600
+    c: float = 1.0
 
     def __post_init__(self) -> None:
         require(
@@ -105,6 +107,7 @@ class Condition:
             require(way_and_shot == (0, 0), f"`{self.sampler}` draws `way` and `shot`: both must be 0", way_and_shot)
         require(self.queries >= 1, "`queries` must be at least 1", self.queries)
         require(self.episodes >= 1, "`episodes` must be at least 1", self.episodes)
+        require(0 < self.c <= 1e6, "`c` must be above 0 and at most 1e6", self.c)
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
@@ -149,7 +152,7 @@ def measure(job: Job) -> Iterator[Row]:
     job.attach("episodes.json", dumps(episodes, job.ids, job.images.classes).encode())
     used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
     for solver in episode_solvers.SOLVERS:
-        accuracy = episode_solvers.solve(used, episodes, solver).accuracy
+        accuracy = episode_solvers.solve(used, episodes, solver, c=job.condition.c).accuracy
         for episode, value in zip(episodes, accuracy.tolist(), strict=True):
             yield Row(f"{episode.number:05d}", _METRIC, value, (solver,))
 
