@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import registry
+from visionvitals import cli_shape, registry
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ app = App(
     version=visionvitals.__version__,
     result_action="return_value",
 )
+app.command(show)
+app.command(cli_shape.responses)
+app.command(cli_shape.stylize)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 
@@ -290,28 +294,34 @@ def train(
     /,
     *,
     out: Path,
+    data: str | None = None,
+    test: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     device: str | None = None,
+    micro_batch: int | None = None,
+    workers: int | None = None,
 ) -> int:
-    """Train an embedded network by its recipe. The same command again resumes exactly.
+    """Train a network by its recipe. The same command again resumes exactly; under torchrun it uses every process.
 
     Args:
         recipe: See `vitals list recipes`.
         out: The folder for checkpoints and results.
+        data: The image set to learn from, `family:name`, e.g. folder:/data/train. By default the recipe's.
+        test: The image set to measure on.
         settings: `key=value`, overrides a value of the recipe. Give it again for several.
         device: cpu, cuda, cuda:N or mps. The best there is by default.
+        micro_batch: Images that fit into memory at once; the gradient of the recipe's batch is accumulated.
+        workers: Processes that augment images ahead.
     """
     from visionvitals.training import recipe as recipes
 
-    pairs = [pair.partition("=") for pair in settings]
-    for key, sign, _ in pairs:
-        require(bool(key and sign), "`--set` must read key=value", key)
-    chosen = recipes.override(recipes.load_recipe(recipe), {key: value for key, _, value in pairs})
-
+    chosen = recipes.asked(recipe, settings, data=data, test=test)
     from visionvitals.run.devices import choose_device  # what follows loads torch and timm
     from visionvitals.training import loop
 
-    print(loop.train(chosen, out=out, device=choose_device(device), resume=True, report=say))
+    done = loop.train(chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, report=say)
+    if done is not None:
+        print(done)
     return 0
 
 

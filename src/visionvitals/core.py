@@ -129,7 +129,10 @@ class BackboneCard:
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
-        provides: the optional capabilities it has: `features`, `token_removal`, later `tokens`, `attention`.
+        provides: the optional capabilities it has: `features`, `token_removal`, `attention` (the last attention map is one over the
+            patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see
+            `probes.tokens`), `readout` (final norm and head apply to each block's tokens), `heads` (a head of its own for a further token).
+        blocks: how many blocks of tokens or stages of maps it has.
         patch_grid: (rows, columns) of patch tokens, or None where the network has no patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.
@@ -146,6 +149,7 @@ class BackboneCard:
     provides: tuple[str, ...] = ()
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
+    blocks: int = 0
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -163,6 +167,8 @@ class Backbone:
         visible_logits: (images, visible) -> logits when only the patch tokens that `visible`, bool (b, n) in row-major grid
             order, marks are given to the network; each row of `visible` has the same number of True. None where tokens cannot
             be removed.
+        heads: token (`class`, `distillation`) -> (images -> the logits of that token's own head, float (b, k)), where the network
+            has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
     """
 
@@ -172,6 +178,7 @@ class Backbone:
     module: "torch.nn.Module"
     features: "Callable[[Tensor], Tensor] | None" = None
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
+    heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
 
 
 class Row(NamedTuple):

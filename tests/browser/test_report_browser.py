@@ -32,9 +32,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reaso
 PROBE = """<script>
 setTimeout(async () => {
   const root = document.documentElement;
-  const line = () => document.querySelector("[data-study=occlusion] .vega svg path[stroke-dasharray]");
+  const line = () => document.querySelector("[data-chart='occlusion/0'] .vega svg path[stroke-dasharray]");
   const before = line().getAttribute("opacity");
-  [...document.querySelectorAll("[data-study=occlusion] [data-focus]")].at(-1).click(); // the other backbone steps back
+  [...document.querySelectorAll("[data-chart='occlusion/0'] [data-focus]")].at(-1).click(); // the other backbone steps back
   await new Promise((done) => setTimeout(done, 500));
   parent.postMessage({
     width: innerWidth, content: root.scrollWidth, drawn: root.dataset.drawn,

@@ -74,7 +74,8 @@ def test_examples_are_well_formed(spellings: list[str]) -> None:
             assert 0 <= example.label < len(images.card.classes)
             example.id.encode("utf-8")
             if example.mask is not None:
-                assert example.mask.dtype == np.bool_
+                assert example.mask.dtype in (np.bool_, np.uint8)
+                assert "mask" in images.card.provides
                 assert example.mask.shape == (example.image.height, example.image.width)
 
 

@@ -147,11 +147,47 @@ def test_folders_that_cannot_be_a_set_are_refused(tmp_path: Path) -> None:
 def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write(tmp_path / "set" / split / "cat" / "0.png")
-    with pytest.raises(VitalsError, match=r"Got splits: train, val\. Name one of them: `folder:.*set/val`"):
+    with pytest.raises(
+        VitalsError, match=r"Got splits: train, val\. Name one of them, `folder:.*set/val`, or .*\?parts=all`"
+    ):
         open_folder(tmp_path / "set")
     write(tmp_path / "other" / "train" / "0.png")  # a locomotive
     write(tmp_path / "other" / "val" / "0.png")
     assert open_folder(tmp_path / "other").card.classes == ("train", "val")
+
+
+def test_parts_are_one_set_whose_pictures_know_theirs(tmp_path: Path) -> None:
+    for seed, path in enumerate(("train/cat/a", "train/dog/b/c", "validation/cat/a", "test/owl/d", "test/cat/a")):
+        write(tmp_path / f"{path}.png", seed)
+    images = open_folder(tmp_path, "?parts=all")
+    assert images.card.classes == ("cat", "dog", "owl")
+    assert images.card.provides == ("split",)
+    assert [(e.id, e.label, e.split) for e in (images[k] for k in range(len(images)))] == [
+        ("test/cat/a.png", 0, "test"),
+        ("train/cat/a.png", 0, "train"),
+        ("validation/cat/a.png", 0, "val"),
+        ("train/dog/b/c.png", 1, "train"),
+        ("test/owl/d.png", 2, "test"),
+    ]
+    assert images.card.notes == (
+        "the set has parts (train 2, val 1, test 2): a study that does not look at parts measures all of them",
+        "1 classes have no training picture: owl",
+    )
+    (tmp_path / "map.csv").write_text("cat,feline\ndog,canine\nowl,bird\n")
+    assert open_folder(tmp_path, f"?parts=all&classes={tmp_path / 'map.csv'}").card.classes == (
+        "bird",
+        "canine",
+        "feline",
+    )
+
+
+def test_parts_must_be_parts(tmp_path: Path) -> None:
+    for part in ("train", "extra"):
+        write(tmp_path / part / "cat" / "a.png")
+    with pytest.raises(VitalsError, match=r"must be parts \(train, .*Got \['extra'\]"):
+        open_folder(tmp_path, "?parts=all")
+    with pytest.raises(VitalsError, match=r"must be `all`\. Got 'test'\. Or name one"):
+        open_folder(tmp_path, "?parts=test")
 
 
 def test_classes_renames_and_merges_folders(tmp_path: Path) -> None:

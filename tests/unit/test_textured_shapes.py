@@ -112,6 +112,15 @@ def test_the_variants_wear_what_they_say(drawn: dict[Variant, Rendered]) -> None
     assert np.array_equal(natural.images[own], agree.images[own])
 
 
+def test_a_random_texture_says_nothing_of_the_shape() -> None:
+    found = draw("random", n=2000, size=16)
+    own = found.textures == found.shapes
+    assert abs(own.mean() - 1 / 16) < 0.02  # 3.7 standard deviations
+    assert np.bincount(found.textures, minlength=16).min() > 80
+    for part, variant in ((own, "agree"), (~own, "conflict")):
+        assert np.array_equal(found.images[part], draw(variant, n=2000, size=16).images[part])
+
+
 def test_all_shapes_and_textures_occur_about_equally() -> None:
     found = draw("conflict", n=2000, size=16)
     for values in (found.shapes, found.textures):
@@ -197,7 +206,7 @@ def test_a_linear_classifier_on_pixels_fails() -> None:
         ({"size": 15}, r"`size` must be in 16..1024 pixels. Got 15"),
         ({"size": 1025}, r"Got 1025"),
         ({"split": "val"}, r"`split` must be train or test. Got 'val'"),
-        ({"variant": "round"}, r"`variant` must be one of natural, agree, conflict, flat"),
+        ({"variant": "round"}, r"`variant` must be one of natural, agree, conflict, flat, random"),
         ({"indices": np.array([-1, 2])}, r"`indices` must be in \[0, 2\*\*62\). Got \[-1\]"),
         ({"indices": np.array([LAST_INDEX])}, r"`indices` must be in"),
         ({"indices": np.array(3)}, r"`indices` must be one-dimensional"),

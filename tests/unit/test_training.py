@@ -50,14 +50,14 @@ class Killed(BaseException):
 def stopped_after(loop, monkeypatch, steps: int):
     """Make the loop die at the start of a step, with a checkpoint after every step before it."""
     done = iter(range(steps))
-    real = loop.batch
+    real = loop.data.batch
 
     def batch(*arguments):
         if next(done, None) is None:
             raise Killed
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "batch", batch)
+    monkeypatch.setattr(loop.data, "batch", batch)
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
 
 
@@ -108,13 +108,13 @@ def test_it_learns_and_leaves_the_callers_generator_alone(loop, pictures, tmp_pa
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(loop, pictures, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
-    real = loop.batch
+    real = loop.data.batch
 
     def batch(learn, indices, recipe, epoch):
         images, labels = real(learn, indices, recipe, epoch)
         return (images * math.nan if epoch == 1 else images), labels
 
-    monkeypatch.setattr(loop, "batch", batch)
+    monkeypatch.setattr(loop.data, "batch", batch)
     with pytest.raises(VitalsError, match=r"must be finite\. Got nan in epoch 2, step 6") as error:
         loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=lambda _: None)
     assert f"kept in {tmp_path}" in str(error.value)
@@ -159,7 +159,7 @@ def test_the_weights_file_says_what_it_is_and_loads_as_a_backbone(loop, pictures
     said = _weights.read(path).metadata
     assert said["arch"] == "tiny:vit"
     assert json.loads(said["classes"]) == ["red", "blue"]
-    assert json.loads(said["recipe"]) == dataclasses.asdict(RECIPE)
+    assert Recipe(**json.loads(said["recipe"])) == RECIPE
     assert json.loads(said["data"]) == {"train": "d" * 64, "test": "d" * 64}
     assert json.loads(said["metrics"]) == json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert {value.dtype for value in _weights.read(path).state.values()} == {torch.float16, torch.int64}
@@ -353,7 +353,7 @@ def test_the_embedded_weights_are_those_of_the_recipe(embedded, name) -> None:
 
     said = _weights.read(tiny.WEIGHTS / f"tiny_{name}.safetensors").metadata
     recipe = load_recipe(f"tiny_{name}")
-    assert json.loads(said["recipe"]) == dataclasses.asdict(recipe)
+    assert Recipe(**json.loads(said["recipe"])) == recipe
     assert json.loads(said["metrics"])["epoch"] == recipe.epochs
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from visionvitals import core
 from visionvitals.backbones import _classes, _token_removal
 from visionvitals.errors import VitalsError, require
+from visionvitals.probes import attention
+from visionvitals.probes import tokens as inside
 from visionvitals.registry import Spec
 
 Pass = Callable[[Tensor], Any]
@@ -77,7 +79,13 @@ def assemble(
         result: Tensor = run(forward, images)
         return result
 
-    outputs, head = _try_out(spec, module, logits, preprocess, device)
+    maps: list[attention.Map] = []
+    with attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid), inside.Trace(module) as trace:
+        result, head = _try_out(spec, module, logits, preprocess, device)
+    with torch.no_grad():
+        layout = inside.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=preprocess.size)
+    outputs = result.shape[1]
+    del trace
     features = features or (_input_of(head, forward) if head else None)
 
     def pre_logits(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
@@ -103,6 +111,8 @@ def assemble(
             f"its {tokens.grid[0]} x {tokens.grid[1]} patches leave pixels at the right and lower border unseen",
         )
     removable = tokens.keep is not None and tokens.grid is not None
+    attends = bool(maps) and attention.unusable(maps[-1], tokens.grid) is None
+    heads = {token: _output_of(layer, run, forward) for token, layer in _heads(module).items()}
     names, more_notes = _names(spec, outputs, names, imagenet=imagenet)
     card = core.BackboneCard(
         spec=spec.text,
@@ -111,7 +121,13 @@ def assemble(
         preprocess=preprocess,
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        provides=(("features",) if features else ()) + (("token_removal",) if removable else ()),
+        provides=(("features",) if features else ())
+        + (("token_removal",) if removable else ())
+        + (("attention",) if attends else ())
+        + ((layout.kind,) if layout else ())
+        + (("readout",) if layout and layout.readout else ())
+        + (("heads",) if heads else ()),
+        blocks=len(layout.blocks) if layout else 0,
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
@@ -125,6 +141,7 @@ def assemble(
         module=module,
         features=pre_logits if features else None,
         visible_logits=visible_logits if removable else None,
+        heads=heads,
     )
 
 
@@ -165,8 +182,8 @@ def seeded(make: Callable[[], _T], *, seed: int) -> _T:
 
 def _try_out(
     spec: Spec, module: torch.nn.Module, logits: Pass, preprocess: core.Preprocess, device: torch.device
-) -> tuple[int, torch.nn.Module | None]:
-    """One black image: the number of outputs, and the last linear layer if its output is the logits."""
+) -> tuple[Tensor, torch.nn.Module | None]:
+    """One image: its logits, and the last linear layer if its output is the logits."""
     linear = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     seen: list[tuple[Tensor, Tensor]] = []
     handles = [
@@ -175,7 +192,7 @@ def _try_out(
     ]
     height, width = preprocess.size
     try:
-        result = logits(torch.zeros(1, 3, height, width, device=device))
+        result = logits(inside.trial_image(preprocess.size, device))
     except Exception as error:
         raise VitalsError(
             f"`{spec.text}` cannot run on images of {height} x {width} pixels: {type(error).__name__}: {error}. "
@@ -187,8 +204,8 @@ def _try_out(
     got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
     require(isinstance(result, Tensor) and result.ndim == 2, f"`{spec.text}` must give logits of shape (b, k)", got)
     if len(seen) == 1 and seen[0][0].ndim == 2 and torch.equal(seen[0][1], result):
-        return result.shape[1], linear[-1]
-    return result.shape[1], None
+        return result, linear[-1]
+    return result, None
 
 
 def _input_of(layer: torch.nn.Module, forward: Pass) -> Pass:
@@ -202,6 +219,31 @@ def _input_of(layer: torch.nn.Module, forward: Pass) -> Pass:
         return seen[0]
 
     return features
+
+
+def _heads(module: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """token -> its own classifier, of networks that average two: timm's and transformers' names for those of a distilled ViT."""
+    parts = dict(module.named_modules())
+    for one, other in (("head", "head_dist"), ("cls_classifier", "distillation_classifier")):
+        found = [
+            next((part for name, part in parts.items() if name.split(".")[-1] == end), None) for end in (one, other)
+        ]
+        if found[0] is not None and found[1] is not None:
+            return {"class": found[0], "distillation": found[1]}
+    return {}
+
+
+def _output_of(layer: torch.nn.Module, run: Callable[[Pass, Tensor], Any], forward: Pass) -> Pass:
+    def logits(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        seen: list[Tensor] = []
+        handle = layer.register_forward_hook(lambda _m, _arguments, output: seen.append(output))
+        try:
+            run(forward, images)
+        finally:
+            handle.remove()
+        return seen[-1]
+
+    return logits
 
 
 def _names(

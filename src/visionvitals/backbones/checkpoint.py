@@ -1,7 +1,8 @@
 """A weights file of your own: safetensors, or .pth read without executing code, into a named architecture.
 
 `checkpoint:PATH?arch=TIMM_NAME`. What `vitals train` writes says itself what it is. Options: `arch`, `size`, `resize`, `crop`,
-`interpolation`, `mean`, `std`, `classes`, and `model.KEY=VALUE` for any keyword argument of the network.
+`interpolation`, `mean`, `std`, `classes`, `position=none`, `token` (`class`, or `distillation`, also called `shape`), and
+`model.KEY=VALUE` for any keyword argument of the network.
 """
 
 import json
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 
 from visionvitals import core, registry
-from visionvitals.backbones import _classes, _parts, _preprocess, _weights
+from visionvitals.backbones import _classes, _heads, _parts, _position, _preprocess, _weights
+from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
@@ -22,13 +24,14 @@ def load(spec: Spec, *, device: torch.device) -> core.Backbone:
     """The backbone of a weights file.
 
     A safetensors file may say in its metadata what it holds: `arch` (`timm:NAME` or `tiny:NAME`), `kwargs` (JSON, keyword arguments
-    of the network), `preprocess` (JSON: size, resize, interpolation, mean, std), `classes` (JSON list), either each under its
-    own key or all in one JSON object under `visionvitals`. The options come before it.
+    of the network), `preprocess` (JSON: size, resize, interpolation, mean, std), `classes` (JSON list), `position` (`none` where the
+    network was trained without), either each under its own key or all in one JSON object under `visionvitals`. The options come
+    before it.
 
     Raises:
         VitalsError: no such file, a damaged one, no architecture, or weights that do not fit it (the keys that differ are listed).
     """
-    spec.only(*_preprocess.OPTIONS, "classes", "arch", *_preprocess.model_options(spec))
+    spec.only(*_preprocess.OPTIONS, "classes", "arch", "position", "token", *_preprocess.model_options(spec))
     # an `@` in a path is no separator here
     path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
     return build(spec, _weights.read(path), device=device)
@@ -54,23 +57,38 @@ def build(spec: Spec, weights: _weights.Weights, *, device: torch.device) -> cor
         if preprocess is not None and config.get("fixed_input_size"):
             kwargs.setdefault("img_size", list(preprocess.size))
         module = timm.network(spec, name, kwargs)
+        without = _trained_without(said, module, preprocess)
         _weights.load_strict(module, weights, architecture=name)
-        own = {key: value for key, value in kwargs.items() if key != "num_classes"}
+        own = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
         return timm.wrap(spec, module, kwargs=own, device=device, preprocess=preprocess, names=names, imagenet=False)
     make = getattr(registry.load("backbones", family), "network", None)
     require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
     module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
+    kwargs |= _trained_without(said, module, preprocess)
     _weights.load_strict(module, weights, architecture=str(arch))
+    base = _preprocess.override(spec, preprocess or _preprocess.IMAGENET)
+    kwargs |= _position.option(spec, module, size=base.size)
+    head = _heads.chosen(spec, module)
     return _parts.assemble(
         spec,
         module,
         architecture=str(arch),
-        preprocess=_preprocess.override(spec, preprocess or _preprocess.IMAGENET),
+        preprocess=base,
         device=device,
-        kwargs=kwargs,
+        kwargs=kwargs | head.facts,
+        forward=head.forward,
+        features=head.features,
         names=names,
-        notes=() if preprocess else (_preprocess.ASSUMED,),
+        notes=(() if preprocess else (_preprocess.ASSUMED,)) + head.notes,
     )
+
+
+def _trained_without(said: dict[str, Any], module: torch.nn.Module, preprocess: Preprocess | None) -> dict[str, str]:
+    """Take position out of a network whose weights were trained without, before they are loaded."""
+    if said.get("position") != "none":
+        return {}
+    _position.remove(module, size=(preprocess or _preprocess.IMAGENET).size)
+    return {"position": "none"}
 
 
 def _metadata(weights: _weights.Weights) -> dict[str, Any]:
@@ -79,7 +97,7 @@ def _metadata(weights: _weights.Weights) -> dict[str, Any]:
     try:
         said: dict[str, Any] = json.loads(raw.get("visionvitals", "{}"))
         said |= {key: json.loads(raw[key]) for key in ("kwargs", "preprocess", "classes") if key in raw}
-        said |= {"arch": raw["arch"]} if "arch" in raw else {}
+        said |= {key: raw[key] for key in ("arch", "position") if key in raw}
     except (ValueError, TypeError) as error:
         raise VitalsError(f"{weights.path}: its metadata is not JSON: {error}.") from error
     if said.get("preprocess") is not None:

@@ -1,8 +1,9 @@
 """timm: any network of timm by name, with timm's weights or a local file, and timm's own preprocessing.
 
 `timm:NAME`, `timm:NAME.TAG`, `timm:NAME@weights.safetensors`, `timm:hf-hub:USER/REPO`, `timm:local-dir:FOLDER`. Options: `size`,
-`resize`, `crop`, `interpolation`, `mean`, `std`, `classes`, `pretrained=false` with `seed`, and `model.KEY=VALUE` for any keyword
-argument of the network.
+`resize`, `crop`, `interpolation`, `mean`, `std`, `classes`, `pretrained=false` with `seed`, `position=none` to take the position
+encoding out, `token=class` or `token=distillation` for one head of a distilled network, and `model.KEY=VALUE` for any keyword argument
+of the network.
 """
 
 import math
@@ -16,7 +17,7 @@ from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from visionvitals import core
-from visionvitals.backbones import _classes, _hub, _parts, _preprocess, _weights
+from visionvitals.backbones import _classes, _heads, _hub, _parts, _position, _preprocess, _weights
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
@@ -26,7 +27,7 @@ EXAMPLES: tuple[str, ...] = (
     "timm:eva02_tiny_patch14_224?pretrained=false&size=56&model.depth=2&model.embed_dim=48&model.num_classes=10",
     "timm:test_resnet?pretrained=false&size=64",
 )
-OPTIONS = (*_preprocess.OPTIONS, "classes", "pretrained", "seed")
+OPTIONS = (*_preprocess.OPTIONS, "classes", "pretrained", "seed", "position", "token")
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
@@ -87,6 +88,8 @@ def wrap(
     size = _preprocess.input_size(spec)
     if size is not None and size != base.size and config.get("fixed_input_size"):
         _set_input_size(spec, module, base.size, size)
+    kwargs = {**kwargs, **_position.option(spec, module, size=size or base.size)}
+    head = _heads.chosen(spec, module)
     share = None if preprocess or base.resize is None else min(1.0, resolve_model_data_config(module)["crop_pct"])
     if module.num_classes == 0:
         notes = (*notes, "has no classifier: its outputs are its features, so no accuracy of it means anything")
@@ -98,11 +101,13 @@ def wrap(
         architecture=config["architecture"],
         preprocess=_preprocess.override(spec, base, crop=share),
         device=device,
-        kwargs=kwargs,
-        features=lambda images: module.forward_head(module.forward_features(images), pre_logits=True),
+        kwargs={**kwargs, **head.facts},
+        forward=head.forward,
+        features=head.features
+        or (lambda images: module.forward_head(module.forward_features(images), pre_logits=True)),
         names=names,
         imagenet=imagenet,
-        notes=notes,
+        notes=notes + head.notes,
     )
 
 

@@ -1,13 +1,15 @@
 """tiny: a small transformer and a small convolutional network that come with the package, trained on the embedded image set.
 
-`tiny:vit`, `tiny:cnn`, or `tiny:vit@weights.safetensors` for weights of your own (`vitals train` writes them). Options: `classes`,
-`resize`, `crop`, `interpolation`, `mean`, `std`. The recipes that made the weights are in `training/recipes`.
+`tiny:vit`, `tiny:cnn`, or `tiny:vit@weights.safetensors` for weights of your own (`vitals train` writes them); `tiny:vit_distilled` has
+a second token and no embedded weights. Options: `classes`, `resize`, `crop`, `interpolation`, `mean`, `std`, `position`, `token`. The
+recipes that made the weights are in `training/recipes`.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 
@@ -17,7 +19,7 @@ from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
 EXAMPLES: tuple[str, ...] = ("tiny:vit", "tiny:cnn")
-NAMES = ("vit", "cnn")
+NAMES = ("vit", "cnn", "vit_distilled")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -28,7 +30,11 @@ def load(spec: Spec, *, device: torch.device) -> core.Backbone:
         VitalsError: an unknown name or option, no weights file, or one of another network.
     """
     require_known(spec.name)
-    spec.only(*(option for option in _preprocess.OPTIONS if option != "size"), "classes")
+    spec.only(*(option for option in _preprocess.OPTIONS if option != "size"), "classes", "position", "token")
+    if spec.checkpoint is None and f"tiny:{spec.name}" not in EXAMPLES:
+        raise VitalsError(
+            f"`{spec.text}` needs weights that `vitals train` wrote: `tiny:{spec.name}@FILE.safetensors`."
+        )
     path = WEIGHTS / f"tiny_{spec.name}.safetensors" if spec.checkpoint is None else Path(spec.checkpoint)
     weights = _weights.read(path)
     arch = weights.metadata.get("arch")
@@ -41,16 +47,17 @@ def network(name: str, **kwargs: Any) -> torch.nn.Module:
     """A network with random weights, for images of 64 x 64 pixels.
 
     `vit`: timm's VisionTransformer, 8 x 8 pixel patches through `patch_stem`, width 128, 6 blocks, 4 heads, a class token.
+    `vit_distilled`: the same with a second token and its own head (timm's VisionTransformerDistilled).
     `cnn`: timm's ResNet, 8 basic blocks with batch normalisation, about as many weights, a similar forward cost.
 
     Args:
-        name: `vit` or `cnn`.
+        name: one of `NAMES`.
         kwargs: keyword arguments of timm's class, over these values; `num_classes` is needed.
     """
     require_known(name)
-    if name == "vit":
+    if name != "cnn":
         own: dict[str, Any] = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 6, "num_heads": 4}
-        made = VisionTransformer(**{**own, **kwargs})
+        made = (VisionTransformer if name == "vit" else VisionTransformerDistilled)(**{**own, **kwargs})
         made.patch_embed.proj = patch_stem(made.patch_embed.patch_size[0], width=made.embed_dim)
     else:
         own = {"layers": (2, 2, 2, 2), "channels": (40, 64, 96, 144), "stem_width": 32}

@@ -262,16 +262,23 @@ def _write(
 def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: str) -> _Picture | _Skip:
     id = images.ids[index] if isinstance(images, EncodedImages) else f"index {index}"
     try:
-        if decoder == "fast" and isinstance(images, EncodedImages):
+        fast = decoder == "fast" and isinstance(images, EncodedImages)
+        if fast and isinstance(images, EncodedImages) and images.mask is None:
             split = images.splits[index] if images.splits else None
-            return _Picture(id, images.labels[index], decode_fast(images.read(index), preprocess, id), split=split)
+            texture = images.textures[index] if images.textures else None
+            pixels = decode_fast(images.read(index), preprocess, id)
+            return _Picture(id, images.labels[index], pixels, texture, split=split)
         example = images[index]
         id = example.id
         if example.mask is not None and example.mask.shape != (example.image.height, example.image.width):
             size = f"{example.image.height} x {example.image.width}"
             return _Skip(id, f"the mask must be of the picture's size, {size}; it is {example.mask.shape}")
         mask = None if example.mask is None else decode_mask(example.mask, preprocess)
-        return _Picture(id, example.label, decode(example.image, preprocess), example.texture, mask, example.split)
+        if fast and isinstance(images, EncodedImages):  # decoded twice: only the reference knows the picture's size
+            pixels = decode_fast(images.read(index), preprocess, id)
+        else:
+            pixels = decode(example.image, preprocess)
+        return _Picture(id, example.label, pixels, example.texture, mask, example.split)
     except UnreadableImage as error:
         return _Skip(id, str(error).removeprefix(f"{id}: "))
 

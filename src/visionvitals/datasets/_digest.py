@@ -1,4 +1,4 @@
-"""The identity of an image set: sha256 over its classes and, in order, each picture's id, label and content.
+"""The identity of an image set: sha256 over its classes and, in order, each picture's id, label, content and, if it has one, part.
 
 The content of every file is hashed, so a changed pixel changes the identity and a moved folder does not. That reads all files
 once (about 1 GB a second and core, once the files are in memory). Later openings trust a file whose size, modification time and
@@ -21,16 +21,25 @@ _SETTLED = 2.0  # seconds
 _CHUNK = 64
 
 
-def digest(classes: Sequence[str], ids: Iterable[str], labels: Iterable[int], contents: Iterable[str]) -> str:
+def digest(
+    classes: Sequence[str],
+    ids: Iterable[str],
+    labels: Iterable[int],
+    contents: Iterable[str],
+    splits: Sequence[str] = (),
+) -> str:
     """sha256, hexadecimal, of the classes and of (id, label, content) in order.
 
     Args:
         classes: in label order; they are part of it, since a label is an index into them.
         ids, labels, contents: one per picture; `contents` are hashes, or `MISSING`.
+        splits: one per picture for a set with parts, else none.
     """
     total = hashlib.sha256("\0".join(classes).encode())
     for id, label, content in zip(ids, labels, contents, strict=True):
         total.update(f"\n{id}\0{label}\0{content}".encode())
+    if splits:
+        total.update(b"\n\n" + "\0".join(splits).encode())
     return total.hexdigest()
 
 

@@ -1,10 +1,12 @@
-"""What `folder:`, `csv:` and `hf:` share: a set of encoded pictures, the file endings, and paths in spellings."""
+"""What the sets of files share: encoded pictures with what is known of each, the file endings, and paths in spellings."""
 
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from visionvitals.core import Example, ImageSetCard, Split
 from visionvitals.datasets._decode import open_image
@@ -24,6 +26,8 @@ class EncodedImages:
         labels: indices into `card.classes`.
         load: index -> the encoded bytes; OSError where there are none.
         splits: the part of the set that each belongs to, or empty.
+        textures: the surface of each, as `Example.texture`, or empty.
+        mask: index -> `Example.mask`; UnreadableImage where it is missing or damaged. None where the set has no masks.
     """
 
     card: ImageSetCard
@@ -31,6 +35,8 @@ class EncodedImages:
     labels: tuple[int, ...]
     load: Callable[[int], bytes]
     splits: tuple[Split, ...] = ()
+    textures: tuple[int | None, ...] = ()
+    mask: Callable[[int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,13 +54,51 @@ class EncodedImages:
 
     def __getitem__(self, index: int) -> Example:
         image = open_image(self.read(index), self.ids[index])
-        split = self.splits[index] if self.splits else None
-        return Example(self.ids[index], image, self.labels[index], split=split)
+        return Example(
+            id=self.ids[index],
+            image=image,
+            label=self.labels[index],
+            texture=self.textures[index] if self.textures else None,
+            mask=None if self.mask is None else self.mask(index),
+            split=self.splits[index] if self.splits else None,
+        )
 
 
-def from_paths(card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], paths: Sequence[Path]) -> EncodedImages:
+def from_paths(
+    card: ImageSetCard,
+    ids: Sequence[str],
+    labels: Sequence[int],
+    paths: Sequence[Path],
+    *,
+    splits: Sequence[Split] = (),
+    textures: Sequence[int | None] = (),
+    mask: Callable[[int], np.ndarray] | None = None,
+) -> EncodedImages:
     """A set of files."""
-    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: paths[index].read_bytes())
+    return EncodedImages(
+        card=card,
+        ids=tuple(ids),
+        labels=tuple(labels),
+        load=lambda index: paths[index].read_bytes(),
+        splits=tuple(splits),
+        textures=tuple(textures),
+        mask=mask,
+    )
+
+
+def parts_notes(splits: Sequence[Split], labels: Sequence[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """What the report must say of a set with parts: their sizes, and classes that are not in every part."""
+    if not splits:
+        return ()
+    counts = Counter(splits)
+    sizes = ", ".join(f"{part} {counts[part]}" for part in ("train", "val", "test") if part in counts)
+    notes = [f"the set has parts ({sizes}): a study that does not look at parts measures all of them"]
+    taught = {label for label, part in zip(labels, splits, strict=True) if part == "train"}
+    untaught = sorted({label for label, part in zip(labels, splits, strict=True) if part != "train"} - taught)
+    if untaught and taught:
+        named = ", ".join(classes[label] for label in untaught[:5]) + (", ..." if len(untaught) > 5 else "")
+        notes.append(f"{len(untaught)} classes have no training picture: {named}")
+    return tuple(notes)
 
 
 def local_path(spec: Spec) -> Path:

@@ -81,6 +81,22 @@ def chance_warning(accuracy: float, n: int, outputs: int, *, how: str, preproces
     )
 
 
+def known_classes(images: ImageSetCard, backbone: BackboneCard) -> str | None:
+    """A sentence where a backbone has outputs for classes of a set, by name: they are not new to it. None where it names none.
+
+    A backbone may know classes that it has no outputs for (self-supervised weights); nothing can be said of those.
+    """
+    if images.kind == "indices" or (backbone.classes is None and backbone.class_names is None):
+        return None
+    seen = [key for key, match in zip(images.class_names, _candidates(images, backbone), strict=True) if match]
+    if not seen:
+        return None
+    return (
+        f"{backbone.spec} was trained to tell {len(seen)} of the {len(images.classes)} classes of {images.spec} ({_some(seen)}): "
+        "what few-shot and transfer say of them is not about new classes"
+    )
+
+
 def readable_names(keys: Sequence[str]) -> tuple[str, ...]:
     """The keys, with wnids replaced by their words ("n01440764" by "tench, Tinca tinca") where they are known."""
     if not any(_WNID.fullmatch(key) for key in keys):

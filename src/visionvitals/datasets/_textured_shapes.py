@@ -35,9 +35,9 @@ from visionvitals.datasets._shapes_textures import PATTERNS, edge, splitmix
 from visionvitals.errors import require
 
 Split = Literal["train", "test"]
-Variant = Literal["natural", "agree", "conflict", "flat"]
+Variant = Literal["natural", "agree", "conflict", "flat", "random"]
 SPLITS: tuple[Split, ...] = ("train", "test")
-VARIANTS: tuple[Variant, ...] = ("natural", "agree", "conflict", "flat")
+VARIANTS: tuple[Variant, ...] = ("natural", "agree", "conflict", "flat", "random")
 SHAPES: tuple[str, ...] = tuple(DRAWINGS)
 TEXTURES: tuple[str, ...] = tuple(PATTERNS)
 RENDER_VERSION = 1
@@ -71,14 +71,15 @@ def render(indices: Int64[np.ndarray, " n"], *, size: int, split: Split, variant
     All geometry is relative, so an index is the same picture at every size; below 64 pixels it is drawn at a multiple and averaged.
     Every number comes from an integer hash of (index, split), so a picture does not depend on the batch it is drawn in, and no two
     pairs (index, split) share a stream. The variant changes the object's surface and nothing else: pose, palette, light, clutter,
-    shadow and mask of an index are equal in all four, for paired comparisons.
+    shadow and mask of an index are equal in all five, for paired comparisons.
 
     Args:
         indices: each in [0, 2**62).
         size: side in pixels, in 16..1024.
         split: `train` and `test` are disjoint streams.
         variant: which texture the object wears. `agree`: its own; `conflict`: one of the 15 others, each equally likely; `flat`:
-            none, a plain colour; `natural`: its own with probability 0.8, else that of `conflict`, so that both cues predict.
+            none, a plain colour; `natural`: its own with probability 0.8, else that of `conflict`, so that both cues predict; `random`:
+            each of the 16 equally likely, so that the texture says nothing of the shape.
 
     Returns:
         The pictures in the order of `indices`; memory beyond them is that of one picture.
@@ -139,6 +140,8 @@ def _textures(
             return np.full_like(shapes, PLAIN)
         case "natural":
             return np.where(draws[:, 0] < 0.8, shapes, other)
+        case "random":
+            return np.where(draws[:, 0] < 1 / len(TEXTURES), shapes, other)
 
 
 def _folded(planes: Float32[np.ndarray, "c h w"], fold: int) -> Float32[np.ndarray, "c s s"]:

@@ -1,6 +1,6 @@
 """The embedded image set, drawn on the fly: `shapes:SPLIT[?n=1000&variant=natural&size=128]`, textured objects among clutter.
 
-SPLIT is `train` or `test`. Options: `n` pictures (1,000 of test, 20,000 of train), `variant` (natural, agree, conflict or flat:
+SPLIT is `train` or `test`. Options: `n` pictures (1,000 of test, 20,000 of train), `variant` (natural, agree, conflict, flat or random:
 which texture the object wears), `size` in pixels (models resize), `offset` of the first picture, `seed` (0).
 Each picture knows its outline (the label), its texture and the exact mask of the object.
 

@@ -112,6 +112,23 @@ def from_gradient(gradient: Float[Tensor, "b c h w"], grid: Grid) -> Float64[Ten
     return _cell_sums(gradient.cpu().double().abs().sum(dim=1), grid)
 
 
+def regrid(weights: Float[Tensor, "... n"], grid: Grid, to: Grid) -> Float64[Tensor, "... m"]:
+    """The same weights on another grid over the same picture; each cell gives to those it overlaps, by area, so the sum stays.
+
+    Args:
+        weights: n = rows * columns of `grid`.
+        grid: (rows, columns) they are on.
+        to: (rows, columns) wanted; need not divide anything.
+    """
+    n = weights.shape[-1]
+    require(grid[0] * grid[1] == n, f"`grid` must have the {n} cells of the weights", grid)
+    exact = weights.detach().cpu().double()
+    if grid == to:
+        return exact
+    down, across = (_overlap(cells, wanted) for cells, wanted in zip(grid, to, strict=True))
+    return (down @ exact.view(*exact.shape[:-1], *grid) @ across.mT).flatten(-2)
+
+
 def foreground_overlap(
     attention: Float[Tensor, "b heads n"], foreground: Float[Tensor, "b n"]
 ) -> Float64[Tensor, "b heads"]:
@@ -141,6 +158,16 @@ def best_foreground_head(
     """
     _refuse_unusable(foreground, "the true mask")
     return foreground_overlap(attention, foreground).argmax(dim=1).to(attention.device)
+
+
+def _overlap(cells: int, wanted: int) -> Float64[Tensor, "wanted cells"]:
+    """For one side of the picture: the share of each cell that lies in each wanted one."""
+    start, wanted_start = (
+        torch.arange(cells) * wanted,
+        torch.arange(wanted)[:, None] * cells,
+    )  # in whole units, so exact
+    common = torch.minimum(start + wanted, wanted_start + cells) - torch.maximum(start, wanted_start)
+    return common.clamp(min=0).double() / wanted
 
 
 def _cell_sums(pixels: Float64[Tensor, "b h w"], grid: Grid) -> Float64[Tensor, "b n"]:

@@ -163,3 +163,27 @@ def curve(
         score(attention, targets, grid=grid, keep=keep, n_classes=n_classes, void=void, count_void=count_void)
         for keep in keeps
     )
+
+
+def overlay(
+    image: Float[Tensor, "3 h w"], mask: Bool[Tensor, "h w"], target: Integer[Tensor, "h w"] | None = None
+) -> Float[Tensor, "3 h w"]:
+    """A picture of a mask: the image in dark grey, tinted orange where the mask is, and the outline of the truth in white.
+
+    Args:
+        image: in [0, 1].
+        mask: True on what is claimed.
+        target: a label map, 0 background and `void` 255; every border between two labels is drawn, 2 pixels wide.
+    """
+    grey = image.mean(dim=0, keepdim=True).expand_as(image)
+    tint = image.new_tensor([1.0, 0.55, 0.1])[:, None, None]
+    shown = torch.where(mask, 0.6 * image + 0.4 * tint, 0.5 * grey)
+    if target is None:
+        return shown
+    inside = torch.where(target == 255, 0, target).long()
+    rim = torch.zeros_like(mask)
+    for axis in (0, 1):
+        step = inside.diff(dim=axis) != 0
+        ends = step.narrow(axis, 0, 1) & False
+        rim |= torch.cat([step, ends], dim=axis) | torch.cat([ends, step], dim=axis)
+    return torch.where(rim, torch.ones_like(image), shown)

@@ -21,6 +21,8 @@ DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8
 with another dash and another symbol."""
 DASHES = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (12, 4))
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+MOST_BARS = 9
+"""More words than these on an axis go below each other: side by side their names would be left out."""
 
 OUTLINES = {
     "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
@@ -53,7 +55,8 @@ class Plot:
 
     Attributes:
         chart: the study's own.
-        kind: `line` for numbers and grids, `bars` for words, `none` where there is one condition, `heat` where the chart has a `y`.
+        kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many for that, `none` where there is one
+            condition, `heat` where the chart has a `y`.
         x_order, y_order: the values on the axes, weakest first, as they are written.
         fixed: the condition's fields that have one value throughout.
         backbones: every backbone of the run, so that colours agree over studies.
@@ -62,7 +65,7 @@ class Plot:
     """
 
     chart: Chart
-    kind: Literal["line", "bars", "none", "heat"]
+    kind: Literal["line", "bars", "rows", "none", "heat"]
     x_order: tuple[str, ...]
     y_order: tuple[str, ...]
     fixed: Mapping[str, Any]
@@ -137,7 +140,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in heads.items() if title]
 
     share = words.is_share(figure.chart.metric)
-    along, Along = ("x", alt.X) if figure.kind == "none" else ("y", alt.Y)
+    along, Along = ("x", alt.X) if figure.kind in ("none", "rows") else ("y", alt.Y)
     value = {
         "title": figure.chart.y_title,
         "scale": alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=figure.kind != "line"),
@@ -157,9 +160,11 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         over = base.mark_line(aria=False, strokeWidth=2).encode(strokeDash=dash, **measured, **shown(1, 0.15))
     else:
         thick = {"height": 10} if figure.kind == "none" else {}
-        under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0.4, 0.1))
-        over = base.mark_rule(aria=False, strokeWidth=2).encode(**spread, **shown(1, 0.15))
-    tip = base.mark_point(filled=True, size=64).encode(
+        under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0 if figure.kind == "rows" else 0.4, 0.1))
+        over = base.mark_rule(aria=False, strokeWidth=1 if figure.kind == "rows" else 2).encode(
+            **spread, **shown(1, 0.15)
+        )
+    tip = base.mark_point(filled=True, size=30 if figure.kind == "rows" else 64).encode(
         shape=shape, tooltip=tooltip, description=alt.Description("label:N"), **measured, **shown(1, 0.15)
     )
     layers = [under, over, tip]
@@ -286,10 +291,14 @@ def _place(figure: Plot) -> dict[str, Any]:
     if figure.kind == "none":
         return {"y": alt.Y("backbone:N", sort=list(figure.backbones), axis=None)}
     title = figure.chart.x_title
+    if figure.kind == "rows":
+        beside = alt.YOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
+        every = alt.Axis(labelOverlap=False, domain=False, ticks=False)
+        return {"y": alt.Y("x:N", title=None, sort=list(figure.x_order), axis=every), "yOffset": beside}
     level = alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4)
     if figure.kind == "bars":
-        beside = alt.XOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
-        return {"x": alt.X("x:N", title=title, sort=list(figure.x_order), axis=level), "xOffset": beside}
+        side = alt.XOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
+        return {"x": alt.X("x:N", title=title, sort=list(figure.x_order), axis=level), "xOffset": side}
     if isinstance(figure.multiples[0].records[0]["x"], str):
         return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
     values = sorted({r["x"] for m in figure.multiples for r in m.records})
@@ -323,11 +332,11 @@ def _at(field: str, value: str) -> str:
     return f", {field} {value}" if field else ""
 
 
-def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "none"]:
+def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "rows", "none"]:
     if not chart.x:
         return "none"
     ordered = all(is_grid(v) or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values)
-    return "line" if ordered and len(values) > 1 else "bars"
+    return "line" if ordered and len(values) > 1 else "bars" if len(values) <= MOST_BARS else "rows"
 
 
 def _title(heads: int, split: Sequence[str], key: Sequence[Any]) -> str:
@@ -349,6 +358,8 @@ def _chance(run: Run, chart: Chart) -> float | None:
 def _height(figure: Plot, usual: int) -> int:
     if figure.kind == "heat":
         return max(120, min(18 * len(figure.y_order) + 40, 420))
+    if figure.kind == "rows":
+        return len(figure.x_order) * (8 * len(figure.backbones) + 10)
     return 46 * len(figure.backbones) if figure.kind == "none" else usual
 
 

@@ -158,6 +158,8 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
                         f" Or leave out {', '.join(asking)}: {', '.join(others)} can do without." if others else ""
                     )
                     raise VitalsError(f"{error}{way_out}") from error
+            if any(module.LABELS == "own" for module in studies.values()):
+                notes += [note] if (note := _labels.known_classes(sets[data].card, card)) else []
             for section in plan.studies:
                 found, refused = _points(plan, section, studies[section.name], card, sets[data].card, cells_of)
                 skips += refused

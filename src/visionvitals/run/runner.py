@@ -275,6 +275,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
     wanted = {item: int(label) for item, label in zip(task.data.ids, task.labels, strict=True) if item in task.exhibits}
     images = task.cell.images
     names = card if task.study.LABELS == "outputs" else images
+    answers = images if task.study.LABELS == "own" else card
     for warning in measured.warnings:
         run.warn(f"{task.cell.study} on {card.spec}: {warning}")
     n = len(task.data.ids)
@@ -290,7 +291,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
             "warnings": list(measured.warnings),
         },
         exhibits={
-            (item, exhibits.class_name(predicted[item], card) if item in predicted else "", at): shown
+            (item, exhibits.class_name(predicted[item], answers) if item in predicted else "", at): shown
             for (item, at), shown in measured.pictures.items()
         },
         axes=task.study.AXES,

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.training.data import preprocess
-from visionvitals.training.recipe import Recipe
+from visionvitals.training.recipe import Recipe, facts
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -54,11 +55,12 @@ def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise VitalsError(f"{path} is not a whole checkpoint: {error}. Delete it to begin anew.") from error
-    own = state["identity"]
+    usual = {f.name: f.default for f in fields(Recipe)}
+    own, asked = usual | state["identity"], usual | dict(identity)
     differ = [
-        f"{key} is {own.get(key)!r} there and {identity[key]!r} here"
-        for key in identity
-        if own.get(key) != identity[key]
+        f"{key} is {own.get(key)!r} there and {asked.get(key)!r} here"
+        for key in dict.fromkeys([*asked, *own])
+        if own.get(key) != asked.get(key)
     ]
     if differ:
         raise VitalsError(
@@ -79,18 +81,20 @@ def export(
 ) -> Path:
     """Write the weights in half precision, with all that is needed to use them.
 
-    The metadata's keys: `arch` (`tiny:vit`), and as JSON `kwargs` of the network, `preprocess` (size, resize, interpolation, mean,
-    std), `classes`, `recipe`, `metrics` of the last epoch, `data` (digests of the image sets).
+    The metadata's keys: `arch` (`tiny:vit`), `position` (`none`, where the network has none), and as JSON `kwargs` of the network,
+    `preprocess` (size, resize, interpolation, mean, std), `classes`, `recipe` (fields that differ from their default), `metrics` of the
+    last epoch, `data` (digests of the image sets and of the teacher).
     """
+    spec = registry.parse(recipe.model, families=["tiny", "timm"])
     metadata = {
-        "arch": recipe.model.partition("?")[0],
+        "arch": f"{spec.family}:{spec.name}",
         "kwargs": json.dumps(kwargs),
         "preprocess": json.dumps(asdict(preprocess(recipe))),
         "classes": json.dumps(classes),
-        "recipe": json.dumps(asdict(recipe)),
+        "recipe": json.dumps(facts(recipe)),
         "metrics": json.dumps(metrics),
         "data": json.dumps(data),
-    }
+    } | ({"position": spec.options["position"]} if "position" in spec.options else {})
     half = {key: halved(value) for key, value in state.items()}
     path = folder / WEIGHTS
     replace_whole(path, lambda temporary: safetensors.torch.save_file(half, temporary, metadata))

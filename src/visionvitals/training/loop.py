@@ -1,38 +1,45 @@
 """The training loop, in plain PyTorch with timm's parts: AdamW, cosine, moving average of the weights, exact resume after a kill.
 
-Order and augmentation of the pictures are a hash of (seed, epoch, index), and the state of torch's generator (dropout) is part of
-the checkpoint, so a resumed training on the CPU equals the uninterrupted one bit for bit. In the folder of a training:
+Order and augmentation of the pictures are a hash of (seed, epoch, picture), dropout and mixing a hash of (seed, step, part of the batch),
+so a resumed training on the CPU equals the uninterrupted one bit for bit, and several processes compute what one does. In the folder
+of a training:
 
     checkpoint.pt         what a resume needs, replaced every minute and after every epoch
     metrics.jsonl         one line an epoch: training loss, accuracy of the averaged weights on the test set
     weights.safetensors   the averaged weights of the last whole epoch in half precision; final when the training is over
+    store/, plan.json     at the end: the curves, for `vitals table` and `vitals report`
 """
 
 import math
+import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models.deit import VisionTransformerDistilled
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.nn import functional
 
 from visionvitals import randomness, registry
-from visionvitals.backbones import _preprocess, tiny
+from visionvitals.backbones import _position, _preprocess, tiny
 from visionvitals.errors import VitalsError, require
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
-from visionvitals.training import checkpoints
-from visionvitals.training.data import Pictures, batch, load_pictures, order, require_fit
-from visionvitals.training.recipe import Recipe, learning_rate
+from visionvitals.training import checkpoints, curves, data, distributed, measure, teacher
+from visionvitals.training.data import Pictures
+from visionvitals.training.distributed import Team
+from visionvitals.training.recipe import Recipe, facts, learning_rate
+from visionvitals.training.step import Objective, gradient
 
 SAVE_SECONDS = 60.0
 REPORT_SECONDS = 5.0
+Report = Callable[[str], None]
 
 
 def train(
@@ -41,28 +48,42 @@ def train(
     out: Path,
     device: torch.device | str = "cpu",
     resume: bool = True,
-    report: Callable[[str], None] = print,
-) -> Path:
+    micro: int | None = None,
+    workers: int | None = None,
+    report: Report = print,
+) -> Path | None:
     """Train a recipe's network on its image sets.
 
     Args:
         recipe: see `Recipe`.
-        out: folder of this training; made where missing.
-        device: where to compute.
+        out: folder of this training; made where missing. With several processes all must see the same one.
+        device: where to compute; with several processes, each takes a GPU of that kind.
         resume: go on from the checkpoint in `out` where there is one; False begins anew and replaces it.
+        micro: pictures that fit into memory at once; a step's gradient is accumulated over as many parts as that needs. Batch
+            normalisation sees one part at a time, so a network that has it learns otherwise.
+        workers: processes that augment ahead; by default one per core beside a GPU, none on the CPU.
         report: is given one plain line every few seconds.
 
     Returns:
-        The final weights, see `checkpoints.export`.
+        The final weights, see `checkpoints.export`; None in all processes but the first.
 
     Raises:
-        VitalsError: the network or an image set is unknown, the sets do not fit each other, `out` holds another training, or the
-            loss is not finite.
+        VitalsError: the network, the teacher or an image set is unknown or they do not fit each other, `out` holds another training,
+            or the loss is not finite.
     """
     network_and_kwargs(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
-    learn = load_pictures(recipe.train, recipe, report)
-    test = load_pictures(recipe.test, recipe, report)
-    return fit(recipe, learn, test, out=out, device=device, resume=resume, report=report)
+    team = distributed.join(device)
+    say = report if team.leads else _silent
+    try:
+        for leads in (True, False):  # the first process decodes, the others find it done
+            if team.leads == leads:
+                learn = data.load_pictures(recipe.train, recipe, say, learn=True)
+                test = data.load_pictures(recipe.test, recipe, say)
+            team.wait()
+        path = fit(recipe, learn, test, out=out, team=team, resume=resume, micro=micro, workers=workers, report=say)
+        return path if team.leads else None
+    finally:
+        team.leave()
 
 
 def fit(
@@ -71,126 +92,217 @@ def fit(
     test: Pictures,
     *,
     out: Path,
-    device: torch.device | str = "cpu",
+    team: Team | None = None,
     resume: bool = True,
-    report: Callable[[str], None] = print,
+    micro: int | None = None,
+    workers: int | None = None,
+    report: Report = print,
 ) -> Path:
-    """`train` on pictures that are loaded already."""
-    require_fit(learn, test, recipe)
+    """`train` on pictures that are loaded already, by the processes of `team`; by default by this one on the CPU."""
+    team = team or Team(0, 1, torch.device("cpu"))
+    data.require_fit(learn, test, recipe)
+    parts, length = distributed.share(recipe.batch, team, micro)
+    must = "Mixup and CutMix pair the pictures of a part, so a part must have an even number of them"
+    require(length % 2 == 0 or not (recipe.mixup or recipe.cutmix), must, length)
     memory.keep()
     out.mkdir(parents=True, exist_ok=True)
-    data = {"train": learn.digest, "test": test.digest}
-    identity = {**asdict(recipe), **{f"digest of {name}": digest for name, digest in data.items()}}
+    source = (
+        teacher.load(recipe.teacher, learn.described(), device=team.device, report=report) if recipe.teacher else None
+    )
+    digests = {"train": learn.digest, "test": test.digest} | ({"teacher": source.digest} if source else {})
+    identity = facts(recipe) | {f"digest of {name}": digest for name, digest in digests.items()}
     saved = checkpoints.read(out, identity) if resume else None
-    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # the caller's generators stay as they are
-        torch.manual_seed(int(randomness.stream(recipe.seed, ["weights"], "train/init")))
-        module, kwargs = network_and_kwargs(recipe, outputs=len(learn.classes))
-        module.to(device)
-        optimizer = create_optimizer_v2(module, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
-        average = ModelEmaV3(module, decay=recipe.ema, use_warmup=True)
-        step, total, history = 0, 0.0, list[dict[str, Any]]()
+    with _own_generators(team.device):
+        state = _begin(recipe, len(learn.classes), team, saved)
         if saved is not None:
-            module.load_state_dict(saved["model"])
-            average.module.load_state_dict(saved["average"])
-            optimizer.load_state_dict(saved["optimizer"])
-            step, total, history = saved["step"], saved["total"], saved["history"]
-            torch.set_rng_state(saved["generator"])
-            report(f"{recipe.name}: going on from step {step:,}")
+            report(f"{recipe.name}: going on from step {state.step:,}")
+        wrapped = team.wrap(state.module)
+        objective = Objective(recipe, len(learn.classes), source)
 
         def save() -> None:
-            state = {"identity": identity, "step": step, "total": total, "history": history}
-            state |= {"model": module.state_dict(), "average": average.module.state_dict()}
-            checkpoints.save(out, state | {"optimizer": optimizer.state_dict(), "generator": torch.get_rng_state()})
+            if team.leads:
+                checkpoints.save(out, {"identity": identity} | state.plain())
 
         def export() -> Path:
-            weights, last = average.module.state_dict(), history[-1]
+            if not team.leads:
+                return out / checkpoints.WEIGHTS
+            weights, last = state.average.module.state_dict(), curves.plain(state.history[-1])
             return checkpoints.export(
-                out, weights, recipe, kwargs=kwargs, classes=learn.classes, data=data, metrics=last
+                out, weights, recipe, kwargs=state.kwargs, classes=learn.classes, data=digests, metrics=last
             )
 
         a_pass = len(learn.labels) // recipe.batch  # steps
         steps = recipe.epochs * a_pass
         began = said = kept = time.monotonic()
-        first = step
-        while step < steps:
-            epoch, position = divmod(step, a_pass)
-            if position == 0 or step == first:
-                shuffled = order(recipe, epoch, len(learn.labels))
-            now = learning_rate(recipe, step, steps)
-            for group in optimizer.param_groups:
+        first = state.step
+        while state.step < steps:
+            epoch, position = divmod(state.step, a_pass)
+            if position == 0 or state.step == first:
+                places = _places(recipe, team, epoch, range(position, a_pass), parts, length)
+                ahead, pin = _workers(workers, team), team.device.type == "cuda"
+                coming = data.stream(learn, recipe, places, workers=ahead, pin=pin)
+            now = learning_rate(recipe, state.step, steps)
+            for group in state.optimizer.param_groups:
                 group["lr"] = now
-            indices = shuffled[position * recipe.batch : (position + 1) * recipe.batch]
-            images, labels = (part.to(device) for part in batch(learn, indices, recipe, epoch))
-            module.train()
-            loss = functional.cross_entropy(
-                module((images - recipe.mean) / recipe.std), labels, label_smoothing=recipe.smoothing
-            )
-            if not math.isfinite(value := loss.item()):
-                raise VitalsError(_not_finite(value, epoch, step, now, out))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            state.module.train()
+            state.optimizer.zero_grad()
+            value = gradient(objective, wrapped, coming, team=team, parts=parts, step=state.step, scaler=state.scaler)
+            if not math.isfinite(value):
+                raise VitalsError(_not_finite(value, epoch, state.step, now, out))
             if recipe.clip:
-                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
-            optimizer.step()
-            step += 1
-            average.update(module, step)
-            total += value
+                state.scaler.unscale_(state.optimizer)
+                nn.utils.clip_grad_norm_(state.module.parameters(), recipe.clip)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.step += 1
+            state.average.update(state.module, state.step)
+            state.total += value
 
             if time.monotonic() - said >= REPORT_SECONDS:
                 said = time.monotonic()
-                rate = (step - first) * recipe.batch / (said - began)
-                left = duration((steps - step) * recipe.batch / rate)
+                rate = (state.step - first) * recipe.batch / (said - began)
+                left = duration((steps - state.step) * recipe.batch / rate)
                 report(
-                    f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}, step {step:,}/{steps:,}, "
+                    f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}, step {state.step:,}/{steps:,}, "
                     f"loss {value:.3f}, {rate:,.0f} images/s, {left} left"
                 )
-            if step % a_pass == 0:
-                top1 = accuracy(average.module, test, recipe, device)
-                history.append({"epoch": epoch + 1, "step": step, "loss": total / a_pass, "lr": now, "top1": top1})
-                total = 0.0
-                report(
-                    f"{recipe.name}: epoch {epoch + 1} done, mean loss {history[-1]['loss']:.4f}, test top-1 {top1:.4f}"
-                )
+            if state.step % a_pass == 0:
+                report(f"{recipe.name}: epoch {epoch + 1} done, {_measured(state, recipe, test, team, now, a_pass)}")
                 save()
                 export()
-                checkpoints.write_metrics(out, history)
+                if team.leads:
+                    checkpoints.write_metrics(out, [curves.plain(e) for e in state.history])
                 kept = time.monotonic()
             elif time.monotonic() - kept >= SAVE_SECONDS:
                 save()
                 kept = time.monotonic()
-        checkpoints.write_metrics(out, history)
-        return export()
+        path = export()
+        if team.leads:
+            checkpoints.write_metrics(out, [curves.plain(e) for e in state.history])
+            curves.keep(
+                out,
+                recipe,
+                state.history,
+                weights=path,
+                test=test,
+                device=team.device,
+                seconds=time.monotonic() - began,
+            )
+        team.wait()
+        return path
 
 
-@torch.inference_mode()
-def accuracy(module: nn.Module, pictures: Pictures, recipe: Recipe, device: torch.device | str) -> float:
-    """Share of pictures whose highest logit is their label, in evaluation mode, in [0, 1]."""
-    module.eval()
-    right = 0
-    for start in range(0, len(pictures.labels), 100):
-        part = slice(start, start + 100)
-        images = torch.from_numpy(pictures.pixels[part]).to(device).permute(0, 3, 1, 2) / 255
-        labels = torch.from_numpy(pictures.labels[part]).to(device)
-        right += int((module((images - recipe.mean) / recipe.std).argmax(dim=1) == labels).sum())
-    return right / len(pictures.labels)
+def _places(
+    recipe: Recipe, team: Team, epoch: int, steps: range, parts: int, length: int
+) -> list[tuple[int, int, int]]:
+    """(epoch, first, last) of this process's parts of the steps of an epoch, in order."""
+    own = [(team.rank * parts + k) * length for k in range(parts)]
+    starts = [step * recipe.batch + start for step in steps for start in own]
+    return [(epoch, start, start + length) for start in starts]
+
+
+def _measured(state: "_State", recipe: Recipe, test: Pictures, team: Team, lr: float, a_pass: int) -> str:
+    """Measure the averaged weights at the end of an epoch, add it to the history, and say it."""
+    found = measure.right(state.average.module, test, recipe, team)
+    top1 = {name: round(float(v.float().mean()), 6) for name, v in found.items()}
+    done = {"epoch": state.step // a_pass, "step": state.step, "loss": state.total / a_pass, "lr": lr}
+    state.history.append(done | top1 | {"right": found})
+    state.total = 0.0
+    shown = ", ".join(f"test {name.replace('_', ' of the ')} {v:.4f}" for name, v in top1.items())
+    return f"mean loss {done['loss']:.4f}, {shown}"
+
+
+_OPTIMIZERS = {"adamw": "adamw", "sgd": "momentum"}  # timm's names; its own "sgd" has Nesterov's momentum
+
+
+@dataclass
+class _State:
+    """What changes while a network is trained, and the keyword arguments that make the network again."""
+
+    module: nn.Module
+    kwargs: Mapping[str, Any]
+    optimizer: torch.optim.Optimizer
+    average: Any
+    scaler: torch.amp.GradScaler
+    step: int = 0
+    total: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as tensors and plain values."""
+        return {
+            "step": self.step,
+            "total": self.total,
+            "history": self.history,
+            "model": self.module.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+
+def _begin(recipe: Recipe, outputs: int, team: Team, saved: Mapping[str, Any] | None) -> _State:
+    """A new network, or the one that was saved. The same seed gives all processes the same weights."""
+    torch.manual_seed(int(randomness.stream(recipe.seed, ["weights"], "train/init")))
+    module, kwargs = network_and_kwargs(recipe, outputs=outputs)
+    if recipe.teacher:
+        must = "A student needs a second token for what its teacher says: `tiny:vit_distilled`, or a distilled DeiT of timm"
+        require(isinstance(module, VisionTransformerDistilled), must, recipe.model)
+        assert isinstance(module, VisionTransformerDistilled)
+        module.set_distilled_training(True)
+    module.to(team.device)
+    state = _State(
+        module=module,
+        kwargs=kwargs,
+        optimizer=create_optimizer_v2(
+            module, opt=_OPTIMIZERS[recipe.optimizer], lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.9
+        ),
+        average=ModelEmaV3(module, decay=recipe.ema, use_warmup=True),
+        scaler=torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "float16"),
+    )
+    if saved is not None:
+        module.load_state_dict(saved["model"])
+        state.average.module.load_state_dict(saved["average"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        state.step, state.total, state.history = saved["step"], saved["total"], saved["history"]
+    return state
+
+
+def _own_generators(device: torch.device) -> AbstractContextManager[None]:
+    """The caller's generators stay as they are."""
+    fork: AbstractContextManager[None] = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    return fork
+
+
+def _workers(asked: int | None, team: Team) -> int:
+    """Beside a GPU the pictures are made ahead by the other cores, shared with the processes of this machine."""
+    if asked is not None:
+        return asked
+    return 0 if team.device.type == "cpu" else max(1, (os.cpu_count() or 2) // max(1, torch.cuda.device_count()) - 1)
+
+
+def _silent(_line: str) -> None: ...
 
 
 def network_and_kwargs(recipe: Recipe, *, outputs: int) -> tuple[nn.Module, dict[str, Any]]:
     """The network that a recipe names, with random weights, and the keyword arguments that make it again.
 
     Raises:
-        VitalsError: another family than `tiny:` or `timm:`, an unknown network, or keyword arguments that it does not take.
+        VitalsError: another family than `tiny:` or `timm:`, an unknown network, keyword arguments that it does not take, or no way to
+            take its position encoding out.
     """
     spec = registry.parse(recipe.model, families=["tiny", "timm"])
-    spec.only(*_preprocess.model_options(spec))
+    spec.only("position", *_preprocess.model_options(spec))
     require(spec.checkpoint is None, "A recipe's model starts from random weights, without `@`", recipe.model)
     kwargs = {**_preprocess.model_kwargs(spec), "num_classes": outputs}
     make = tiny.network if spec.family == "tiny" else timm.create_model
     try:
-        return make(spec.name, **kwargs), kwargs
+        module = make(spec.name, **kwargs)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         raise VitalsError(f"`{recipe.model}` cannot be made: {error}") from error
+    _position.option(spec, module, size=(recipe.size, recipe.size))
+    return module, kwargs
 
 
 def _not_finite(value: float, epoch: int, step: int, lr: float, out: Path) -> str:

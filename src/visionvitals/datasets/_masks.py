@@ -1,0 +1,70 @@
+"""Masks as files: from encoded bytes to the values that `Example.mask` holds, and what is said of those that cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from visionvitals.datasets._decode import open_image
+from visionvitals.errors import UnreadableImage
+
+VOID = 255
+"""Where nobody labelled."""
+
+
+def read_values(path: Path, id: str) -> UInt8[np.ndarray, "h w"]:
+    """The values of a mask file: grey levels, or the indices of a palette (never its colours).
+
+    Raises:
+        UnreadableImage: no file, no picture, colours, or more than 8 bits a pixel.
+    """
+    try:
+        image = open_image(path.read_bytes(), id)
+    except OSError as error:
+        raise UnreadableImage(f"{id}: its mask {path.name} cannot be read: {error.strerror or error}") from error
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{id}: its mask {path.name}: {str(error).removeprefix(f'{id}: ')}") from error
+    if image.mode in ("1", "L", "P"):
+        return np.asarray(image, dtype=np.uint8) * (255 if image.mode == "1" else 1)
+    pixels = np.asarray(image)
+    if image.mode in ("RGB", "RGBA", "LA"):
+        colours = pixels[:, :, : 3 if image.mode != "LA" else 1]
+        if (colours == colours[:, :, :1]).all():
+            return np.ascontiguousarray(colours[:, :, 0])
+        raise UnreadableImage(f"{id}: its mask {path.name} has colours; write indices (grey or palette) instead")
+    raise UnreadableImage(f"{id}: its mask {path.name} has the mode {image.mode}; write 8-bit grey or a palette")
+
+
+def as_object(values: UInt8[np.ndarray, "h w"], id: str) -> UInt8[np.ndarray, "h w"]:
+    """A plain object mask, whose values are 0 and 1, or 0 and 255, as 0 (background) and 1 (object).
+
+    Raises:
+        UnreadableImage: any other value.
+    """
+    found = np.unique(values)
+    if found.max() <= 1:
+        return values
+    if set(found.tolist()) <= {0, 255}:
+        return np.where(values == 255, np.uint8(1), np.uint8(0))
+    unknown = [int(v) for v in found if v not in (0, 255)]
+    raise UnreadableImage(
+        f"{id}: a mask must hold 0 and 255 (or 0 and 1) only; it holds {_some(unknown)} too. Several kinds of objects: `kinds=N`"
+    )
+
+
+def as_kinds(values: UInt8[np.ndarray, "h w"], kinds: int, id: str) -> UInt8[np.ndarray, "h w"]:
+    """A label map: 0 background, 1..`kinds` objects, 255 unlabelled.
+
+    Raises:
+        UnreadableImage: any other value.
+    """
+    unknown = [int(v) for v in np.unique(values) if kinds < v < VOID]
+    if unknown:
+        raise UnreadableImage(
+            f"{id}: a mask must hold 0 to {kinds}, or {VOID} for unlabelled; it holds {_some(unknown)} too"
+        )
+    return values
+
+
+def _some(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

@@ -1,0 +1,116 @@
+"""Answers to cue-conflict pictures, as texture-vs-shape publishes them and model-vs-human reads and writes them: one csv per observer.
+
+Columns: subj, session, trial, rt, object_response, category, condition, imagename. An imagename ends in `_<shape><i>-<texture><j>.png`;
+`category` is the shape; an object_response that is none of the 16 classes (`na`) is no answer.
+"""
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from visionvitals.datasets._files import missing
+from visionvitals.errors import VitalsError, near, require
+
+COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
+NEEDED = ("subj", "object_response", "category", "imagename")
+NO_ANSWER = ("na", "NA", "NaN", "nan", "")
+_STIMULUS = re.compile(r"(?:.*[_/])?(([a-z]+)\d+-([a-z]+)\d+)(?:\.[A-Za-z]+)?")
+
+
+class Stimulus(NamedTuple):
+    """A picture by its name: `cat1-boat2` shows the shape of a cat in the texture of a boat."""
+
+    name: str
+    shape: str
+    texture: str
+
+
+class Trial(NamedTuple):
+    """One answer of one observer; `said` is None where there was none."""
+
+    observer: str
+    stimulus: Stimulus
+    said: str | None
+
+
+def stimulus(imagename: str) -> Stimulus | None:
+    """The picture that a file name or an imagename of the published answers means, or None.
+
+    Example:
+        >>> stimulus("0001_s5n_s01_0_bird_00_bird3-bird2.png")
+        Stimulus(name='bird3-bird2', shape='bird', texture='bird')
+    """
+    found = _STIMULUS.fullmatch(imagename)
+    return None if found is None else Stimulus(*found.groups())
+
+
+def read(path: Path) -> list[Trial]:
+    """The answers in a csv, or in all csv files of a folder, in the order of file and line.
+
+    Raises:
+        VitalsError: no such file, no csv in the folder, a column that is unknown or missing, or a line that cannot be read; the
+            file and the line are named.
+    """
+    if not path.exists():
+        raise missing("The answers", path)
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    require(bool(files), "A folder of answers must hold csv files", str(path))
+    return [trial for file in files for trial in _read_file(file)]
+
+
+def write(path: Path, observer: str, answers: Sequence[tuple[Stimulus, str]]) -> None:
+    """Write the answers of one observer, under a temporary name first.
+
+    Args:
+        path: the csv to write.
+        observer: its name in the column `subj`.
+        answers: each picture with the class answered.
+
+    Raises:
+        VitalsError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for trial, (shown, said) in enumerate(answers, 1):
+                name = f"{trial:04d}_s5n_dnn_0_{shown.shape}_00_{shown.name}.png"
+                writer.writerow((observer, 1, trial, "NaN", said, shown.shape, 0, name))
+        temporary.replace(path)
+    except OSError as error:
+        raise VitalsError(f"The answers must be written to {path}. Got: {error}. Name another folder.") from error
+
+
+def _read_file(path: Path) -> Iterable[Trial]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VitalsError(f"{path} must be a csv in UTF-8. Got: {error}.") from error
+    reader = csv.DictReader(text.splitlines())
+    header = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = header
+    for name in header:
+        require(name in COLUMNS, f"{path}: the columns must be {', '.join(COLUMNS)}", name, near(name, COLUMNS))
+    for name in NEEDED:
+        require(name in header, f"{path} must have the column `{name}`", ", ".join(header) or "an empty file")
+    for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        require(
+            None not in row and None not in row.values(), f"{where} must have {len(header)} fields", "another number"
+        )
+        shown = stimulus(row["imagename"].strip())
+        if shown is None:
+            raise VitalsError(
+                f"{where}: `imagename` must end in <shape><i>-<texture><j>.png. Got {row['imagename']!r}. "
+                "Only answers to cue-conflict pictures are read here."
+            )
+        category, said = row["category"].strip(), row["object_response"].strip()
+        require(
+            category == shown.shape, f"{where}: `category` must be the shape in `imagename`, {shown.shape}", category
+        )
+        yield Trial(row["subj"].strip(), shown, None if said in NO_ANSWER else said)

@@ -1,0 +1,49 @@
+"""Describable Textures: `dtd:PATH[?fold=1..10][&part=...]`, 47 textures, parts train, val and test of one of ten published folds.
+
+PATH is the unpacked `dtd`, or the folder it lies in: `images/CLASS/NAME.jpg` and `labels/train1.txt` (val1, test1, ...) with lines of
+`CLASS/NAME.jpg`. Published results mostly use fold 1.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from visionvitals.core import ImageSet
+from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.errors import require
+from visionvitals.registry import Spec
+
+_HOME = "The authors publish dtd-r1.0.1.tar.gz at https://www.robots.ox.ac.uk/~vgg/data/dtd/."
+
+
+def open(spec: Spec) -> ImageSet:
+    """Read the lists.
+
+    Raises:
+        VitalsError: a file of the published layout is missing, or an unknown fold.
+    """
+    found = source(spec, inner=("dtd", "dtd/dtd"), parts=("train", "val", "test"), home=_HOME, options=("fold",))
+    fold = found.options.get("fold", "1")
+    require(fold in [str(k) for k in range(1, 11)], "`fold` must be 1 to 10", fold)
+    images = found.need("images")
+    pictures = [
+        Picture(f"images/{path}", path.partition("/")[0], part)
+        for part in found.parts
+        for (path,) in found.rows(f"labels/{part}{fold}.txt", 1)
+    ]
+    return listed(found, pictures, sorted(entry.name for entry in images.iterdir() if entry.is_dir()))
+
+
+def examples(tmp: Path) -> list[str]:
+    """Spellings of small inputs, written below `tmp`, for the contract tests."""
+    rng = np.random.default_rng(0)
+    root = tmp / "dtd"
+    (root / "labels").mkdir(parents=True)
+    for part in ("train", "val", "test"):
+        paths = [f"{name}/{name}_{part}.jpg" for name in ("banded", "zigzagged")]
+        for path in paths:
+            (root / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / "images" / path)
+        (root / "labels" / f"{part}1.txt").write_text("\n".join(paths) + "\n")
+    return [f"dtd:{tmp}", f"dtd:{root}?fold=1&part=val"]

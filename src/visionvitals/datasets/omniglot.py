@@ -1,0 +1,103 @@
+"""Omniglot: `omniglot:PATH[?alphabets=Greek,Latin][&drawings=N]`, handwritten characters, 20 drawings each; a class is `alphabet/character`.
+
+PATH is a folder with the authors' archives as they are (`images_background.zip`, `images_evaluation.zip`, `images_background_small1.zip`, ...) or
+unpacked, or one such archive. The small ones overlap: a drawing that is in several is taken once. `drawings` keeps the first N of each
+character. Class keys name the alphabet, so that episodes of `related` classes can be drawn.
+"""
+
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from visionvitals.core import ImageSet, ImageSetCard
+from visionvitals.datasets._digest import digest
+from visionvitals.datasets._files import EncodedImages, local_path, missing
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.registry import Spec
+
+_HOME = "The authors publish images_background.zip and images_evaluation.zip at https://github.com/brendenlake/omniglot/tree/master/python."
+_DRAWING = re.compile(r"(?:.*/)?([^/]+)/(character\d+)/(\d+_\d+\.png)")
+
+
+def open(spec: Spec) -> ImageSet:
+    """List the drawings of all archives, in the order of alphabet, character, drawing.
+
+    Raises:
+        VitalsError: nothing of Omniglot there, an unknown alphabet, or a damaged archive.
+    """
+    options = spec.only("alphabets", "drawings")
+    found = _drawings(spec, local_path(spec))
+    alphabets = sorted({id.partition("/")[0] for id in found})
+    wanted = options["alphabets"].split(",") if "alphabets" in options else alphabets
+    for name in wanted:
+        require(name in alphabets, "`alphabets` must be there", name, near(name, alphabets))
+    most = options.get("drawings", "1000")
+    require(most.isdecimal() and int(most) >= 1, "`drawings` must be a number from 1", most)
+    taken: dict[str, list[str]] = {}
+    for id in sorted(found):
+        if id.partition("/")[0] in wanted:
+            taken.setdefault(id.rpartition("/")[0], []).append(id)
+    ids = [id for drawings in taken.values() for id in drawings[: int(most)]]
+    classes = tuple(taken)
+    position = {key: index for index, key in enumerate(classes)}
+    labels = [position[id.rpartition("/")[0]] for id in ids]
+    loads = [found[id] for id in ids]
+    card = ImageSetCard(
+        spec=spec.text,
+        digest=digest(classes, ids, labels, (hashlib.sha256(load()).hexdigest() for load in loads)),
+        n=len(ids),
+        classes=classes,
+        class_names=tuple(key.replace("_", " ").replace("/character", " ") for key in classes),
+    )
+    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: loads[index]())
+
+
+def examples(tmp: Path) -> list[str]:
+    """Spellings of small inputs, written below `tmp`, for the contract tests."""
+    rng = np.random.default_rng(0)
+    tmp.mkdir(parents=True, exist_ok=True)
+    for archive, alphabets in (
+        ("images_background_small1", ("Greek", "Latin")),
+        ("images_background_small2", ("Latin", "Tagalog")),
+    ):
+        with zipfile.ZipFile(tmp / f"{archive}.zip", "w") as file:
+            for alphabet in alphabets:
+                for k in range(4):
+                    buffer = io.BytesIO()
+                    Image.fromarray(rng.integers(0, 2, (35, 35), dtype=np.uint8) * 255).convert("1").save(buffer, "PNG")
+                    name = f"{archive}/{alphabet}/character{k % 2 + 1:02d}/{k % 2:04d}_{k:02d}.png"
+                    file.writestr(name, buffer.getvalue())
+    return [f"omniglot:{tmp}", f"omniglot:{tmp / 'images_background_small1.zip'}?alphabets=Latin&drawings=1"]
+
+
+def _drawings(spec: Spec, path: Path) -> dict[str, Callable[[], bytes]]:
+    """`alphabet/character/drawing` -> how to read it; the first archive that has it."""
+    if not path.exists():
+        raise VitalsError(f"{missing('The folder or archive', path)} {_HOME}")
+    archives = [path] if path.is_file() else sorted(path.glob("images_*.zip"))
+    found: dict[str, Callable[[], bytes]] = {}
+    for archive in archives:
+        try:
+            opened = zipfile.ZipFile(archive)
+        except zipfile.BadZipFile as error:
+            raise VitalsError(f"{archive} must be a zip archive. {error}. {_HOME}") from None
+        for name in opened.namelist():
+            if (match := _DRAWING.fullmatch(name)) is not None:
+                found.setdefault("/".join(match.groups()), partial(opened.read, name))
+    for file in sorted(path.rglob("*.png")) if path.is_dir() else ():
+        if (match := _DRAWING.fullmatch(file.as_posix())) is not None:
+            found.setdefault("/".join(match.groups()), file.read_bytes)
+    require(
+        bool(found),
+        f"`{spec.text}` must hold drawings (alphabet/character01/0001_01.png), in images_*.zip or unpacked",
+        0,
+        _HOME,
+    )
+    return found

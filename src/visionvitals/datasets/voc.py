@@ -1,0 +1,106 @@
+"""Pascal VOC segmentation: `voc:PATH[?split=val&year=2012]`, from a VOCdevkit on the disk; nothing is ever downloaded.
+
+PATH is the VOCdevkit, its parent, or the folder VOC2012 itself. Read are `ImageSets/Segmentation/<split>.txt`, `JPEGImages` and
+`SegmentationClass`: indices 0 background, 1 to 20 classes, 255 void. A picture can show several classes, so there is no label to
+classify (all have label 0); studies of masks use the label maps.
+
+Source: Everingham et al. 2010, "The Pascal Visual Object Classes (VOC) Challenge"; the archive is VOCtrainval_11-May-2012.tar.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from visionvitals.core import ImageSet, ImageSetCard
+from visionvitals.datasets._digest import digest, file_hashes
+from visionvitals.datasets._files import from_paths, local_path, missing
+from visionvitals.datasets._masks import VOID, as_kinds, read_values
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.registry import Spec
+
+KINDS = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+"""The meaning of the indices 1 to 20 in a label map."""
+_SPLITS = ("train", "trainval", "val")
+
+
+def open(spec: Spec) -> ImageSet:
+    """List the pictures of a split, in the order of its file.
+
+    Raises:
+        VitalsError: no such folder, an unknown split, or a file of the devkit that is missing (it is named).
+    """
+    options = spec.only("split", "year")
+    split, year = options.get("split", "val"), options.get("year", "2012")
+    require(
+        split in _SPLITS, f"`split` of `{spec.text}` must be one of {', '.join(_SPLITS)}", split, near(split, _SPLITS)
+    )
+    root = _root(spec, year)
+    listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    for path in (listing, root / "JPEGImages", root / "SegmentationClass"):
+        if not path.exists():
+            raise VitalsError(
+                f"`{spec.text}` needs {path}, which does not exist. Unpack VOCtrainval_11-May-2012.tar whole; it is not downloaded here."
+            )
+    ids = [word for line in listing.read_text(encoding="utf-8").splitlines() for word in line.split()[:1]]
+    require(bool(ids), f"{listing} must name pictures", 0)
+    pictures = [root / "JPEGImages" / f"{id}.jpg" for id in ids]
+    maps = [root / "SegmentationClass" / f"{id}.png" for id in ids]
+    contents = zip(
+        file_hashes(pictures, owner=root / "JPEGImages" / split),
+        file_hashes(maps, owner=root / "SegmentationClass" / split),
+        strict=True,
+    )
+    card = ImageSetCard(
+        spec=spec.text,
+        digest=digest(KINDS, ids, [0] * len(ids), [f"{picture}/{labels}" for picture, labels in contents]),
+        n=len(ids),
+        classes=("picture",),
+        class_names=("picture",),
+        provides=("mask",),
+        notes=("its pictures have no classes, only masks",),
+    )
+
+    def mask(index: int) -> UInt8[np.ndarray, "h w"]:
+        return as_kinds(read_values(maps[index], ids[index]), len(KINDS), ids[index])
+
+    return from_paths(card, ids, [0] * len(ids), pictures, mask=mask)
+
+
+def examples(tmp: Path) -> list[str]:
+    """Spellings of small inputs, written below `tmp`, for the contract tests."""
+    rng = np.random.default_rng(0)
+    root = tmp / "VOCdevkit" / "VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    ids = [f"2007_{k:06d}" for k in range(3)]
+    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+    for k, id in enumerate(ids):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{id}.jpg")
+        labels = np.zeros((40, 50), dtype=np.uint8)
+        labels[9:31, 9:31] = VOID
+        labels[10:30, 10:30] = 15
+        labels[10:20, 10:20] = k + 1
+        drawn = Image.fromarray(labels).convert("P")
+        drawn.putpalette(bytes((37 * v) % 256 for v in range(768)))
+        drawn.putdata(labels.flatten().tolist())
+        drawn.save(root / "SegmentationClass" / f"{id}.png")
+    return [f"voc:{tmp / 'VOCdevkit'}", f"voc:{root}?split=val"]
+
+
+def _root(spec: Spec, year: str) -> Path:
+    """The folder VOC<year>."""
+    path = local_path(spec)
+    if not path.is_dir():
+        raise missing("The VOCdevkit", path)
+    for found in (path, path / f"VOC{year}", path / "VOCdevkit" / f"VOC{year}"):
+        if (found / "JPEGImages").is_dir() or (found / "ImageSets").is_dir():
+            return found
+    raise VitalsError(
+        f"`{spec.text}` must be a VOCdevkit: it needs {path / f'VOC{year}' / 'JPEGImages'}, which does not exist. "
+        "Name the folder that holds VOC2012."
+    )

@@ -1,0 +1,201 @@
+"""People and published networks beside the backbones of a run: their answers to the same pictures, as cells of `shape_bias`.
+
+An observer is stored as a backbone called `responses:NAME` without weights, so that tables, charts and comparisons need to know nothing
+of it. Only the pictures that the run measured are counted: both sides of a comparison have seen the same ones.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from visionvitals import registry
+from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
+from visionvitals.datasets import _responses
+from visionvitals.datasets._responses import Trial
+from visionvitals.errors import require
+from visionvitals.probes import shape_bias
+from visionvitals.run import planner
+from visionvitals.run.store import Store, Stored
+
+STUDY = "shape_bias"
+FAMILY = "responses"
+PEOPLE = "people"
+"""All observers called `subject-...`, together."""
+
+
+class Added(NamedTuple):
+    """An observer that was added to a run.
+
+    Attributes:
+        observer: its name.
+        images: spelling of the image set.
+        persons: how many answered.
+        summary: its numbers on the run's pictures.
+    """
+
+    observer: str
+    images: str
+    persons: int
+    summary: shape_bias.Summary
+
+
+def add(run_folder: Path, answers: Path) -> list[Added]:
+    """Store the answers of every observer in `answers` to the pictures that the run measured.
+
+    Args:
+        run_folder: with finished cells of `shape_bias`.
+        answers: a csv or a folder of them, see `datasets._responses`.
+
+    Raises:
+        VitalsError: no such cells, no picture in common, answers that cannot be read, or an observer who answered a picture twice.
+    """
+    trials = _responses.read(answers)
+    store = Store(run_folder / "store")
+    sets = {(c.cell["images"]["spec"], c.cell["images"]["digest"]): c for c in _cells(run_folder)}
+    added = []
+    for stored in sets.values():
+        items = {shown.name: item for item in _conflicts(stored) if (shown := _responses.stimulus(item)) is not None}
+        common = [trial for trial in trials if trial.stimulus.name in items]
+        must = f"The answers in {answers} must be to pictures of {stored.cell['images']['spec']}"
+        require(bool(common), must, f"none of {len(items)} pictures in common")
+        for observer, theirs in by_observer(common).items():
+            cell = _cell(observer, theirs, stored)
+            store.write(
+                cell,
+                list(_study().rows(_answers(theirs, items))),
+                facts=_facts(theirs),
+                exhibits={},
+                axes=_study().AXES,
+            )
+            persons = len({trial.observer for trial in theirs})
+            added.append(Added(observer, cell.images.spec, persons, summary(theirs)))
+    return added
+
+
+def by_observer(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """name -> its answers; people together and first.
+
+    Raises:
+        VitalsError: one observer answered the same picture twice.
+    """
+    seen = [(trial.observer, trial.stimulus.name) for trial in trials]
+    if len(set(seen)) < len(seen):
+        twice = next(key for key in seen if seen.count(key) > 1)
+        require(False, "Every observer must have one answer to a picture", twice, "Name one session's files only.")
+    found: dict[str, list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(PEOPLE if trial.observer.startswith("subject-") else trial.observer, []).append(trial)
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] != PEOPLE, pair[0])))
+
+
+def summary(trials: Sequence[Trial]) -> shape_bias.Summary:
+    """The numbers of one observer's answers, all persons pooled."""
+    names = sorted({name for t in trials for name in (t.stimulus.shape, t.stimulus.texture)})
+    index = {name: i for i, name in enumerate(names)}
+
+    def column(values: Sequence[str | None]) -> np.ndarray:
+        return np.array([index.get(v, -1) if v is not None else -1 for v in values], dtype=np.int64)
+
+    return shape_bias.summary(
+        column([t.said for t in trials]),
+        column([t.stimulus.shape for t in trials]),
+        column([t.stimulus.texture for t in trials]),
+    )
+
+
+def export(run_folder: Path, folder: Path) -> list[Path]:
+    """Write the answers of every backbone of a run to the cue-conflict pictures, one csv each, as model-vs-human names them.
+
+    Raises:
+        VitalsError: no cells of `shape_bias`, an image set that has changed or whose pictures have other names, or a folder that
+            cannot be written.
+    """
+    cells = [c for c in _cells(run_folder) if not c.cell["backbone"]["spec"].startswith(f"{FAMILY}:")]
+    labels = registry.labels(c.cell["backbone"]["spec"] for c in cells)
+    written: list[Path] = []
+    for stored in cells:
+        spec, digest = stored.cell["images"]["spec"], stored.cell["images"]["digest"]
+        card = planner.open_images(spec).card
+        require(card.digest == digest, f"The pictures of `{spec}` must be those of the run", "others", "Restore them.")
+        said = stored.values((_study().ALL,))["prediction"]
+        answers = []
+        for item, prediction in sorted(said.items()):
+            shown = _responses.stimulus(item)
+            must = f"The pictures of `{spec}` must be called <shape><i>-<texture><j>"
+            require(shown is not None, must, item, "The csv format knows cue-conflict pictures only.")
+            assert shown is not None
+            answers.append((shown, card.classes[int(prediction)]))
+        token = stored.cell["condition"]["token"]
+        name = labels[stored.cell["backbone"]["spec"]].partition(":")[2] or labels[stored.cell["backbone"]["spec"]]
+        name = "".join(ch if ch.isalnum() else "-" for ch in name) + ("" if token == "output" else f"-{token}")
+        path = folder / f"cue-conflict_{name}_session-1.csv"
+        require(path not in written, "Every backbone must be measured on one image set to be written", path.name)
+        _responses.write(path, name, answers)
+        written.append(path)
+    return written
+
+
+def _study() -> ModuleType:
+    return registry.load("studies", STUDY)
+
+
+def _cells(run_folder: Path) -> list[Stored]:
+    found = [c for c in Store(run_folder / "store").cells() if c.cell["study"] == STUDY]
+    do = f"Measure some: `vitals audit BACKBONE --data cue_conflict:FOLDER --studies {STUDY} --out {run_folder}`."
+    require(bool(found), f"The run folder must hold finished cells of `{STUDY}`", str(run_folder), do)
+    return found
+
+
+def _conflicts(stored: Stored) -> list[str]:
+    """The pictures of a cell of a backbone that were counted."""
+    return list(stored.values((_study().ALL,)).get("shape_accuracy", ()))
+
+
+def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> list[Any]:
+    """One observer's answers under the run's own ids, several persons' under their names: their answers to one picture are apart."""
+    several = len({trial.observer for trial in trials}) > 1
+    return [
+        _study().Answer(
+            f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name],
+            t.stimulus.shape,
+            t.stimulus.texture,
+            t.said,
+        )
+        for t in trials
+    ]
+
+
+def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:
+    content = json.dumps([[t.observer, t.stimulus.name, t.said] for t in trials])
+    persons = len({trial.observer for trial in trials})
+    stored = dict(beside.cell["images"])
+    card = BackboneCard(
+        spec=f"{FAMILY}:{observer}",
+        architecture="published answers" if persons == 1 else f"published answers of {persons}",
+        digest=hashlib.sha256(content.encode()).hexdigest(),
+        preprocess=Preprocess(size=(224, 224), resize=None, interpolation="bilinear", mean=(0.0,) * 3, std=(1.0,) * 3),
+        outputs=len(shape_bias.ENTRY_CLASSES),
+        parameters=0,
+        notes=("answers read from a file: the preprocessing and the number of weights named here mean nothing",),
+    )
+    images = ImageSetCard(
+        spec=stored["spec"],
+        digest=stored["digest"],
+        n=stored["n"],
+        classes=(),
+        class_names=(),
+        kind=stored["kind"],
+        provides=tuple(stored["provides"]),
+        notes=tuple(stored["notes"]),
+    )
+    study = _study()
+    return Cell(study=STUDY, version=study.VERSION, condition=study.Condition(), backbone=card, images=images)
+
+
+def _facts(trials: Sequence[Trial]) -> dict[str, Any]:
+    return {"skipped": [], "n": len(trials), "seconds": 0.0, "warnings": []}

@@ -1,0 +1,317 @@
+"""What each kind of `vitals show` draws, for one image and one or several backbones."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visionvitals import registry
+from visionvitals.core import Backbone, BackboneCard
+from visionvitals.errors import UnreadableImage, VitalsError, near, require
+from visionvitals.show import _paint
+from visionvitals.show._sheet import Section, Tile, sheet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+KINDS = {
+    "occlusion": "random patches removed, 10 to 90 %",
+    "salient": "the patches that matter most removed, or least",
+    "shuffle": "patches in another order",
+    "attention": "what the class token looks at, per head",
+    "saliency": "gradient, attention and mask as heat",
+    "mask": "object masks made from attention",
+    "tokens": "principal components of the patch tokens, or of feature maps, as colours",
+    "all": "all of these that the network has",
+}
+"""Kind -> what it shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _View:
+    """One image before one backbone.
+
+    Attributes:
+        backbone: the network.
+        image: float (1, 3, h, w) in [0, 1], cut as the network wants it.
+        truth: bool (1, h, w), True on the object; None where no mask was given.
+        seed: root of the randomness.
+        id: of the image; its randomness derives from it.
+        first: index of what is predicted for the unchanged image.
+    """
+
+    backbone: Backbone
+    image: "Tensor"
+    truth: "Tensor | None"
+    seed: int
+    id: str
+    first: int
+
+    @property
+    def card(self) -> BackboneCard:
+        return self.backbone.card
+
+    def tiles(self, shown: "Sequence[tuple[str, Tensor]]") -> list[Tile]:
+        """Each (title, image (3, h, w)) with what the network says to it."""
+        import torch
+
+        from visionvitals.run.exhibits import class_name
+
+        with torch.inference_mode():
+            chances = self.backbone.logits(torch.stack([image for _, image in shown])).float().softmax(dim=1)
+        found = []
+        for (title, image), chance in zip(shown, chances, strict=True):
+            best = int(chance.argmax())
+            says = class_name(best, self.card)
+            found.append(Tile(_paint.picture(image), title, says, float(chance[best]), best == self.first))
+        return found
+
+
+def draw(
+    kind: str,
+    *,
+    image: Path,
+    models: Sequence[str],
+    out: Path,
+    device: "torch.device",
+    mask: Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """Draw one image and write the picture.
+
+    Args:
+        kind: a key of `KINDS`.
+        image: a picture file.
+        models: spellings of backbones, drawn below each other.
+        out: the file to write; its ending decides the format.
+        device: where to compute.
+        mask: a mask file of the image's size (0 background, 255 or 1 object), for its outline and as saliency.
+        seed: root of the randomness, as in a run.
+
+    Returns:
+        `out`.
+
+    Raises:
+        VitalsError: an unknown kind, an image or mask that cannot be read, a file that cannot be written, or no backbone that has
+            what the kind shows.
+    """
+    require(kind in KINDS, "`vitals show` must name a kind", kind, near(kind, KINDS))
+    require(len(models) > 0, "`--model` must name a backbone", "none", "Try `--model tiny:vit`.")
+    require(out.suffix.lower() in (".png", ".jpg", ".webp"), "`--out` must end in .png, .jpg or .webp", str(out))
+    from visionvitals.run import planner
+
+    names = registry.labels(models)
+    kinds = [name for name in KINDS if name != "all"] if kind == "all" else [kind]
+    sections: list[Section] = []
+    reasons: list[str] = []
+    for model in models:
+        view = _view(planner.load_backbone(model, device=device), image, mask, seed)
+        for each in kinds:
+            try:
+                found = list(_DRAWN[each](view))
+            except VitalsError as error:
+                reasons.append(str(error))
+                continue
+            sections += [s._replace(head=f"{s.head}   ·   {names[model]}") for s in found]
+    require(bool(sections), f"`vitals show {kind}` must have something to draw", " ".join(dict.fromkeys(reasons)))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet(image.name, sections).save(out)
+    except OSError as error:
+        raise VitalsError(f"The picture must be written to {out}. Got: {error}. Name another file.") from error
+    return out
+
+
+def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _View:
+    import torch
+
+    from visionvitals.datasets import _masks
+    from visionvitals.datasets._decode import decode, decode_mask, open_image
+
+    card = backbone.card
+    try:
+        whole = open_image(image.read_bytes(), str(image))
+        pixels = decode(whole, card.preprocess)
+        truth = None
+        if mask is not None:
+            values = _masks.as_object(_masks.read_values(mask, str(mask)), str(mask))
+            size, must = (whole.height, whole.width), "The mask must be of the image's size"
+            require(values.shape == size, must, values.shape, f"The image is {size} (height, width).")
+            truth = torch.from_numpy(decode_mask(values, card.preprocess) == 1)[None]
+    except OSError as error:
+        raise VitalsError(f"The image must be readable. Got {str(image)!r}: {error.strerror or error}.") from error
+    except UnreadableImage as error:
+        raise VitalsError(f"The image and its mask must be readable. Got {error}.") from error
+    shown = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(backbone.device, torch.float32) / 255
+    with torch.inference_mode():
+        first = int(backbone.logits(shown).argmax())
+    return _View(backbone=backbone, image=shown, truth=truth, seed=seed, id=image.name, first=first)
+
+
+def _occlusion(view: _View) -> Iterator[Section]:
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+    from visionvitals.studies._grids import default_grid
+
+    size = view.card.preprocess.size
+    grid = default_grid(size)
+    keys = randomness.stream(view.seed, [view.id], "occlusion/run=0", device=view.image.device)
+    shown = [("as it is", view.image[0])]
+    for fraction in (0.25, 0.5, 0.75, 0.9):
+        dropped = patches.random_drop(keys, grid[0] * grid[1], patches.drop_count(fraction, grid[0] * grid[1]))
+        covered = patches.to_pixels(dropped, grid, size)
+        shown.append((f"{fraction:.0%} removed", view.image.masked_fill(covered, 0)[0]))
+    text = f"Random cells of a {grid[0]} x {grid[1]} grid are black. Bar: probability of the class it names."
+    yield Section("Occlusion", text, view.tiles(shown))
+
+
+def _salient(view: _View) -> Iterator[Section]:
+    from visionvitals.perturb import patches, saliency
+    from visionvitals.studies._grids import default_grid
+
+    grid, size = default_grid(view.card.preprocess.size), view.card.preprocess.size
+    source, weights = "the gradient", _gradient(view, grid)
+    if "attention" in view.card.provides and view.card.patch_grid is not None:
+        source = "the network's attention"
+        weights = saliency.regrid(_attention(view).mean(dim=1), view.card.patch_grid, grid)
+    must = "Saliency must be finite and not zero everywhere"
+    require(bool(saliency.usable(weights).all()), must, source, "Try another image.")
+    for name, rule in (("Salient", saliency.salient_drop), ("Non-salient", saliency.non_salient_drop)):
+        shown = [("as it is", view.image[0])]
+        for mass in (0.1, 0.25, 0.5, 0.75):
+            dropped = rule(weights, mass)
+            pixels = float(saliency.shares(weights, dropped).pixels)
+            covered = patches.to_pixels(dropped.to(view.image.device), grid, size)
+            shown.append((f"{mass:.0%} of mass, {pixels:.0%} of pixels", view.image.masked_fill(covered, 0)[0]))
+        which = "most" if name == "Salient" else "least"
+        text = f"Removed: the cells that hold {which} of the saliency; its mass is that of {source}."
+        yield Section(f"{name} occlusion", text, view.tiles(shown))
+
+
+def _shuffle(view: _View) -> Iterator[Section]:
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+    from visionvitals.studies._grids import divides
+
+    keys = randomness.stream(view.seed, [view.id], "shuffle/run=0", device=view.image.device)
+    shown = [("as it is", view.image[0])]
+    for grid in ((2, 2), (4, 4), (8, 8), (14, 14), (16, 16)):
+        if divides(grid, view.card.preprocess.size):
+            order = randomness.permutation(keys, grid[0] * grid[1])
+            shown.append((f"{grid[0]} x {grid[1]} cells", patches.shuffle(view.image, order, grid)[0]))
+    yield Section("Shuffle", "The cells change places; only their content is left.", view.tiles(shown))
+
+
+def _heads(view: _View) -> Iterator[Section]:
+    grid = view.card.patch_grid
+    rows = _attention(view)[0]
+    assert grid is not None
+    tiles = [*view.tiles([("as it is", view.image[0])])]
+    tiles.append(Tile(_paint.heat(view.image[0], rows.mean(dim=0), grid), "mean over heads"))
+    tiles += [Tile(_paint.heat(view.image[0], row, grid), f"head {k}") for k, row in enumerate(rows)]
+    text = "Last block, class token to patches; brightness: square root of the weight, full from the 98th percentile."
+    yield Section("Attention", text, tiles)
+
+
+def _saliency(view: _View) -> Iterator[Section]:
+    from visionvitals.perturb import saliency
+    from visionvitals.studies._grids import default_grid
+
+    grid = default_grid(view.card.preprocess.size)
+    tiles = [*view.tiles([("as it is", view.image[0])])]
+    tiles.append(Tile(_paint.heat(view.image[0], _gradient(view, grid)[0], grid), "gradient"))
+    if "attention" in view.card.provides and view.card.patch_grid is not None:
+        rows = _attention(view).mean(dim=1)
+        tiles.append(Tile(_paint.heat(view.image[0], rows[0], view.card.patch_grid), "attention, mean head"))
+    if view.truth is not None:
+        weights = saliency.from_mask(view.truth, grid)
+        tiles.append(Tile(_paint.heat(view.image[0], weights[0], grid), "true object"))
+    text = "Where the weights of salient occlusion come from. Gradient: of the predicted class, summed over each cell."
+    yield Section("Saliency", text, tiles)
+
+
+def _mask(view: _View) -> Iterator[Section]:
+    from visionvitals.probes import segmentation
+
+    grid, size = view.card.patch_grid, view.card.preprocess.size
+    rows = _attention(view)
+    assert grid is not None
+    tiles = [*view.tiles([("as it is", view.image[0])])]
+    for keep in (0.3, 0.6, 0.9):
+        masks = segmentation.mass_mask(rows.mean(dim=1, keepdim=True), keep)
+        whole = segmentation.upsample(masks, grid, size)[0, 0]
+        says, target = "", None
+        if view.truth is not None:
+            target = view.truth[0].long()
+            if bool(target.any()):
+                overlap = segmentation.jaccard(whole[None], target, n_classes=2).values[0, 0]
+                says = f"Jaccard {float(overlap):.0%}"
+        shown = segmentation.overlay(view.image[0].cpu(), whole, target)
+        tiles.append(Tile(_paint.picture(shown), f"{keep:.0%} of the attention", says))
+    outline = " White: the true outline." if view.truth is not None else ""
+    yield Section("Mask from attention", f"Mean over heads, the patches that hold so much of it.{outline}", tiles)
+
+
+def _tokens(view: _View) -> Iterator[Section]:
+    import torch
+
+    from visionvitals.probes import components, tokens
+
+    prefix = view.card.prefix_tokens
+    with torch.inference_mode():
+        blocks, _ = tokens.record(view.backbone, view.image, tokens.layout(view.backbone))
+    shown = sorted({round(part * (len(blocks) - 1) / 4) for part in range(5)})
+    tiles = [*view.tiles([("as it is", view.image[0])])]
+    for number in shown:
+        found, grid = blocks[number].cpu(), view.card.patch_grid
+        if found.ndim == 4:
+            grid = (found.shape[2], found.shape[3])
+            flat = found.flatten(2).mT
+        else:
+            flat = found[:, prefix:]
+        if grid is None or min(flat.shape[1:]) < 3:
+            continue
+        colours = components.principal_colours(flat)[0].T.reshape(3, *grid)
+        tiles.append(Tile(_paint.picture(colours.float()), f"after block {number + 1} of {len(blocks)}"))
+    text = "The three first principal components as red, green and blue, for each picture anew: patches of one colour are alike."
+    yield Section("Tokens", text, tiles)
+
+
+def _attention(view: _View) -> "Tensor":
+    """(1, heads, n), on the CPU."""
+    import torch
+
+    from visionvitals.perturb import saliency
+    from visionvitals.probes import attention
+
+    with torch.inference_mode():
+        rows = attention.patch_rows(view.backbone, view.image).cpu()
+    must = f"`{view.card.spec}`: attention must be finite"
+    require(bool(saliency.usable(rows[0]).all()), must, "an overflow or zeros", "Compute in float32.")
+    return rows
+
+
+def _gradient(view: _View, grid: tuple[int, int]) -> "Tensor":
+    """(1, cells), on the CPU."""
+    import torch
+
+    from visionvitals.perturb import saliency
+
+    with torch.enable_grad():
+        image = view.image.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(view.backbone.logits(image)[0, view.first], image)
+    return saliency.from_gradient(slope, grid)
+
+
+_DRAWN: dict[str, Callable[[_View], Iterator[Section]]] = {
+    "occlusion": _occlusion,
+    "salient": _salient,
+    "shuffle": _shuffle,
+    "attention": _heads,
+    "saliency": _saliency,
+    "mask": _mask,
+    "tokens": _tokens,
+}

@@ -1,0 +1,185 @@
+"""Attention by layer: mean maps, and how much of the attention lies on what is visible when part of the image is not.
+
+One mask is drawn and laid over every image, so that the mean over images of each head's attention map shows whether the head looks
+at the covered cells. `visible_attention` says it in a number: of the attention that goes to patches, the share that goes to
+visible ones. Without a preference it is the share of the cells that are visible, 1 - fraction.
+
+Conventions. The query is a prefix token, 0 the class token; a network without one is asked by the mean over its patches. The
+attention to prefix tokens is left out and the rest normalised. Blocks are attention calls in order, from 1; those whose map is not
+one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no row there. Heads are numbered
+from 1; `mean` is their mean map. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
+are recomputed in float32 and certified (`probes.attention`); one whose product is not the network's own fails the cell.
+
+Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
+
+Rows: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
+from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+VERSION = 1
+TITLE = "Attention"
+AXES = ("block", "head", "view")
+LABELS = "none"
+
+
+def _deepest_gain(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
+    """The last block's share over the first one's."""
+    order = sorted(range(len(points)), key=lambda k: int(points[k]["block"]))
+    gain: np.ndarray = means[..., order[-1]] - means[..., order[0]]
+    return gain
+
+
+CHARTS = (
+    Chart(
+        x="block",
+        x_title="block",
+        facet=("fraction", "view"),
+        metric="visible_attention",
+        y_title="attention on visible patches",
+        where={"head": "mean"},
+        reads="Plain is the control: the same patches while nothing is covered. Bands are 95 % intervals over images.",
+    ),
+    Chart(
+        x="block",
+        y="head",
+        x_title="block",
+        facet=("fraction",),
+        metric="visible_attention",
+        y_title="attention on visible patches",
+        where={"view": "masked"},
+        title="By head",
+    ),
+)
+SIGNS = (
+    Sign(
+        title="visible attention, last minus first block",
+        kind="index",
+        metric="visible_attention",
+        where={"fraction": 0.5, "head": "mean", "view": "masked"},
+        index=_deepest_gain,
+        share=False,
+        better="neither",
+    ),
+)
+PUBLISHED: tuple[Published, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One fixed mask.
+
+    Attributes:
+        fraction: share of the cells that the mask covers, in (0, 1).
+        grid: (rows, columns) of cells, each of whole patches.
+        query: which prefix token is asked.
+        run: repetition; each has its own mask.
+    """
+
+    fraction: float = 0.5
+    grid: tuple[int, int] = PAPER_GRID
+    query: int = 0
+    run: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 < self.fraction < 1, "`fraction` must be in (0, 1)", self.fraction)
+        require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
+        require(self.query >= 0, "`query` must not be negative", self.query)
+        require(self.run >= 0, "`run` must not be negative", self.run)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """Half of the cells. paper: on a grid of 14 x 14."""
+    return [Condition(grid=PAPER_GRID if preset == "paper" else default_grid(size))]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """It needs attention over the patch grid, cells of whole patches, and the query."""
+    if "attention" not in backbone.provides:
+        return f"{backbone.architecture} has no attention map over a patch grid"
+    if not covers_whole_patches(condition.grid, backbone):
+        uneven = division_refusal(condition.grid, backbone.preprocess.size)
+        return uneven or f"the mask needs cells of whole patches; the patch grid is {backbone.patch_grid}"
+    if condition.query >= max(1, backbone.prefix_tokens):
+        return f"{backbone.architecture} has {backbone.prefix_tokens} prefix tokens, so there is no query {condition.query}"
+    return None
+
+
+def passes(condition: Condition) -> float:
+    return 2.5
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+
+    c: Condition = job.condition
+    card = job.backbone.card
+    assert card.patch_grid is not None
+    n = c.grid[0] * c.grid[1]
+    key = randomness.stream(job.seed, ["the one mask"], f"attention/run={c.run}", device=job.backbone.device)
+    drop = patches.random_drop(key, n, patches.drop_count(c.fraction, n))
+    visible = ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten()
+    pixels = patches.to_pixels(drop, c.grid, card.preprocess.size)
+    sums: dict[tuple[int, str, str], Tensor] = {}
+    for batch in job.batches():
+        black = torch.zeros(1, 3, 1, 1, device=batch.images.device)
+        with torch.inference_mode():
+            views = {
+                "plain": batch.images,
+                "masked": patches.occlude(batch.images, pixels.expand(len(batch.ids), -1, -1, -1), black),
+            }
+            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
+        for view, block, share in shares:
+            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
+            on_visible = heads[:, :, visible].sum(dim=2).cpu()
+            for h in range(heads.shape[1]):
+                at = (block, f"{h}" if h else "mean", view)
+                # image by image, so that the order of the sum does not depend on batches
+                for image in heads[:, h].cpu():
+                    sums[at] = image.nan_to_num() + sums.get(at, 0)
+                if view == "masked" or h == 0:
+                    yield from (
+                        Row(i, "visible_attention", v, at)
+                        for i, v in zip(batch.ids, on_visible[:, h].tolist(), strict=True)
+                        if v == v
+                    )
+        job.progress(len(batch.ids))
+    if job.exhibits:
+        for (block, head, view), total in sums.items():
+            picture = _picture(total.view(card.patch_grid))
+            job.keep(f"mean map, {view}", picture, (block, head, "masked"))
+
+
+def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor]]":
+    """(block, attention of the query to each patch (b, heads, n), normalised over patches) of one forward pass."""
+    from visionvitals.probes import attention
+
+    card = job.backbone.card
+    found = []
+    for each in attention.record(job.backbone, images):
+        if attention.unusable(each, card.patch_grid) is not None:
+            continue
+        rows = attention.over_patches(each, card)[:, :, min(query, each.rows.shape[2] - 1)]
+        negative = (rows < 0).any(dim=2, keepdim=True).any(dim=1, keepdim=True)
+        found.append((each.block + 1, (rows / rows.sum(dim=2, keepdim=True)).masked_fill(negative, float("nan"))))
+    return found
+
+
+def _picture(map_: "Tensor") -> "Tensor":
+    """A map (rows, columns) as a grey picture (3, h, w), its largest value white, in 8 px cells of 256 levels."""
+    grey = (map_ / map_.max() * 255).round() / 255
+    return grey.float().repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, -1, -1)

@@ -1,0 +1,142 @@
+"""Accuracy by depth: from which block on the network knows the answer.
+
+The token that the classifier reads (class token, or the mean over patches), as it leaves each block, goes through the trained final
+norm and the trained head, as if it were the last. With `tokens = patches`, every patch token goes there on its own: the share of
+patches that name the right class, by block, and where on the patch grid they sit in the last block.
+
+Conventions. Blocks are counted from 1 and seen before the final norm, which is then applied. At the last block, `tokens = pooled` is
+the network's own prediction (of a distilled network that of its class token and head alone).
+
+Source: Naseer et al. 2021, appendix, Figures 12 to 15.
+
+Rows. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_top1` at (block, 0, 0), the share of the patches, and
+for the last block at (block, row, column), rows and columns from 1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
+from visionvitals.studies._scoring import answers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = 1
+TITLE = "Accuracy by depth"
+AXES = ("block", "row", "column")
+LABELS = "outputs"
+
+
+def _half_way(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
+    """The first block whose accuracy is at least half of the last one's, over the number of blocks."""
+    import numpy as np
+
+    order = sorted(range(len(points)), key=lambda k: int(points[k]["block"]))
+    curve = means[..., order]
+    first = (curve >= curve[..., -1:] / 2).argmax(axis=-1) + 1
+    return np.asarray(first / len(order))
+
+
+_WHOLE = {"tokens": "pooled", "row": 0, "column": 0}
+CHARTS = (
+    Chart(
+        x="block",
+        x_title="block",
+        where=_WHOLE,
+        reads="Each block's class token through the trained final norm and head. Bands are 95 % intervals over images.",
+    ),
+    Chart(
+        x="block",
+        x_title="block",
+        where={"tokens": "patches", "row": 0, "column": 0},
+        metric="patch_top1",
+        y_title="share of patches that name the class",
+        title="Patch tokens",
+    ),
+    Chart(
+        x="column",
+        y="row",
+        x_title="column of the patch grid",
+        where={"tokens": "patches"},
+        metric="patch_top1",
+        y_title="accuracy of the patch",
+        title="Where the answer is known: patch tokens of the last block",
+    ),
+)
+SIGNS = (Sign(title="depth of half the accuracy", kind="index", where=_WHOLE, index=_half_way, better="neither"),)
+PUBLISHED: tuple[Published, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Which tokens are read.
+
+    Attributes:
+        tokens: `pooled`, the one that the classifier reads; `patches`, each patch on its own.
+    """
+
+    tokens: Literal["pooled", "patches"] = "pooled"
+
+    def __post_init__(self) -> None:
+        require(self.tokens in ("pooled", "patches"), "`tokens` must be pooled or patches", self.tokens)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick: pooled. default and paper: both."""
+    return [Condition(), *([] if preset == "quick" else [Condition(tokens="patches")])]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """The logits must be the trained head of one normed token."""
+    if "readout" in backbone.provides:
+        return None
+    if "tokens" not in backbone.provides:
+        return f"{backbone.architecture} has no patch tokens by block"
+    return f"{backbone.architecture} does not read its logits from one normed token, so its head does not apply to inner blocks"
+
+
+def passes(condition: Condition) -> float:
+    return 1.1 if condition.tokens == "pooled" else 2
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals.probes import tokens
+
+    c: Condition = job.condition
+    where = tokens.layout(job.backbone)
+    readout, grid = where.readout, job.backbone.card.patch_grid
+    assert readout is not None
+    assert grid is not None
+    for batch in job.batches():
+        rows: list[Row] = []
+
+        def pooled(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
+            found = answers(readout.logits(x, where.prefix).float(), batch.labels)
+            for metric in ("top1", "top5", "cross_entropy"):
+                values = zip(batch.ids, found.get(metric, ()), strict=False)
+                rows.extend(Row(i, metric, v, (block + 1, 0, 0)) for i, v in values)
+
+        def patches(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
+            best = readout.head(readout.norm(x[:, where.prefix :])).argmax(dim=2)
+            right = (best == batch.labels[:, None]).double()
+            rows.extend(
+                Row(i, "patch_top1", v, (block + 1, 0, 0))
+                for i, v in zip(batch.ids, right.mean(dim=1).tolist(), strict=True)
+            )
+            if block + 1 == len(where.blocks):
+                for i, values in zip(batch.ids, right.tolist(), strict=True):
+                    rows.extend(
+                        Row(i, "patch_top1", v, (block + 1, 1 + k // grid[1], 1 + k % grid[1]))
+                        for k, v in enumerate(values)
+                    )
+
+        with torch.inference_mode(), tokens.watch(where, pooled if c.tokens == "pooled" else patches):
+            job.backbone.logits(batch.images)
+        yield from rows
+        job.progress(len(batch.ids))

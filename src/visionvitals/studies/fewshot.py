@@ -1,0 +1,207 @@
+"""Few-shot: how well do a handful of labelled images per class teach the set's own classes, on frozen features?
+
+An episode is a task of its own: some classes, a few labelled images of each, a linear classifier trained on those, and its accuracy on other
+images of the same classes. `fixed` draws n-way k-shot episodes, `variable` draws way and shots as Meta-Dataset does, and `related`
+draws variable episodes whose classes are of one group, for sets whose class keys read `group/class` (alphabets). All three
+classifiers (L2-normalised logistic regression with C = 1, ridge, nearest centroid) see the same episodes, and so do all backbones.
+
+Conventions. Features are the backbone's pre-logit features, scaled to length 1. Where the set has parts, the support is drawn from train and
+the queries from test; else from all images. Episodes are those of (seed, number): curves over shots are paired. Classes that are too
+small for an episode, and images whose features are not finite, take no part. A backbone that was trained on the set's own
+classes has not met new ones: the plan and the report name how many of them it knows.
+
+Source: Naseer et al. 2021, section 3.5; Triantafillou et al. 2020 (episodes); Tian et al. 2020 (the classifier). Deviations: the paper
+gives a figure only and names neither its queries nor its number of episodes; 600 and at most 10 a class are Meta-Dataset's.
+
+Rows: item = the episode, `episode_accuracy` for each `solver`. The interval is over episodes: it says how far another draw of
+episodes from these images could lie, not how far another set of images could.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import VitalsError, require
+from visionvitals.figure import Chart, Published, Sign
+
+if TYPE_CHECKING:
+    from visionvitals.probes.episodes import Episode
+
+VERSION = 1
+TITLE = "Few-shot"
+AXES = ("solver",)
+LABELS = "own"
+_METRIC = "episode_accuracy"
+CHARTS = (
+    Chart(
+        x="shot",
+        x_title="labelled images per class",
+        facet=("way", "solver"),
+        metric=_METRIC,
+        y_title="accuracy on the queries",
+        where={"sampler": "fixed"},
+        title="Fixed ways and shots",
+        reads="Higher is better; guessing gives 1 / way. Bands are 95 % intervals over episodes, which are the same for all.",
+    ),
+    Chart(
+        x="solver",
+        x_title="classifier",
+        facet=("sampler",),
+        metric=_METRIC,
+        y_title="accuracy on the queries",
+        where={"way": 0},
+        title="Ways and shots as Meta-Dataset draws them",
+        reads="5 to 50 classes, up to 500 labelled images, unevenly many of each class. `related`: all classes of one group.",
+    ),
+)
+SIGNS = (
+    Sign(
+        title="5-way 5-shot",
+        kind="mean",
+        metric=_METRIC,
+        where={"sampler": "fixed", "way": 5, "shot": 5, "solver": "logistic"},
+    ),
+    Sign(
+        title="Meta-Dataset episodes", kind="mean", metric=_METRIC, where={"sampler": "variable", "solver": "logistic"}
+    ),
+)
+PUBLISHED: tuple[Published, ...] = ()
+
+Sampler = Literal["fixed", "variable", "related"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One kind of episode.
+
+    Attributes:
+        sampler: `fixed` ways and shots, or those of Meta-Dataset's sampler, from all classes or from `related` ones.
+        way: classes of a fixed episode; 0 for the others, which draw it.
+        shot: labelled images per class of a fixed episode; 0 for the others.
+        queries: of a fixed episode, at most so many per class, as many for every class.
+        episodes: how many.
+    """
+
+    sampler: Sampler = "fixed"
+    way: int = 5
+    shot: int = 5
+    queries: int = 10
+    episodes: int = 600
+
+    def __post_init__(self) -> None:
+        require(
+            self.sampler in get_args(Sampler), f"`sampler` must be one of {', '.join(get_args(Sampler))}", self.sampler
+        )
+        if self.sampler == "fixed":
+            require(self.way >= 2, "`way` must be at least 2", self.way)
+            require(self.shot >= 1, "`shot` must be at least 1", self.shot)
+        else:
+            way_and_shot = (self.way, self.shot)
+            require(way_and_shot == (0, 0), f"`{self.sampler}` draws `way` and `shot`: both must be 0", way_and_shot)
+        require(self.queries >= 1, "`queries` must be at least 1", self.queries)
+        require(self.episodes >= 1, "`episodes` must be at least 1", self.episodes)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick: 5-way with 1 and 5 shots. default: 5-way with 1, 2, 5 and 10 shots, and variable episodes of all and of related
+    classes. paper: variable episodes.
+    """
+    drawn = [Condition(sampler=sampler, way=0, shot=0) for sampler in ("variable", "related")]
+    if preset == "quick":
+        return [Condition(shot=shot) for shot in (1, 5)]
+    if preset == "default":
+        return [*(Condition(shot=shot) for shot in (1, 2, 5, 10)), *drawn]
+    return drawn
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """Episodes need features, as many classes as ways, two parts if any, and groups for related classes."""
+    least, count = condition.way or 5, len(images.classes)
+    if "features" not in backbone.provides:
+        return f"it needs features; {backbone.architecture} provides none"
+    if count < least:
+        return f"an episode needs at least {least} classes; the set has {count}"
+    if condition.sampler == "related" and groups(images.classes) is None:
+        return "`related` needs classes in groups (class keys that read `group/class`)"
+    return None
+
+
+def passes(condition: Condition) -> float:
+    """The features are computed once for all conditions; this is the first one's share."""
+    return 1
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals.probes import episode_solvers
+
+    pooled = pooled_features(job)
+    episodes = draw(job, pooled)
+    used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
+    for solver in episode_solvers.SOLVERS:
+        accuracy = episode_solvers.solve(used, episodes, solver).accuracy
+        for episode, value in zip(episodes, accuracy.tolist(), strict=True):
+            yield Row(f"{episode.number:05d}", _METRIC, value, (solver,))
+
+
+def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
+    """The episodes of a job, the same for every backbone whose features are all finite."""
+    from visionvitals.probes import episodes as sampler
+
+    c: Condition = job.condition
+    length = np.linalg.norm(pooled.astype(np.float64), axis=1)
+    pool = sampler.pools(np.where(np.isfinite(length) & (length > 0), job.labels, -1), job.splits)
+    if c.sampler == "fixed":
+        one = partial(sampler.fixed, pool, way=c.way, shot=c.shot, queries=c.queries, seed=job.seed)
+    else:
+        related = groups(job.images.classes) if c.sampler == "related" else None
+        one = partial(sampler.variable, pool, groups=related, seed=job.seed)
+    return sampler.draw(one, c.episodes)
+
+
+def pooled_features(job: Job) -> np.ndarray:
+    """The pre-logit features of all images, float32 (n, d), from the store that the other studies of features share.
+
+    A network without blocks or stages has nothing else to keep, and its features are computed alone.
+    """
+    from visionvitals.probes import features, tokens
+
+    try:
+        tokens.layout(job.backbone)
+    except VitalsError:
+        return _alone(job)
+    return features.features(job)["pooled"]
+
+
+def _alone(job: Job) -> np.ndarray:
+    import torch
+
+    extract, size = job.backbone.features, job.backbone.card.preprocess.size
+    assert extract is not None, "refused without features"
+    with torch.inference_mode():
+        width = extract(torch.zeros(1, 3, *size, device=job.backbone.device)).shape[1]
+    computed = 0
+
+    def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
+        nonlocal computed
+        for batch in job.batches(start):
+            with torch.inference_mode():
+                arrays["pooled"][batch.rows] = extract(batch.images).float().cpu().numpy()
+            computed += len(batch.ids)
+            job.progress(len(batch.ids))
+        yield len(job.ids)
+
+    facts = {"weights": job.backbone.card.digest, "version": 1}
+    found = job.product("pooled features", facts, len(job.ids), {"pooled": ((width,), "float32")}, fill)
+    job.progress(len(job.ids) - computed)
+    return found["pooled"]
+
+
+def groups(classes: Sequence[str]) -> list[str] | None:
+    """What stands before the first `/` of each class key, or None where a key has none."""
+    return [key.partition("/")[0] for key in classes] if all("/" in key for key in classes) else None

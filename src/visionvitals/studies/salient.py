@@ -1,0 +1,201 @@
+"""Salient PatchDrop: how much is still recognised without the patches that matter most, or without those that matter least.
+
+Each image's patches are ranked by a source of saliency. `salient` removes the fewest, largest first, that hold the share `mass` of it
+(the patch that crosses the line is included); `non-salient` removes the most, smallest first, that hold at most that share.
+So salient at Q and non-salient at 1 - Q split the image. Mass is not pixels: half of it can sit in a tenth of the patches, and
+`information_loss` says in how many.
+
+Sources. `model`: the attention of another ViT, which ranks the patches for all networks alike; `self`: the network's own attention;
+`gradient`: the absolute gradient of the predicted class's logit, for any network; `mask`: the true object of sets that know it, with
+which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class
+token is taken; with `self` and `gradient` the networks of a plan lose different patches.
+
+Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows. Saliency is computed once for each
+image set and source, and kept in the cache.
+
+Source: Naseer et al. 2021, section 3.1, with DINO ViT-S/16, head 1, as the `model`. Deviation from the authors' code: that network
+gets the image with its own normalisation, not with that of the evaluated one.
+
+Rows: those of `clean`, `information_loss`, `mass_removed`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from visionvitals.core import BackboneCard, BackboneSpec, Batch, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
+from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
+from visionvitals.studies._saliency import Source, weights
+from visionvitals.studies._scoring import score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+TITLE = "Salient and non-salient occlusion"
+AXES = ()
+LABELS = "outputs"
+Drop = Literal["salient", "non-salient"]
+Fill = Literal["black", "mean", "gray", "noise", "blur"]
+NO_MODEL = BackboneSpec("")
+PAPER_MODEL = BackboneSpec("timm:vit_small_patch16_224.dino")
+CHARTS = (
+    Chart(
+        x="mass",
+        x_title="share of the saliency removed",
+        facet=("source", "model", "head", "drop", "fill"),
+        reads="Above: without the patches that matter most; below: without those that matter least. A network that holds the "
+        "former does not hang on one part of the object; one that loses the latter looks at the background.",
+    ),
+    Chart(
+        x="mass",
+        x_title="share of the saliency removed",
+        facet=("source", "model", "head", "drop"),
+        metric="information_loss",
+        y_title="share of the pixels removed",
+        title="How many pixels that is",
+        reads="The steeper a salient curve starts, the wider the saliency is spread.",
+    ),
+)
+_HALF = {"mass": 0.5, "fill": "black"}
+SIGNS = (
+    Sign(
+        title="kept, salient half gone (gradient)",
+        kind="kept",
+        where={**_HALF, "drop": "salient", "source": "gradient"},
+    ),
+    Sign(
+        title="kept, salient half gone (own attention)",
+        kind="kept",
+        where={**_HALF, "drop": "salient", "source": "self"},
+    ),
+)
+_PAPER = {**_HALF, "source": "model", "model": PAPER_MODEL, "head": "1", "grid": PAPER_GRID}
+PUBLISHED = (
+    Published(
+        model="DeiT-B", architectures=("deit_base_patch16_224",), where={**_PAPER, "drop": "non-salient"}, value=0.681
+    ),
+    Published(
+        model="DeiT-B", architectures=("deit_base_patch16_224",), where={**_PAPER, "drop": "salient"}, value=0.713
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One point of the sweep.
+
+    Attributes:
+        mass: share of the saliency to remove, in [0, 1].
+        drop: the patches that hold most of it, or least.
+        source: what says which patches matter.
+        model: another backbone, for `source = model` only.
+        head: of attention: `mean`, an index from 0, or `best-foreground`, one head chosen with the masks of the set.
+        grid: (rows, columns) of the cells that are removed.
+        fill: what a removed cell shows. Tokens cannot be removed here: each image loses another number of them.
+    """
+
+    mass: float = 0.5
+    drop: Drop = "salient"
+    source: Source = "self"
+    model: BackboneSpec = NO_MODEL
+    head: str = "mean"
+    grid: tuple[int, int] = PAPER_GRID
+    fill: Fill = "black"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.mass <= 1, "`mass` must be in [0, 1]", self.mass)
+        for name, known in (("drop", get_args(Drop)), ("source", get_args(Source)), ("fill", get_args(Fill))):
+            value = getattr(self, name)
+            require(value in known, f"`{name}` must be one of {', '.join(known)}", value)
+        index = self.head.isascii() and self.head.isdecimal()
+        known_head = self.head in ("mean", "best-foreground") or index
+        require(known_head, "`head` must be `mean`, `best-foreground` or an index from 0", self.head)
+        require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick: own attention, gradient and mask at 25, 50 and 75 %. default: attention and gradient at 10 and 90 % too, and the mask at
+    its ends: the whole object, all of the background. paper: tenths from 10 to 90 %, the attention of DINO ViT-S/16, head 1.
+    """
+    drops: tuple[Drop, ...] = get_args(Drop)
+    if preset == "paper":
+        tenths = tuple(d / 10 for d in range(1, 10))
+        return [
+            Condition(mass=mass, drop=drop, source="model", model=PAPER_MODEL, head="1")
+            for drop in drops
+            for mass in tenths
+        ]
+    grid = default_grid(size)
+    quarters = (0.25, 0.5, 0.75)
+    attended: tuple[Source, ...] = ("self", "gradient")
+    found = [
+        Condition(mass=mass, drop=drop, source=source, grid=grid)
+        for source in attended
+        for drop in drops
+        for mass in (quarters if preset == "quick" else (0.1, *quarters, 0.9))
+    ]
+    ends = {"salient": (*quarters, 1.0), "non-salient": (0.0, *quarters)}
+    return found + [
+        Condition(mass=mass, drop=drop, source="mask", grid=grid)
+        for drop in drops
+        for mass in (quarters if preset == "quick" else ends[drop])
+    ]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """Fields must go together; the grid must divide the input; `self` needs attention; `mask` and `best-foreground` need masks."""
+    if (condition.source == "model") != bool(condition.model):
+        return "`model` names the other backbone of `source = model`, and of no other source"
+    if condition.source in ("mask", "gradient") and condition.head != "mean":
+        return f"`source = {condition.source}` has no heads"
+    if condition.source == "self" and "attention" not in backbone.provides:
+        return f"`source = self` needs attention over patches; {backbone.architecture} has none (`gradient` works for any network)"
+    asks = condition.source == "mask" or condition.head == "best-foreground"
+    if asks and "mask" not in images.provides:
+        what = "source = mask" if condition.source == "mask" else "head = best-foreground"
+        return f"`{what}` needs an image set with masks"
+    return division_refusal(condition.grid, backbone.preprocess.size)
+
+
+def passes(condition: Condition) -> float:
+    return 1
+
+
+def measure(job: Job) -> Iterator[Row]:
+    from visionvitals import randomness
+    from visionvitals.perturb import patches, saliency
+
+    c: Condition = job.condition
+    card = job.backbone.card
+    weigh = weights(job, source=c.source, model=c.model, head=c.head, grid=c.grid)
+    rule = saliency.salient_drop if c.drop == "salient" else saliency.non_salient_drop
+    taken: dict[str, dict[str, float]] = {}
+
+    def occluded(batch: Batch) -> "Tensor":
+        ranked = weigh(batch.rows)
+        good = saliency.usable(ranked)
+        ranked[~good] = 1.0  # their rows are dropped below; the batch keeps its shape
+        dropped = rule(ranked, c.mass)
+        lost = saliency.shares(ranked, dropped)
+        for item, fits, mass, pixels in zip(batch.ids, good, lost.mass.tolist(), lost.pixels.tolist(), strict=True):
+            if fits:
+                taken[item] = {"mass_removed": mass, "information_loss": pixels}
+        shown = patches.to_pixels(dropped.to(batch.images.device), c.grid, card.preprocess.size)
+        keys = randomness.stream(job.seed, batch.ids, "salient/fill", device=batch.images.device)
+        return patches.occlude(
+            batch.images, shown, patches.fill_pixels(c.fill, batch.images, keys, mean=card.preprocess.mean)
+        )
+
+    def keep(item: str, image: "Tensor") -> None:
+        if item in taken:
+            job.keep(item, image)
+
+    for row in score(dataclasses.replace(job, keep=keep), occluded):
+        if row.item in taken:
+            yield row
+    for item, shares in taken.items():
+        yield from (Row(item, metric, value) for metric, value in shares.items())

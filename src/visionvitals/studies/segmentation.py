@@ -1,0 +1,202 @@
+"""Segmentation from attention: how well what a token looks at covers the object, though nobody taught the network to segment.
+
+The last block's attention of a prefix token over the patches is turned into a mask: the patches that hold the top `keep` of it, nearest
+up to the size of the network's input. The mask is compared with the true one by the Jaccard index, per class in the image, averaged
+over its classes. One pass over the images measures everything: each head on its own; `mean`, the attention averaged over heads;
+`expected`, a head drawn at random; and `best`, the best head for each class, chosen with the truth known. `best` is what is usually
+published; it is an oracle, and grows with the number of heads by construction. The others are what you would get.
+
+Convention: both masks are cut as the network's input is; give `?size=512&resize=none` to a ViT for the published protocol (timm
+then resamples its position embedding with antialiasing, the authors without). Pixels that nobody labelled (255) do not count, unless
+`count_void`. An image without an object has no rows.
+
+Source: Naseer et al. 2021, section 3.2 (`keep` 0.9, VOC2012 val); Caron et al. 2021, Figure 4 (0.6). The thresholds are not comparable.
+Deviation of `paper` from its text: none; its authors' code counts void as background, and so does the preset.
+
+Rows: `jaccard`, at each head, keep and query; query 0 is the class token, the next ones a distillation or shape token and registers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.figure import Chart, Published, Sign
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+TITLE = "Segmentation from attention"
+AXES = ("head", "keep", "query")
+LABELS = "none"
+KEEPS = tuple(d / 10 for d in range(1, 10))
+_SHOWN = (0.3, 0.6, 0.9)  # of the pictures
+_Y = "Jaccard index"
+_X = "share of the attention kept"
+CHARTS = (
+    Chart(
+        x="keep",
+        x_title=_X,
+        metric="jaccard",
+        y_title=_Y,
+        where={"head": "mean", "query": 0},
+        facet=("count_void",),
+        title="Attention averaged over heads",
+        reads="Higher: what the class token looks at is the object. Compare with a network of random weights; a mask of the whole "
+        "picture already scores the object's share of it. Pictures: the mask in colour, the true outline in white.",
+    ),
+    Chart(
+        x="keep",
+        x_title=_X,
+        metric="jaccard",
+        y_title=_Y,
+        where={"head": "best", "query": 0},
+        facet=("count_void",),
+        title="The best head for each object, chosen with the truth known",
+        reads="What is usually published. It is an oracle: more heads score higher by construction.",
+    ),
+    Chart(
+        x="keep",
+        x_title=_X,
+        y="head",
+        metric="jaccard",
+        y_title=_Y,
+        where={"query": 0},
+        title="Each head, and the ways to choose one",
+        reads="A bright row is a head that looks at objects; `expected` is a head drawn at random.",
+    ),
+    Chart(
+        x="query",
+        x_title="asking token (0 is the class token)",
+        metric="jaccard",
+        y_title=_Y,
+        where={"head": "mean", "keep": 0.9},
+        title="Who asks",
+        reads="Distillation, shape and register tokens, where the network has some.",
+    ),
+)
+SIGNS = (
+    Sign(title="Jaccard, mean head", kind="mean", metric="jaccard", where={"head": "mean", "keep": 0.9, "query": 0}),
+    Sign(title="Jaccard, best head", kind="mean", metric="jaccard", where={"head": "best", "keep": 0.9, "query": 0}),
+)
+
+
+def _published(
+    model: str,
+    architecture: str,
+    value: float,
+    *,
+    query: int = 0,
+    keep: float = 0.9,
+    source: str = "Naseer et al. 2021",
+) -> Published:
+    where = {"head": "best", "keep": keep, "query": query, "count_void": True}
+    return Published(
+        model=model,
+        architectures=(architecture,),
+        where=where,
+        value=value,
+        metric="jaccard",
+        data="VOC2012 validation at 512 px",
+        source=source,
+    )
+
+
+_TINY, _SMALL = "deit_tiny_patch16_224", "deit_small_patch16_224"
+_TINY_2, _SMALL_2 = "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224"
+_CARON = "Caron et al. 2021"
+PUBLISHED = (
+    _published("DeiT-T, random weights", _TINY, 0.196),
+    _published("DeiT-T", _TINY, 0.322),
+    _published("DeiT-T-SIN", _TINY, 0.294),
+    _published("DeiT-T-SIN distilled, class token", _TINY_2, 0.400),
+    _published("DeiT-T-SIN distilled, shape token", _TINY_2, 0.422, query=1),
+    _published("DeiT-S, random weights", _SMALL, 0.220),
+    _published("DeiT-S", _SMALL, 0.292),
+    _published("DeiT-S-SIN", _SMALL, 0.375),
+    _published("DeiT-S-SIN distilled, class token", _SMALL_2, 0.420),
+    _published("DeiT-S-SIN distilled, shape token", _SMALL_2, 0.424, query=1),
+    _published("ViT-S/16, random weights", "vit_small_patch16_224", 0.220, keep=0.6, source=_CARON),
+    _published("ViT-S/16, supervised", _SMALL, 0.273, keep=0.6, source=_CARON),
+    _published("ViT-S/16, DINO", "vit_small_patch16_224", 0.459, keep=0.6, source=_CARON),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """There is one for each way to treat void.
+
+    Attributes:
+        count_void: count unlabelled pixels as background, as the published numbers do; a perfect mask that reaches into the unlabelled
+            rim then stays below 1.
+    """
+
+    count_void: bool = False
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """paper: void counts as background."""
+    return [Condition(count_void=preset == "paper")]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """It needs masks, and a map of attention over the patches."""
+    if "mask" not in images.provides:
+        return "segmentation needs an image set with masks (`masks:`, `voc:`, `cue_conflict:`, `shapes:`)"
+    if "attention" not in backbone.provides:
+        return f"segmentation needs attention over patches; {backbone.architecture} has none"
+    return None
+
+
+def passes(condition: Condition) -> float:
+    return 1.3
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals.probes import attention, segmentation
+
+    c: Condition = job.condition
+    card = job.backbone.card
+    grid = card.patch_grid
+    assert grid is not None
+    assert job.masks is not None, "`refusal` asks for both"
+    for batch in job.batches():
+        with torch.inference_mode():
+            maps = attention.record(job.backbone, batch.images)
+            looked = attention.over_patches(maps[-1], card).cpu()
+        targets = torch.from_numpy(np.array(job.masks[batch.rows]))
+        some = ((targets > 0) & (targets < 255)).flatten(1).any(dim=1)
+        for query in range(looked.shape[2]):
+            rows = looked[:, :, query]
+            good = (some & _rankable(rows)).nonzero().flatten()
+            if not len(good):
+                continue
+            for keep in KEEPS:
+                found = segmentation.score(
+                    rows[good], targets[good], grid=grid, keep=keep, n_classes=255, count_void=c.count_void
+                )
+                columns = {"best": found.best, "mean": found.averaged, "expected": found.expected}
+                columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
+                for head, values in columns.items():
+                    for k, value in zip(good.tolist(), values.tolist(), strict=True):
+                        yield Row(batch.ids[k], "jaccard", value, (head, keep, query))
+        for k in _rankable(looked[:, :, 0]).nonzero().flatten().tolist():
+            if batch.ids[k] in job.exhibits:
+                for keep in _SHOWN if some[k] else ():
+                    mask = segmentation.mass_mask(looked[k : k + 1, :, 0].mean(dim=1, keepdim=True), keep)
+                    whole = segmentation.upsample(mask, grid, card.preprocess.size)[0, 0]
+                    shown = segmentation.overlay(batch.images[k].cpu(), whole, targets[k])
+                    job.keep(batch.ids[k], shown, ("mean", keep, 0))
+        job.progress(len(batch.ids))
+
+
+def _rankable(rows: "Tensor") -> "Tensor":
+    """Images whose attention, (b, heads, n), can be ranked in every head: not so where it overflowed."""
+    from visionvitals.perturb import saliency
+
+    return saliency.usable(rows.flatten(0, 1)).view(rows.shape[:2]).all(dim=1)

@@ -1,0 +1,213 @@
+"""Shape bias: does the network go by the shape or by the texture, where a picture shows the one of one class and the other of another?
+
+Only pictures with a conflict count. The answer is one of the image set's classes; `shape_choice` says, of the pictures answered by
+either, whether it was the shape. The ratio hides how often either was seen at all: read shape accuracy, texture accuracy and coverage
+beside it. `class_shape_bias` is the bias of the pictures of one shape class; its mean over classes differs from the pooled bias by
+points, so both are shown.
+
+Conventions. On `cue_conflict:` sets, a network with ImageNet's 1,000 outputs answers the entry class with the highest mean softmax
+probability; a network that has the set's classes as outputs answers the best of these. `token` asks one head of a network with two:
+the class token's, or that of the distillation token, which is the shape token where the teacher was trained on stylised pictures. The
+pictures are prepared as the backbone says, while model-vs-human does not resize the 224-px stimuli; that moves ResNet-50 by about
+0.8 points (`?resize=224` does the same here).
+
+People and published networks are measured on the same pictures by `vitals responses RUN --add FOLDER`.
+
+Source: Geirhos et al. 2019; Naseer et al. 2021, section 3.2. The published values are recounted from the published answers to all 1,200
+conflicts, or, for networks trained on stylised pictures (SIN), quoted from the paper.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import VitalsError, require
+from visionvitals.figure import Chart, Published, Sign
+
+VERSION = 1
+TITLE = "Shape bias"
+AXES = ("shape",)
+LABELS = "own"
+ALL = "(all)"
+"""The place on the axis that takes all shape classes together; it sorts before their names."""
+
+CHARTS = (
+    Chart(
+        x="",
+        x_title="",
+        metric="shape_choice",
+        y_title="shape bias",
+        where={"shape": ALL},
+        facet=("token",),
+        title="pooled",
+        reads="100 % goes by shape, 0 % by texture; people are at 96 %. Bars end with 95 % intervals over the pictures answered by either.",
+    ),
+    Chart(
+        x="shape",
+        x_title="shape",
+        metric="shape_choice",
+        y_title="shape bias",
+        facet=("token",),
+        title="by shape class",
+        reads="The same for the pictures of each shape. Few pictures stand behind each bar: see the intervals.",
+    ),
+)
+SIGNS = (
+    Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}, better="neither"),
+    Sign(
+        title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}, better="neither"
+    ),
+    Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}, better="neither"),
+)
+_RECOUNTED = {"AlexNet": 0.2531, "VGG16": 0.0921, "ResNet50": 0.2207, "SqueezeNet1_1": 0.1822, "DenseNet121": 0.2145}
+_SIN = (
+    ("DeiT-T trained on SIN", "deit_tiny_patch16_224", "output", 0.87),
+    ("DeiT-S trained on SIN", "deit_small_patch16_224", "output", 0.93),
+    ("DeiT-T distilled from ResNet50-SIN", "deit_tiny_distilled_patch16_224", "class", 0.35),
+    ("DeiT-T distilled from ResNet50-SIN", "deit_tiny_distilled_patch16_224", "distillation", 0.44),
+    ("DeiT-S distilled from ResNet50-SIN", "deit_small_distilled_patch16_224", "class", 0.39),
+    ("DeiT-S distilled from ResNet50-SIN", "deit_small_distilled_patch16_224", "distillation", 0.47),
+)
+PUBLISHED = (
+    *(
+        Published(
+            model=model,
+            architectures=(model.lower(),),
+            where={"token": "output", "shape": ALL},
+            value=value,
+            metric="shape_choice",
+            data="the 1,200 cue conflicts",
+            source="Geirhos et al. 2019, recounted from the published answers",
+        )
+        for model, value in _RECOUNTED.items()
+    ),
+    *(
+        Published(
+            model=model,
+            architectures=(architecture,),
+            where={"token": token, "shape": ALL},
+            value=value,
+            metric="shape_choice",
+            data="the 1,200 cue conflicts",
+        )
+        for model, architecture, token, value in _SIN
+    ),
+)
+
+Token = Literal["output", "class", "distillation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Who is asked.
+
+    Attributes:
+        token: `output`, the network's own; or the head of the `class` or the `distillation` (shape) token alone.
+    """
+
+    token: Token = "output"
+
+    def __post_init__(self) -> None:
+        require(self.token in get_args(Token), f"`token` must be one of {', '.join(get_args(Token))}", self.token)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick: the network's output. default, paper: each head of a network with two as well."""
+    tokens = get_args(Token)[:1] if preset == "quick" else get_args(Token)
+    return [Condition(token=token) for token in tokens]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """The set must know its textures, the outputs must be known as its classes, and a token must have a head."""
+    if "texture" not in images.provides:
+        return (
+            "shape bias needs pictures that know their texture, such as cue_conflict: or shapes:test?variant=conflict"
+        )
+    if outputs_of(backbone, images.classes) is None:
+        some = ", ".join(images.classes[:3])
+        return (
+            f"the outputs of {backbone.architecture} are neither the set's classes ({some}, ...) nor ImageNet's 1,000"
+        )
+    if condition.token != "output" and "heads" not in backbone.provides:
+        return f"`token = {condition.token}` needs a network with a head for each token; {backbone.architecture} has one head"
+    return None
+
+
+def outputs_of(backbone: BackboneCard, classes: Sequence[str]) -> list[tuple[int, ...]] | None:
+    """The output indices of each class of an image set, or None where they cannot be told.
+
+    ImageNet's order is that of the sorted wnids.
+    """
+    own = backbone.classes or ()
+    if classes and set(classes) <= set(own):
+        return [(own.index(name),) for name in classes]
+    from visionvitals.probes.shape_bias import ENTRY_CLASSES
+
+    wnids = len(own) == 1000 and list(own) == sorted(own) and own[0] == "n01440764" and own[-1] == "n15075141"
+    if wnids and set(classes) <= set(ENTRY_CLASSES):
+        return [ENTRY_CLASSES[name] for name in classes]
+    return None
+
+
+def passes(condition: Condition) -> float:
+    return 1
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals.probes import shape_bias
+
+    c: Condition = job.condition
+    classes = job.images.classes
+    assert job.textures is not None
+    members = outputs_of(job.backbone.card, classes)
+    assert members is not None
+    conflict = (job.textures >= 0) & (job.textures != job.labels)
+    if not conflict.any():
+        raise VitalsError(
+            f"Some picture must show the shape of one class in the texture of another. Got none of {len(job.ids)} in "
+            f"`{job.images.spec}`. Embedded pictures with a conflict: `shapes:test?variant=conflict`."
+        )
+    logits = job.backbone.logits if c.token == "output" else job.backbone.heads[c.token]
+    answers: list[Answer] = []
+    for batch in job.batches():
+        with torch.inference_mode():
+            said = shape_bias.decide(shape_bias.class_probabilities(logits(batch.images).float(), members)).tolist()
+        for position, item in enumerate(batch.ids):
+            row = batch.rows.start + position
+            if conflict[row]:
+                shape, texture = classes[job.labels[row]], classes[job.textures[row]]
+                answers.append(Answer(item, shape, texture, classes[said[position]]))
+                yield Row(item, "prediction", said[position], (ALL,))
+            if conflict[row] and item in job.exhibits:
+                job.keep(item, batch.images[position])
+        job.progress(len(batch.ids))
+    yield from rows(answers)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an observer said of one picture with a conflict; `said` is None where there was no answer."""
+
+    item: str
+    shape: str
+    texture: str
+    said: str | None
+
+
+def rows(answers: Sequence[Answer]) -> Iterator[Row]:
+    """The study's numbers from the answers of one observer, a network or a person."""
+    chosen: dict[str, list[bool]] = {}
+    for a in answers:
+        by_shape, by_texture = a.said == a.shape, a.said == a.texture
+        for at in ((ALL,), (a.shape,)):
+            yield Row(a.item, "shape_accuracy", float(by_shape), at)
+            yield Row(a.item, "texture_accuracy", float(by_texture), at)
+            yield Row(a.item, "cue_coverage", float(by_shape or by_texture), at)
+            if by_shape or by_texture:
+                yield Row(a.item, "shape_choice", float(by_shape), at)
+        if by_shape or by_texture:
+            chosen.setdefault(a.shape, []).append(by_shape)
+    yield from (Row(shape, "class_shape_bias", sum(hits) / len(hits), (ALL,)) for shape, hits in chosen.items())

@@ -1,0 +1,44 @@
+"""How good a network in training is: each head of it apart, on the test pictures."""
+
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from torch import Tensor, nn
+
+from visionvitals.backbones import _heads
+from visionvitals.training.data import Pictures
+from visionvitals.training.distributed import Team
+from visionvitals.training.recipe import Recipe
+
+PICTURES = 100  # a forward pass
+
+
+def normalised(images: Tensor, recipe: Recipe) -> Tensor:
+    """(images - mean) / std, per channel."""
+    mean, std = (
+        torch.tensor(recipe.channels(key), device=images.device, dtype=images.dtype).view(3, 1, 1)
+        for key in ("mean", "std")
+    )
+    return (images - mean) / std
+
+
+@torch.inference_mode()
+def right(module: nn.Module, pictures: Pictures, recipe: Recipe, team: Team) -> dict[str, Tensor]:
+    """Whether each picture's highest logit is its label, in evaluation mode; the processes share the pictures.
+
+    Returns:
+        `top1` of the network or of its class head, `top1_extra` of its second head where it has one: uint8 (n,), 0 or 1.
+    """
+    module.eval()
+    n = len(pictures.labels)
+    two = isinstance(module, VisionTransformerDistilled)
+    names = ("top1", "top1_extra") if two else ("top1",)
+    found = {name: torch.zeros(n, dtype=torch.int32, device=team.device) for name in names}
+    for start in range(team.rank * PICTURES, n, team.size * PICTURES):
+        part = slice(start, min(start + PICTURES, n))
+        images = torch.from_numpy(pictures.pixels[part]).to(team.device).permute(0, 3, 1, 2) / 255
+        labels = torch.from_numpy(pictures.labels[part]).to(team.device)
+        inputs = normalised(images, recipe)
+        answers = _heads.both(module, inputs) if isinstance(module, VisionTransformerDistilled) else (module(inputs),)
+        for name, logits in zip(names, answers, strict=True):
+            found[name][part] = (logits.argmax(dim=1) == labels).to(torch.int32)
+    return {name: team.sum(values).to("cpu", torch.uint8) for name, values in found.items()}

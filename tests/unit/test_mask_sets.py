@@ -1,0 +1,173 @@
+"""Sets with masks: what is paired and read, and how each bad mask is named and left out."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionvitals.core import ImageSet, Preprocess
+from visionvitals.datasets import _cache, cue_conflict, masks, voc
+from visionvitals.datasets._files import EncodedImages
+from visionvitals.errors import VitalsError
+from visionvitals.run import planner
+
+WHOLE = Preprocess(size=(20, 25), resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "the cache"))
+
+
+def write(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def grey(*values: int) -> np.ndarray:
+    """A mask of the pictures' size with these values and no others."""
+    return np.sort(np.resize(np.array(values, dtype=np.uint8), 2000)).reshape(40, 50)
+
+
+def skipped(images: ImageSet) -> dict[str, str]:
+    return dict(_cache.decoded(images, WHOLE).skipped)
+
+
+def test_each_bad_mask_is_a_skip_that_says_why(tmp_path: Path) -> None:
+    bad = {
+        "grey": grey(0, 255, 37, 128),
+        "size": grey(0, 255)[:30],
+        "colours": PIXELS,
+        "deep": grey(0, 1).astype(np.uint16) * 1000,
+        "good": grey(0, 255),
+        "ones": grey(0, 1),
+    }
+    for name, values in bad.items():
+        write(tmp_path / "images" / f"{name}.jpg", PIXELS)
+        write(tmp_path / "masks" / f"{name}.png", values)
+    write(tmp_path / "images" / "lonely.jpg", PIXELS)
+    write(tmp_path / "images" / "broken.jpg", PIXELS)
+    (tmp_path / "masks" / "broken.png").write_bytes(b"no picture")
+    images = planner.open_images(f"masks:{tmp_path}")
+    reasons = skipped(images)
+    assert set(reasons) == {f"{name}.jpg" for name in ("grey", "size", "colours", "deep", "lonely", "broken")}
+    assert "must hold 0 and 255 (or 0 and 1) only; it holds 37, 128 too" in reasons["grey.jpg"]
+    assert "the mask must be of the picture's size, 40 x 50; it is (30, 50)" in reasons["size.jpg"]
+    assert "has colours; write indices" in reasons["colours.jpg"]
+    assert "mode I;16" in reasons["deep.jpg"]
+    assert "there is no mask of that name" in reasons["lonely.jpg"]
+    assert "its mask broken.png: not a picture" in reasons["broken.jpg"]
+    found = _cache.decoded(images, WHOLE)
+    assert found.ids == ("good.jpg", "ones.jpg")
+    assert found.masks is not None
+    assert set(np.unique(found.masks)) == {0, 1}
+
+
+def test_label_maps_keep_their_kinds_and_void(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "a.png", PIXELS)
+    write(tmp_path / "images" / "b.png", PIXELS)
+    write(tmp_path / "masks" / "a.png", grey(0, 3, 255))
+    write(tmp_path / "masks" / "b.png", grey(0, 4))
+    images = planner.open_images(f"masks:{tmp_path}?kinds=3")
+    mask = images[0].mask
+    assert mask is not None
+    assert set(np.unique(mask)) == {0, 3, 255}
+    assert "must hold 0 to 3, or 255 for unlabelled; it holds 4 too" in skipped(images)["b.png"]
+    for text in ("0", "255", "x"):
+        with pytest.raises(VitalsError, match=r"`kinds` of .* must be the number of kinds of objects, 1 to 254"):
+            planner.open_images(f"masks:{tmp_path}?kinds={text}")
+
+
+def test_folders_that_do_not_fit_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(VitalsError, match=r"The folder of .* must exist"):
+        planner.open_images(f"masks:{tmp_path / 'nowhere'}")
+    write(tmp_path / "photos" / "a.png", PIXELS)
+    with pytest.raises(VitalsError, match="The folder of pictures"):
+        planner.open_images(f"masks:{tmp_path}")
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(VitalsError, match=r"must have the names of the pictures .*0 masks, a.png without one"):
+        planner.open_images(f"masks:{tmp_path}?images=photos")
+
+
+def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
+    (spelling, _) = masks.examples(tmp_path)
+    before = planner.open_images(spelling).card
+    write(tmp_path / "masks" / "0.png", grey(0, 255))
+    after = planner.open_images(spelling).card
+    assert before.digest != after.digest
+    assert before.classes == after.classes == ("object",)
+
+
+def test_classes_are_the_sub_folders(tmp_path: Path) -> None:
+    (_, by_class) = masks.examples(tmp_path)
+    images = planner.open_images(by_class)
+    assert images.card.classes == ("cat", "dog")
+    assert [images[k].label for k in range(3)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("lost", ["ImageSets/Segmentation/val.txt", "SegmentationClass", "JPEGImages"])
+def test_a_devkit_that_is_not_whole_names_what_is_missing(tmp_path: Path, lost: str) -> None:
+    (spelling, _) = voc.examples(tmp_path)
+    gone = tmp_path / "VOCdevkit" / "VOC2012" / lost
+    gone.unlink() if gone.is_file() else shutil.rmtree(gone)
+    with pytest.raises(VitalsError, match=rf"needs .*{lost}, which does not exist"):
+        planner.open_images(spelling)
+
+
+def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) -> None:
+    (spelling, inner) = voc.examples(tmp_path)
+    images = planner.open_images(spelling)
+    assert images.card.digest == planner.open_images(inner).card.digest
+    mask = images[1].mask
+    assert mask is not None
+    assert set(np.unique(mask)) == {0, 2, 15, 255}
+    write(tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClass" / "2007_000001.png", grey(0, 21))
+    assert "must hold 0 to 20" in skipped(planner.open_images(spelling))["2007_000001"]
+    with pytest.raises(VitalsError, match="Name the folder that holds VOC2012"):
+        planner.open_images(f"voc:{tmp_path / 'VOCdevkit' / 'VOC2012' / 'JPEGImages'}")
+    with pytest.raises(VitalsError, match=r"`split` of .* must be one of train, trainval, val"):
+        planner.open_images(f"{spelling}?split=test")
+
+
+def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None:
+    (both, bare) = cue_conflict.examples(tmp_path)
+    images = planner.open_images(both)
+    examples = [images[k] for k in range(len(images))]
+    named = [(e.id, cue_conflict.CLASSES[e.label], cue_conflict.CLASSES[e.texture or 0]) for e in examples]
+    assert named == [
+        (f"{shape}/{shape}1-{texture}.png", shape, texture[:-1])
+        for shape in ("cat", "dog")
+        for texture in ("cat2", "knife1")
+    ]
+    assert examples[0].label == examples[0].texture, "the mark of a picture without a conflict"
+    assert images.card.notes == ("1 of 4 pictures have the texture of their own shape: no conflict",)
+    mask = examples[0].mask
+    assert mask is not None
+    assert mask.sum() == 400
+    assert mask[10:30, 10:30].all()
+    assert planner.open_images(bare).card.provides == ("texture",)
+
+
+def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path: Path) -> None:
+    (both, bare) = cue_conflict.examples(tmp_path)
+    (tmp_path / "both" / "silhouettes" / "dog" / "dog1.png").unlink()
+    assert set(skipped(planner.open_images(both))) == {"dog/dog1-cat2.png", "dog/dog1-knife1.png"}
+    write(tmp_path / "bare" / "cat" / "cat1-aeroplane1.png", PIXELS)
+    with pytest.raises(VitalsError, match=r"`aeroplane` must be one of the 16 classes.*airplane"):
+        planner.open_images(bare)
+    with pytest.raises(VitalsError, match="must hold pictures called"):
+        planner.open_images(f"cue_conflict:{tmp_path / 'both' / 'silhouettes'}")
+
+
+def test_textures_and_masks_survive_the_fast_decoder(tmp_path: Path) -> None:
+    pytest.importorskip("simplejpeg")
+    for spelling in (*masks.examples(tmp_path / "masks"), *cue_conflict.examples(tmp_path / "cues")):
+        images = planner.open_images(spelling)
+        assert isinstance(images, EncodedImages)
+        slow, fast = (_cache.decoded(images, WHOLE, decoder=decoder) for decoder in ("pillow", "fast"))
+        for a, b in ((slow.masks, fast.masks), (slow.textures, fast.textures), (slow.labels, fast.labels)):
+            assert np.array_equal(a, b) if a is not None and b is not None else a is b
+        assert np.abs(slow.pixels.astype(int) - fast.pixels).max() <= 4

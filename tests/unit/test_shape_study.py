@@ -1,0 +1,278 @@
+"""The study of shape bias from the plan to the table, its heads, the answers of others beside it, and the csv form."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from visionvitals import cli
+from visionvitals.core import ImageSetCard, Row
+from visionvitals.datasets import _responses
+from visionvitals.errors import VitalsError
+from visionvitals.probes import shape_bias as probe
+from visionvitals.report import charts, read, signs
+from visionvitals.run import observers, planner, runner, table
+from visionvitals.run.planner import Plan, Section
+from visionvitals.run.store import Store
+from visionvitals.studies import shape_bias
+
+CPU = torch.device("cpu")
+TWO_HEADS = (
+    "timm:deit_tiny_distilled_patch16_224?pretrained=false&size=32&model.depth=1&model.embed_dim=48&model.num_heads=3"
+)
+CARD = ImageSetCard(
+    spec="c",
+    digest="0",
+    n=1,
+    classes=tuple(probe.ENTRY_CLASSES),
+    class_names=tuple(probe.ENTRY_CLASSES),
+    provides=("texture",),
+)
+
+
+@pytest.fixture(scope="module")
+def two_heads() -> Any:
+    return planner.load_backbone(TWO_HEADS, device=CPU)
+
+
+def measure(backbones: tuple[str, ...], data: str, out: Path, **values: Any) -> Any:
+    section = Section(name="shape_bias", values=values or {"token": ("output",)})
+    planned = planner.make(Plan(backbones=backbones, data=(data,), studies=(section,)), device=CPU)
+    return planned, runner.execute(planned, out=out, device=CPU)
+
+
+@pytest.fixture(scope="module")
+def stimuli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four conflicts and one picture without."""
+    folder = tmp_path_factory.mktemp("cue") / "stimuli"
+    rng = np.random.default_rng(0)
+    for name in ("cat1-dog1", "cat2-boat1", "dog1-cat1", "dog2-knife1", "cat3-cat1"):
+        (folder / name[:3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / name[:3] / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(stimuli: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "cue"
+    _, outcome = measure((TWO_HEADS,), f"cue_conflict:{stimuli}", out, token=("output", "class", "distillation"))
+    assert outcome.failed == ()
+    return out
+
+
+# ---- the study
+
+
+def test_the_heads_are_apart_and_their_mean_is_the_output(two_heads: Any) -> None:
+    images = torch.rand(3, 3, 32, 32)
+    assert set(two_heads.heads) == {"class", "distillation"}
+    apart = [two_heads.heads[token](images) for token in ("class", "distillation")]
+    assert (apart[0] - apart[1]).abs().max() > 1e-3
+    torch.testing.assert_close(sum(apart) / 2, two_heads.logits(images))
+
+
+def test_a_token_without_a_head_is_refused(two_heads: Any) -> None:
+    one = planner.load_backbone("timm:test_vit?pretrained=false&size=64", device=CPU)
+    assert one.heads == {}
+    for token in ("class", "distillation"):
+        condition = shape_bias.Condition(token=token)  # type: ignore[arg-type]
+        assert shape_bias.refusal(condition, two_heads.card, CARD) is None
+        assert "has one head" in str(shape_bias.refusal(condition, one.card, CARD))
+    assert shape_bias.refusal(shape_bias.Condition(), one.card, CARD) is None
+    with pytest.raises(VitalsError, match="`token` must be one of"):
+        shape_bias.Condition(token="shape")  # type: ignore[arg-type]
+
+
+def test_sets_and_outputs_that_cannot_be_asked_are_refused(two_heads: Any) -> None:
+    import dataclasses
+
+    condition = shape_bias.Condition()
+    assert "know their texture" in str(
+        shape_bias.refusal(condition, two_heads.card, dataclasses.replace(CARD, provides=()))
+    )
+    reordered = dataclasses.replace(two_heads.card, classes=two_heads.card.classes[::-1])
+    other = dataclasses.replace(CARD, classes=("cat", "ghost"))
+    for backbone, images in (
+        (reordered, CARD),
+        (two_heads.card, other),
+        (dataclasses.replace(two_heads.card, classes=None), CARD),
+    ):
+        assert "neither the set's classes" in str(shape_bias.refusal(condition, backbone, images))
+
+
+def test_the_embedded_networks_answer_the_embedded_conflicts(tmp_path: Path) -> None:
+    data = "shapes:test?n=48&variant=conflict"
+    _, outcome = measure(("tiny:vit",), data, tmp_path / "run")
+    assert outcome.failed == ()
+    (cell,) = Store(tmp_path / "run" / "store").cells()
+    images = planner.open_images(data)
+    backbone = planner.load_backbone("tiny:vit", device=CPU)
+    assert backbone.card.classes == images.card.classes
+    values = cell.values((shape_bias.ALL,))
+    said = {item: int(v) for item, v in values["prediction"].items()}
+    shown = {e.id: (e.label, e.texture) for e in (images[k] for k in range(48))}
+    expected = probe.summary(*(np.array([x[k] for x in ((said[i], *shown[i]) for i in shown)]) for k in range(3)))
+    (group,) = [g for g in table.read([tmp_path / "run"]) if g.at == (shape_bias.ALL,)]
+    assert group.estimate("shape_choice") == expected.bias
+    assert group.estimate("shape_accuracy") == expected.shape_accuracy
+    assert group.estimate("texture_accuracy") == expected.texture_accuracy
+    assert group.estimate("cue_coverage") == expected.coverage
+    assert group.estimate("class_shape_bias") == expected.class_mean
+    assert expected.coverage.value > 0.4, "one or the other is seen, where guessing gives 2 in 16"
+    exhibit = cell.facts["exhibits"][0]
+    assert exhibit["caption"] in images.card.class_names
+    assert exhibit["correct"] == (said[exhibit["item"]] == shown[exhibit["item"]][0])
+
+
+def test_pictures_without_a_conflict_do_not_count(run_folder: Path) -> None:
+    cells = Store(run_folder / "store").cells()
+    assert {c.cell["condition"]["token"] for c in cells} == {"output", "class", "distillation"}
+    for cell in cells:
+        values = cell.values((shape_bias.ALL,))
+        assert len(values["shape_accuracy"]) == 4
+        assert not [item for item in values["prediction"] if "cat3" in item]
+
+
+def test_a_set_without_any_conflict_fails_with_the_reason(tmp_path: Path) -> None:
+    _, outcome = measure(("tiny:cnn",), "shapes:test?n=4&variant=agree", tmp_path / "run")
+    assert "Got none of 4" in outcome.failed[0]
+
+
+def test_rows_by_hand() -> None:
+    answers = [
+        shape_bias.Answer("1", "cat", "dog", "cat"),
+        shape_bias.Answer("2", "cat", "dog", "dog"),
+        shape_bias.Answer("3", "cat", "dog", None),
+        shape_bias.Answer("4", "dog", "cat", "dog"),
+    ]
+    found = list(shape_bias.rows(answers))
+    pooled = [r for r in found if r.at == (shape_bias.ALL,)]
+    assert [(r.item, r.value) for r in pooled if r.metric == "shape_choice"] == [("1", 1.0), ("2", 0.0), ("4", 1.0)]
+    assert [r.value for r in pooled if r.metric == "cue_coverage"] == [1.0, 1.0, 0.0, 1.0]
+    assert [r for r in pooled if r.metric == "class_shape_bias"] == [
+        Row("cat", "class_shape_bias", 0.5, (shape_bias.ALL,)),
+        Row("dog", "class_shape_bias", 1.0, (shape_bias.ALL,)),
+    ]
+    assert len([r for r in found if r.at == ("dog",)]) == 4
+
+
+# ---- the answers of others
+
+
+def answers_csv(path: Path, subj: str, said: dict[str, str], columns: tuple[str, ...] = _responses.COLUMNS) -> Path:
+    lines = [",".join(columns)]
+    for trial, (name, answer) in enumerate(said.items(), 1):
+        shape = name.rstrip("0123456789").split("-")[0].rstrip("0123456789")
+        lines.append(f"{subj},1,{trial},0.9,{answer},{shape},0,{trial:04d}_s5n_x_0_{shape}_00_{name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    folder = tmp_path / "answers"
+    person = {"cat1-dog1": "cat", "cat2-boat1": "cat", "dog1-cat1": "dog", "dog2-knife1": "na", "bear1-cat1": "cat"}
+    answers_csv(folder / "a.csv", "subject-01", person)
+    answers_csv(folder / "b.csv", "subject-02", person | {"cat1-dog1": "dog"})
+    answers_csv(folder / "c.csv", "net", dict.fromkeys(person, "cat"))
+    return folder
+
+
+def test_people_and_networks_stand_beside_the_backbones(
+    run_folder: Path, answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(run_folder, out)
+    assert cli.main(["responses", str(out), "--add", str(answers)]) == 0
+    assert "people" in capsys.readouterr().out
+    run = read.load(out)
+    assert list(run.backbones) == [TWO_HEADS, "responses:net", "responses:people"]
+    column = next(c for c in signs.columns(run) if c.sign.title == "shape bias")
+    ((_, e),) = [(k, r.estimate) for k, r in column.readings.items() if k[0] == "responses:people"]
+    assert (e.value, e.n) == (5 / 6, 6), "bear1 was not in the run, `na` is neither"
+    ((_, e),) = [(k, r.estimate) for k, r in column.readings.items() if k[0] == "responses:net"]
+    assert (e.value, e.n) == (2 / 3, 3)
+    pooled, by_class = charts.plots(run, "shape_bias")
+    drawn = {r["backbone"] for m in pooled.multiples for r in m.records}
+    assert drawn == {"responses:net", "responses:people"}, "the random network answered neither shape nor texture"
+    assert by_class.x_order[0] == shape_bias.ALL
+    assert cli.main(["responses", str(out), "--add", str(answers)]) == 0, "a second time changes nothing"
+    assert len(Store(out / "store").cells()) == 5
+    assert cli.main(["status", str(out)]) == 0
+    differences = table.differences(table.read([out]), TWO_HEADS, "responses:net")
+    assert [d["n"] for d in differences if d["metric"] == "cue_coverage" and shape_bias.ALL in d["condition"]] == [4]
+
+
+def test_our_answers_are_read_back_from_their_form(run_folder: Path, tmp_path: Path) -> None:
+    assert cli.main(["responses", str(run_folder), "--write", str(tmp_path / "csv")]) == 0
+    files = sorted((tmp_path / "csv").iterdir())
+    assert [f.name.rpartition("_")[2] for f in files] == ["session-1.csv"] * 3
+    assert all(f.name.startswith("cue-conflict_") and f.name.count("_") == 2 for f in files)
+    cell = next(c for c in Store(run_folder / "store").cells() if c.cell["condition"]["token"] == "output")
+    prediction = cell.values((shape_bias.ALL,))["prediction"]
+    classes = list(probe.ENTRY_CLASSES)
+    (written,) = [f for f in files if f.name.split("_")[1].rpartition("-")[2] not in ("class", "distillation")]
+    trials = {trial.stimulus.name: trial.said for trial in _responses.read(written)}
+    assert trials == {Path(item).stem: classes[int(v)] for item, v in prediction.items()}
+    line = written.read_text(encoding="utf-8").splitlines()[1].split(",")
+    assert line[1:4] == ["1", "1", "NaN"]
+    assert line[7].split("_")[3:5] == [line[6], line[5]], "model-vs-human takes condition and category from there"
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "says"),
+    [
+        ("subj,object_responce,category,imagename", "a,cat,cat,x_cat1-dog1.png", "Did you mean object_response"),
+        ("subj,object_response,imagename", "a,cat,x_cat1-dog1.png", "must have the column `category`"),
+        (
+            "subj,object_response,category,imagename",
+            "a,cat,dog,x_cat1-dog1.png",
+            "line 2: `category` must be the shape",
+        ),
+        ("subj,object_response,category,imagename", "a,cat,cat,x_cat1.png", "line 2: `imagename` must end in"),
+        ("subj,object_response,category,imagename", "a,cat,cat", "line 2 must have 4 fields"),
+        ("", "", "an empty file"),
+    ],
+)
+def test_files_that_are_no_answers_are_refused(tmp_path: Path, header: str, line: str, says: str) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text(f"{header}\n{line}\n" if header else "", encoding="utf-8")
+    with pytest.raises(VitalsError, match=r"answers\.csv") as caught:
+        _responses.read(path)
+    assert says in str(caught.value)
+
+
+def test_what_cannot_be_compared_is_said(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def says(*words: object) -> str:
+        assert cli.main(["responses", *map(str, words)]) == 2
+        return capsys.readouterr().err
+
+    assert "Give --add FOLDER or --write FOLDER" in says(run_folder)
+    assert "must exist" in says(run_folder, "--add", tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "must hold csv files" in says(run_folder, "--add", tmp_path / "empty")
+    strange = answers_csv(tmp_path / "s.csv", "a", {"oven1-cat1": "cat"})
+    assert "none of 4 pictures in common" in says(run_folder, "--add", strange)
+    twice = tmp_path / "twice"
+    for name in ("1.csv", "2.csv"):
+        answers_csv(twice / name, "a", {"cat1-dog1": "cat"})
+    assert "one answer to a picture" in says(run_folder, "--add", twice)
+    assert "must hold finished cells of `shape_bias`" in says(tmp_path, "--add", strange)
+
+
+def test_embedded_pictures_have_no_csv_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measure(("tiny:cnn",), "shapes:test?n=4&variant=conflict", tmp_path / "run")
+    assert cli.main(["responses", str(tmp_path / "run"), "--write", str(tmp_path / "csv")]) == 2
+    assert "must be called <shape><i>-<texture><j>" in capsys.readouterr().err
+
+
+def test_a_summary_of_answers_counts_persons_together(answers: Path) -> None:
+    grouped = observers.by_observer(_responses.read(answers))
+    assert list(grouped) == ["people", "net"]
+    assert observers.summary(grouped["people"]).bias[::3] == (5 / 8, 8)
