@@ -207,7 +207,8 @@ def test_no_usable_style_is_an_error(tmp_path: Path) -> None:
 
 def command(natural: Path, paintings: Path, out: Path, *more: str) -> list[str]:
     words = ["stylize", f"folder:{natural}", "--styles", str(paintings), "--out", str(out), "--size", str(SIZE)]
-    return [*words, "--batch-size", "2", "--workers", "2", *more]
+    words += [] if "--batch-size" in more else ["--batch-size", "2"]
+    return [*words, "--workers", "2", *more]
 
 
 def read_copy(out: Path) -> dict[str, np.ndarray]:
@@ -336,6 +337,7 @@ def test_retexture_is_the_embedded_picture_in_a_random_texture(tmp_path: Path) -
         (["--alpha", "2"], "`--alpha` must be in"),
         (["--part", "3/2"], "`--part` must read i/n"),
         (["--first", "-1"], "`--first` must not be negative"),
+        (["--batch-size", "0"], "`--batch-size` must be positive"),
         (["--encoder", "x.pth"], "Only `--engine adain` takes weights"),
     ],
 )
