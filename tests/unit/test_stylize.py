@@ -51,8 +51,11 @@ def test_fourier_leaves_a_picture_in_its_own_style_and_at_alpha_0() -> None:
     assert styled.max() <= 1
 
 
-def test_fourier_of_a_flat_content_is_finite() -> None:
-    assert stylize.fourier(torch.zeros(1, 3, 8, 8), pictures(1, n=1, size=8)).isfinite().all()
+def test_a_flat_content_takes_the_colour_of_the_style_and_no_pattern() -> None:
+    style = pictures(1, n=1)
+    flat = stylize.fourier(torch.full_like(style, 0.3), style)
+    torch.testing.assert_close(flat, style.mean((2, 3), keepdim=True).expand_as(style), atol=0.02, rtol=0)
+    assert stylize.fourier(torch.zeros_like(style), style).abs().max() < 1e-3, "a black one has no phase at all"
 
 
 def test_engines_do_not_depend_on_the_batch() -> None:
