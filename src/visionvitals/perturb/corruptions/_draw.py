@@ -23,7 +23,9 @@ def fork(keys: Int64[Tensor, " b"], n: int) -> list[Int64[Tensor, " b"]]:
 def words(keys: Int64[Tensor, " b"], n: int) -> Int32[Tensor, "b n"]:
     """Integers, uniform in [0, 2**16)."""
     packed = randomness.bits(keys, -(-n // 4))
-    return packed.view(torch.int16)[:, :n].to(torch.int32).add_(STEPS // 2)  # little-endian, as every platform of torch is
+    return (
+        packed.view(torch.int16)[:, :n].to(torch.int32).add_(STEPS // 2)
+    )  # little-endian, as every platform of torch is
 
 
 def uniform(keys: Int64[Tensor, " b"], n: int) -> Float32[Tensor, "b n"]:

@@ -60,7 +60,9 @@ def jpeg_compression(
 
     Parity with ImageNet-C: identical (Pillow encodes, as there; torchvision decodes, sooner, to Pillow's bits).
     """
-    levels = images.mul(255).round_().to(torch.int32).to(torch.uint8).cpu().numpy()  # by way of int32: torch is twice as fast
+    levels = (
+        images.mul(255).round_().to(torch.int32).to(torch.uint8).cpu().numpy()
+    )  # by way of int32: torch is twice as fast
     out = torch.empty(images.shape)
     for one, result in zip(levels, out, strict=True):
         encoded = BytesIO()
@@ -95,9 +97,7 @@ def _bins(lines: Float32[Tensor, "m k"], n: int, scale: int) -> Float32[Tensor, 
 
 
 @functools.lru_cache(maxsize=32)
-def _members(
-    m: int, n: int, scale: int, device: torch.device
-) -> tuple[Int64[Tensor, "n f"], Float32[Tensor, "n f"]]:
+def _members(m: int, n: int, scale: int, device: torch.device) -> tuple[Int64[Tensor, "n f"], Float32[Tensor, "n f"]]:
     """For each part its lines, as many as the fullest has, and their weights, together `scale`, 0 where a part has fewer."""
     part = np.ceil((np.arange(m) + 0.5) * n / m - 1e-9).astype(np.int64) - 1
     count = np.bincount(part, minlength=n)[:, None]
@@ -140,9 +140,7 @@ def _affine(moved: Tensor, size: tuple[int, int]) -> tuple[Float32[Tensor, "b h 
     back = torch.linalg.solve(target, source).to(torch.float32)  # (b, 3, 2): [x y 1] of the result -> x, y of the image
     x = torch.arange(w, dtype=torch.float32, device=moved.device)
     y = torch.arange(h, dtype=torch.float32, device=moved.device)[:, None]
-    u, v = (
-        back[:, 0, k, None, None] * x + (back[:, 1, k, None, None] * y + back[:, 2, k, None, None]) for k in (0, 1)
-    )
+    u, v = (back[:, 0, k, None, None] * x + (back[:, 1, k, None, None] * y + back[:, 2, k, None, None]) for k in (0, 1))
     return u, v
 
 

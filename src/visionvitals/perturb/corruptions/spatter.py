@@ -8,11 +8,11 @@ from torch.nn import functional
 from visionvitals.perturb.corruptions import _draw, _filters
 
 SPATTER = (
-    (0.65, 0.3, 4, 0.69, 0.6),
-    (0.65, 0.3, 3, 0.68, 0.6),
-    (0.65, 0.3, 2, 0.68, 0.5),
-    (0.65, 0.3, 1, 0.65, 1.5),
-    (0.67, 0.4, 1, 0.65, 1.5),
+    (0.65, 0.3, 4.0, 0.69, 0.6),
+    (0.65, 0.3, 3.0, 0.68, 0.6),
+    (0.65, 0.3, 2.0, 0.68, 0.5),
+    (0.65, 0.3, 1.0, 0.65, 1.5),
+    (0.67, 0.4, 1.0, 0.65, 1.5),
 )
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
@@ -79,12 +79,16 @@ def distance(marked: Bool[Tensor, "b 1 h w"], far: int) -> Float32[Tensor, "b 1 
     near = torch.where(marked, 0.0, float(far))
     line = functional.pad(near, (0, 0, far, far), value=float(far))
     for k in range(1, far):
-        torch.minimum(near, torch.minimum(line[:, :, far - k : far - k + h], line[:, :, far + k : far + k + h]) + k, out=near)
+        torch.minimum(
+            near, torch.minimum(line[:, :, far - k : far - k + h], line[:, :, far + k : far + k + h]) + k, out=near
+        )
     square = near.square_()
     line = functional.pad(square, (far, far, 0, 0), value=float(far * far))
     out = square.clone()
     for k in range(1, far):
-        torch.minimum(out, torch.minimum(line[..., far - k : far - k + w], line[..., far + k : far + k + w]) + k * k, out=out)
+        torch.minimum(
+            out, torch.minimum(line[..., far - k : far - k + w], line[..., far + k : far + k + w]) + k * k, out=out
+        )
     return out.clamp_(max=far * far).sqrt_()
 
 
@@ -112,7 +116,9 @@ def _equalised(levels: Float32[Tensor, "b 1 h w"]) -> Float32[Tensor, "b 1 h w"]
     """OpenCV's histogram equalisation of whole numbers in [0, 255]."""
     b = len(levels)
     index = levels.view(b, -1).to(torch.int64)
-    counts = torch.zeros(b, 256, device=levels.device).scatter_add_(1, index, torch.ones_like(index, dtype=torch.float32))
+    counts = torch.zeros(b, 256, device=levels.device).scatter_add_(
+        1, index, torch.ones_like(index, dtype=torch.float32)
+    )
     below = counts.cumsum(1)
     first = counts.gather(1, (counts > 0).to(torch.int8).argmax(1, keepdim=True))
     total = below[:, -1:]
