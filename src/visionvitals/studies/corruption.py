@@ -103,7 +103,7 @@ class Condition:
     """One corruption at one severity.
 
     Attributes:
-        corruption: its name; `none` is the clean image, at severity 0.
+        corruption: its name; `none` is the clean image, at severity 0 only.
         severity: 1 to 5, as published.
         frost: a folder of frost pictures, or `procedural`; only `frost` looks at it.
     """
@@ -120,10 +120,7 @@ class Condition:
             self.corruption,
             near(self.corruption, known),
         )
-        if self.corruption == "none":
-            require(self.severity == 0, "`none` must have the `severity` 0", self.severity)
-        else:
-            require(self.severity in mce.SEVERITIES, "`severity` must be a whole number from 1 to 5", self.severity)
+        require(self.severity in (0, *mce.SEVERITIES), "`severity` must be a whole number from 0 to 5", self.severity)
         require(bool(self.frost), f"`frost` must be a folder of pictures or `{PROCEDURAL}`", self.frost)
 
 
@@ -147,6 +144,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     """The image must not be smaller than the kernel, nor corrupted already; a folder of frost must hold pictures."""
     if images.spec.startswith("imagenet_c:"):
         return "these pictures are corrupted already; the study `imagenet_c` measures them"
+    if (condition.corruption == "none") != (condition.severity == 0):
+        return "the clean image is `none` at severity 0, and a corruption has a severity from 1 to 5"
     if condition.corruption == "none":
         return None
     from visionvitals.errors import VitalsError
