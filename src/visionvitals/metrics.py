@@ -27,5 +27,6 @@ METRICS = {
     "l2_distance": "Euclidean length of the attack's change, where pixel values go from 0 to 1",
     "zero_gradient": "the attack failed and the loss had a gradient of exactly zero wherever it looked (0 or 1)",
     "covered": "share of the input pixels that the adversarial patch covers, in [0, 1]",
+    "validation_top1": "the class predicted for a validation image, by a probe fitted without it, is the label (0 or 1)",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""
