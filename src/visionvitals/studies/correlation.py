@@ -5,7 +5,8 @@
 u and v are the features of the original and of the occluded image: the class token of a transformer (the mean over patches where
 its classifier does not read a class token), the mean over places of a convolutional network's stage. The published text leaves
 open what mean and std run over. `definition` A: per image, over feature dimensions; B: every dimension over the image set, then the
-mean product per image; C: the cosine, no centring. Only A shows the published pattern of spreads.
+mean product per image; C: the cosine, no centring. Only A shows the published
+pattern of means and spreads.
 
 Conventions. Blocks (stages) are counted from 1 and seen before the final norm; one more place, number of blocks + 1, stands for the
 features that the head reads, after the final norm (of a distilled network those of the class token): this is the one to compare
