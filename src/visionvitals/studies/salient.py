@@ -42,22 +42,38 @@ Drop = Literal["salient", "non-salient"]
 Fill = Literal["black", "mean", "gray", "noise", "blur"]
 NO_MODEL = BackboneSpec("")
 PAPER_MODEL = BackboneSpec("timm:vit_small_patch16_224.dino")
+_READS = (
+    "The patches that matter most removed, or those that matter least. A network that keeps its accuracy in the former does not hang on "
+    "one part of the object; one that loses it in the latter needs what is around it."
+)
+_TITLES = {
+    "model": "Ranked by another network, the same for all",
+    "self": "Ranked by the network's own attention",
+    "gradient": "Ranked by the network's own gradient",
+    "mask": "Ranked by the true object",
+}
+_X = "share of the saliency removed"
 CHARTS = (
-    Chart(
-        x="mass",
-        x_title="share of the saliency removed",
-        facet=("source", "model", "head", "drop", "fill"),
-        reads="Above: without the patches that matter most; below: without those that matter least. A network that holds the "
-        "former does not hang on one part of the object; one that loses the latter looks at the background.",
+    *(
+        Chart(
+            x="mass",
+            x_title=_X,
+            facet=("model", "head", "drop", "fill"),
+            where={"source": source},
+            title=title,
+            reads=_READS,
+        )
+        for source, title in _TITLES.items()
     ),
     Chart(
         x="mass",
-        x_title="share of the saliency removed",
-        facet=("source", "model", "head", "drop"),
+        x_title=_X,
+        facet=("source", "model", "head"),
+        where={"drop": "salient"},
         metric="information_loss",
         y_title="share of the pixels removed",
-        title="How many pixels that is",
-        reads="The steeper a salient curve starts, the wider the saliency is spread.",
+        title="How many pixels the salient share is",
+        reads="The lower, the fewer patches hold the saliency.",
     ),
 )
 _HALF = {"mass": 0.5, "fill": "black"}
