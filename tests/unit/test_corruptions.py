@@ -124,7 +124,7 @@ def test_too_small_an_image_is_refused() -> None:
     for name in NAMES:
         side = smallest_side(name, 5)
         assert corrupt(name, photographs(1, (side, side + 3)), 5, keys(1)).isfinite().all()
-    with pytest.raises(VitalsError, match=r"motion_blur at severity 5 needs 41 px\. Got 40"):
+    with pytest.raises(VitalsError, match=r"motion_blur at severity 5 looks at 41 px, the shorter side\. Got 40"):
         corrupt("motion_blur", photographs(1, (40, 60)), 5, keys(1))
 
 

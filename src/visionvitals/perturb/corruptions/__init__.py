@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from visionvitals.errors import near, require
+from visionvitals.errors import VitalsError, near, require
 from visionvitals.perturb.corruptions import blur, digital, frost, noise, spatter, weather
 
 Corruption = Callable[[Tensor, int, Tensor], Tensor]
@@ -81,15 +81,11 @@ def corrupt(
     Raises:
         VitalsError: an unknown name or severity, or an image smaller than what the corruption looks at.
     """
-    require(name in CORRUPTIONS, "`name` must be a corruption", name, near(name, CORRUPTIONS))
+    if name not in CORRUPTIONS:
+        raise VitalsError(f"`name` must be a corruption. Got {name!r}. {near(name, CORRUPTIONS)}")
     require(severity in SEVERITIES, "`severity` must be a whole number from 1 to 5", severity)
-    side = min(images.shape[-2:])
-    require(
-        side >= smallest_side(name, severity),
-        f"{name} at severity {severity} needs {smallest_side(name, severity)} px",
-        side,
-    )
-
+    side, needed = min(images.shape[-2:]), smallest_side(name, severity)
+    require(side >= needed, f"{name} at severity {severity} looks at {needed} px, the shorter side", side)
     out = torch.empty_like(images)
     step = 1 if images.device.type == "cpu" else len(images)
     for i in range(0, len(images), step):

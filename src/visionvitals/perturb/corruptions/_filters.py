@@ -134,7 +134,7 @@ def zooms(images: Float32[Tensor, "b c h w"], factors: Sequence[float]) -> Float
         columns = rows.view(h, b * c, w).permute(2, 1, 0).reshape(w, b * c * h)
         at, weight = _taps(w, factor, images.device)
         total.add_(functional.embedding_bag(at, columns, mode="sum", per_sample_weights=weight))
-    return from_columns(total, images.shape)
+    return from_columns(total, images.shape).contiguous()  # in another layout, all that follows would be slow
 
 
 def to_columns(images: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "w bch"]:
