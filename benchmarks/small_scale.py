@@ -1,8 +1,8 @@
 """The paper's training remedies at small scale: what docs/case_training.md reports.
 
-    python benchmarks/small_scale.py train runs/small     about 60 CPU minutes of one thread; again: goes on where it was
-    python benchmarks/small_scale.py table runs/small     accuracy by texture, shape choice, cosine of the two tokens
-    python benchmarks/small_scale.py audit runs/small     prints the commands for shuffle and occlusion
+    python benchmarks/small_scale.py train runs/small     about 25 CPU minutes of one thread; again: goes on where it was
+    python benchmarks/small_scale.py table runs/small     accuracy by texture and shape choice, of those that are trained
+    python benchmarks/small_scale.py audit runs/small     prints the commands for shuffle, occlusion, shape bias, tokens, segmentation
 
 Every network has 64 px input and sees 20,000 embedded pictures: the transformers (width 96, depth 4, 16 px patches) six times, the
 convolutional teacher three times. `natural`: the texture is the shape's own for 80 %; `random`: it says nothing of the shape, without
@@ -17,8 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timm.models.deit import VisionTransformerDistilled
-from torch.nn import functional
 
 from visionvitals import core, registry, stats
 from visionvitals.datasets import _cache
@@ -37,6 +35,7 @@ TRAININGS = {
     "vit_no_position": f"tiny_vit {NATURAL} --set epochs=6 --set model=tiny:vit?{WIDTH}&model.patch_size=16&position=none",
     "vit_patch32": f"tiny_vit {NATURAL} --set epochs=6 --set model=tiny:vit?{WIDTH}&model.patch_size=32",
 }
+TWO = ("vit_shape", "vit_ordinary")
 VARIANTS = ("natural", "agree", "conflict", "flat")
 N = 1000
 
@@ -55,7 +54,7 @@ def spellings(out: Path) -> list[str]:
     for name in TRAININGS:
         path = out / name / "weights.safetensors"
         if path.is_file():
-            heads = ("?token=class", "?token=shape") if name in ("vit_shape", "vit_ordinary") else ("",)
+            heads = ("?token=class", "?token=shape") if name in TWO else ("",)
             found += [f"checkpoint:{path}{head}" for head in heads]
     return found
 
@@ -98,32 +97,23 @@ def table(out: Path) -> None:
             f"| {name} | {' | '.join(cells)} | {percent((predicted == shape)[decided])} | {int(decided.sum())} |",
             flush=True,
         )
-    for name in ("vit_shape", "vit_ordinary"):
-        path = out / name / "weights.safetensors"
-        if path.is_file():
-            cosine = cosines(load(f"checkpoint:{path}"))
-            e = stats.estimate(cosine)
-            print(f"{name}: cosine of its two tokens {e.value:.3f} ({e.low:.3f} to {e.high:.3f}), n = {len(cosine)}")
-
-
-def cosines(backbone: core.Backbone) -> np.ndarray:
-    """Between the class token and the second token after the last norm, for each natural test picture."""
-    module = backbone.module
-    assert isinstance(module, VisionTransformerDistilled)
-    spec = registry.parse(f"shapes:test?n={N}", families=["shapes"])
-    data = _cache.decoded(registry.load("datasets", "shapes").open(spec), backbone.card.preprocess)
-    found = []
-    for start in range(0, N, 100):
-        images = torch.from_numpy(np.array(data.pixels[start : start + 100])).permute(0, 3, 1, 2) / 255
-        with torch.inference_mode():
-            tokens = module.forward_features((images - 0.5) / 0.5)
-            found.append(functional.cosine_similarity(tokens[:, 0], tokens[:, 1]).numpy())
-    return np.concatenate(found).astype(np.float64)
 
 
 def audit(out: Path) -> None:
-    words = ["vitals", "audit", *spellings(out), "--data", f"shapes:test?n={N}", "--studies", "clean,shuffle,occlusion"]
-    print(shlex.join([*words, "--preset", "quick", "--out", str(out / "audit")]))
+    """Print the commands for what the studies measure."""
+    natural, conflict = f"shapes:test?n={N}", f"shapes:test?n={N}&variant=conflict"
+    two = [
+        f"checkpoint:{out / name / 'weights.safetensors'}"
+        for name in TWO
+        if (out / name / "weights.safetensors").is_file()
+    ]
+    for name, networks, studies, data in (
+        ("perturbed", spellings(out), "clean,shuffle,occlusion", natural),
+        ("shape_bias", spellings(out), "shape_bias", conflict),
+        ("tokens", two, "tokens,segmentation", natural),
+    ):
+        words = ["vitals", "audit", *networks, "--data", data, "--studies", studies, "--preset", "quick"]
+        print(shlex.join([*words, "--device", "cpu", "--out", str(out / name)]))
 
 
 if __name__ == "__main__":

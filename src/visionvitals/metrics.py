@@ -10,7 +10,9 @@ METRICS = {
     "jaccard": "pixels in both a mask and the truth over pixels in either, mean over the classes in the image, in [0, 1]",
     "correlation": "correlation of the features of the changed with those of the original image; 1 is unchanged",
     "visible_attention": "share of the attention to patches that goes to those left visible, in [0, 1]",
-    "patch_top1": "the class predicted from one patch's token alone is the label (0 or 1), or the share of patches, in [0, 1]",
+    "group_correlation": "`correlation`, of the images of one group of classes",
+    "patch_top1": "the class predicted from one patch's token alone is the label (0 or 1)",
+    "patch_share": "share of the patches whose token alone predicts the label, in [0, 1]",
     "token_cosine": "cosine of the class token and another prefix token of the same block, from -1 to 1",
     "shape_choice": "of the pictures answered by shape or texture: the answer was the shape (0 or 1); its mean is the shape bias",
     "class_shape_bias": "shape bias of the pictures of one shape class, in [0, 1]; the items are classes, each counts the same",
@@ -25,5 +27,6 @@ METRICS = {
     "l2_distance": "Euclidean length of the attack's change, where pixel values go from 0 to 1",
     "zero_gradient": "the attack failed and the loss had a gradient of exactly zero wherever it looked (0 or 1)",
     "covered": "share of the input pixels that the adversarial patch covers, in [0, 1]",
+    "validation_top1": "the class predicted for a validation image, by a probe fitted without it, is the label (0 or 1)",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""

@@ -97,10 +97,15 @@ def _forms(text: str) -> list[str]:
     rest, _, options = text.partition("?")
     name, _, checkpoint = rest.partition(":")[2].partition("@")
     path = Path(name)
-    short = f"{path.parent.name}/{path.name}" if path.suffix == ".csv" else path.stem if path.suffix else path.name
+    short = f"{path.parent.name}/{path.name}" if path.suffix == ".csv" else _stem(path) if path.suffix else path.name
     short = short if path.is_absolute() or "/" in name else name
-    with_file = f"{short}@{Path(checkpoint).stem}" if checkpoint else short
+    with_file = f"{short}@{_stem(Path(checkpoint))}" if checkpoint else short
     return list(dict.fromkeys([short, with_file, f"{with_file}?{options}" if options else with_file, text]))
+
+
+def _stem(path: Path) -> str:
+    """A file goes by its name; `weights.*`, as a training calls what it writes, by that of its folder."""
+    return path.parent.name if path.stem == "weights" and path.parent.name else path.stem
 
 
 def names(kind: Kind) -> list[str]:

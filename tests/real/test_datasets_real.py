@@ -22,7 +22,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_set(spelling: str) -> ImageSet:
-    spec = registry.parse(spelling, families=["folder", "csv"])
+    spec = registry.parse(spelling, families=["folder", "csv", "masks", "cue_conflict"])
     images: ImageSet = registry.load("datasets", spec.family).open(spec)
     return images
 
@@ -39,6 +39,8 @@ def how(size: int = 224, resize: int = 256, interpolation: Interpolation = "bicu
         ("folder:{}/cue_conflict/stimuli", 320, 16, "names", "airplane"),
         ("folder:{}/textures", 100, 10, "names", "banded"),
         ("csv:{}/nips17/labels.csv", 163, None, "indices", "0"),
+        ("masks:{}/masks/cows", 30, 1, "names", "object"),
+        ("cue_conflict:{}/cue_conflict", 320, 16, "names", "airplane"),
     ],
 )
 def test_every_file_is_read(spelling: str, n: int, classes: int | None, kind: str, first: str) -> None:
@@ -72,3 +74,16 @@ def test_fast_photographs_are_within_two_of_the_reference() -> None:
             reference = decode(open_image(data, path.name), how(interpolation=interpolation))
             fast = decode_fast(data, how(interpolation=interpolation), path.name)
             assert np.abs(reference.astype(int) - fast).max() <= 2
+
+
+@pytest.mark.parametrize("spelling", ["masks:{}/masks/cows", "cue_conflict:{}/cue_conflict"])
+def test_masks_lie_on_the_object(spelling: str) -> None:
+    """Neither nearly nothing nor nearly everything of the usual picture, and differing from picture to picture."""
+    found = decoded(open_set(spelling.format(DATA)), how(64, 72))
+    assert found.masks is not None
+    assert set(np.unique(found.masks)) == {0, 1}
+    shares = found.masks.mean(axis=(1, 2))
+    assert 0.05 < shares.min() < np.median(shares) < 0.6
+    assert len(set(shares.tolist())) >= 30
+    if found.textures is not None:
+        assert (found.textures != found.labels).all(), "these 320 all have a conflict"

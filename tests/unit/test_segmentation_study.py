@@ -89,13 +89,25 @@ def test_the_head_on_the_object_is_perfect_and_the_oracle_finds_it_for_each_aski
     assert found["whole", "mean", 0.9, 0] == 4 / 5
 
 
+def test_the_floor_is_the_share_of_the_object() -> None:
+    found = table()
+    assert {found["whole", "everything", keep, 1] for keep in segmentation.KEEPS} == {0.25}
+    assert found["rim", "everything", 0.1, 0] == pytest.approx(1 / 7)
+    assert table(count_void=True)["rim", "everything", 0.1, 0] == 1 / 8
+
+
 def test_void_is_left_out_unless_it_counts() -> None:
     assert table()["rim", "1", 0.9, 0] == 1
     assert table(count_void=True)["rim", "1", 0.9, 0] == 0.5
 
 
 def test_images_without_an_object_or_with_an_overflow_have_no_rows() -> None:
-    assert {key[0] for key in table()} == {"whole", "rim"}
+    said: list[str] = []
+    assert {key[0] for key in table(warn=said.append)} == {"whole", "rim"}
+    assert said == [
+        "1 of 4 images show no object and are left out",
+        "1 of 4 images have attention that cannot be ranked and are left out",
+    ]
 
 
 def test_every_point_is_measured_in_one_pass() -> None:
@@ -104,7 +116,7 @@ def test_every_point_is_measured_in_one_pass() -> None:
     assert sum(done) == 4
     assert {r.at for r in rows} == {
         (head, keep, query)
-        for head in ("0", "1", "best", "mean", "expected")
+        for head in ("0", "1", "best", "mean", "expected", "everything")
         for keep in segmentation.KEEPS
         for query in (0, 1)
     }

@@ -22,7 +22,7 @@ class Map(NamedTuple):
         geometry: see `probes.attention`.
         rows: float32 (b, heads, q, k). With `rows="prefix"`, a `global` map has the queries of its prefix tokens only, or, where it
             has none, one query: the mean over all of them.
-        residual: max |map x values - the network's own result| / max(1, max |result|), over finite results; NaN if there are none.
+        residual: max |map x values - the network's own result| / max(1, max |result|), over what is finite; NaN if nothing is.
         prefix: how many of the keys, at their start, are prefix tokens.
     """
 
@@ -61,7 +61,7 @@ def watch(
         for name, part in inner
         for handle in (
             part.register_forward_pre_hook(
-                lambda _m, args, kwargs, n=name: watcher.enter(n, args, kwargs), with_kwargs=True
+                lambda m, args, kwargs, n=name: watcher.enter(n, type(m).__name__, args, kwargs), with_kwargs=True
             ),
             part.register_forward_hook(lambda _m, _a, _o: watcher.leave()),
         )
@@ -83,14 +83,16 @@ class _Descendant(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A module that is running: its path, the shape of its input, and what descends from a softmax in it, by `id`."""
+    """A module that is running: path, class, the shape of its input, and what descends from a softmax in it, by `id`."""
 
     name: str
+    kind: str
     shape: tuple[int, ...]
     descended: dict[int, _Descendant]
 
 
 _SOFTMAX = ("softmax", "special_softmax")
+_CHANNEL = ("Channel", "XCA", "CrossCovariance")
 _PRODUCTS = ("matmul", "__matmul__", "bmm")
 
 
@@ -103,11 +105,11 @@ class _Watcher(TorchFunctionMode):
         TorchFunctionMode.__init__(self)
         self.images, self.take, self.prefix, self.grid, self.rows = images, take, prefix, grid, rows
         self.calls = 0
-        self.stack = [_Place("", (), {})]
+        self.stack = [_Place("", "", (), {})]
 
-    def enter(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def enter(self, name: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        self.stack.append(_Place(name, () if given is None else tuple(given.shape), {}))
+        self.stack.append(_Place(name, kind, () if given is None else tuple(given.shape), {}))
 
     def leave(self) -> None:
         self.stack.pop()
@@ -211,13 +213,14 @@ class _Watcher(TorchFunctionMode):
     def _geometry(self, shape: torch.Size, width: int, place: _Place, *, over_keys: bool = True) -> Geometry:
         """What a map of this shape, from a module with this input, is over; `width` is the values' last dimension.
 
-        Between channels, the keys are a head's channels and the values' last dimension counts the tokens of the input.
+        Between channels, the keys are a head's channels and the values' last dimension counts the tokens of the input; where both
+        numbers are equal, the module's name decides.
         """
         q, k = shape[-2:]
         tokens = place.shape[1] if len(place.shape) == 3 else 0
         if len(shape) < 3 or k == 1 or not over_keys:
             return "other"
-        if width == tokens and k != tokens:
+        if q == k and width == tokens and (k != tokens or any(word in place.kind for word in _CHANNEL)):
             return "channel"
         if len(shape) > 4 and not (k == tokens and 1 in shape[1:-2]):
             return "window"
@@ -234,7 +237,7 @@ class _Watcher(TorchFunctionMode):
         prefix = self._prefix_of(exact.shape[-1]) if geometry in ("global", "class-only") else 0
         if self.rows == "prefix" and geometry == "global":
             rows = rows[:, :, :prefix] if prefix else rows.mean(dim=2, keepdim=True)
-        finite = result.isfinite()
+        finite = result.isfinite() & again.isfinite()  # an image that overflowed shows as NaN in its rows
         wrong = (again - result.float()).abs()[finite]
         largest = max(1.0, float(result[finite].abs().max())) if len(wrong) else 1.0
         residual = float(wrong.max()) / largest if len(wrong) else float("nan")

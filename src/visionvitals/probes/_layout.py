@@ -205,13 +205,18 @@ def _maps(trace: Trace, size: tuple[int, int]) -> Layout | None:
 
 
 def _path(trace: Trace, name: str, size: tuple[int, int]) -> Iterator[str]:
-    """The coarsest chain of modules, in order, none of which shrinks its feature map by more than half."""
+    """The coarsest chain of modules, in order, none of which shrinks its feature map by more than half or is a list over several
+    sizes.
+    """
     call = trace.calls.get(name)
     if call is not None and call.given is not None and call.made:
         before, after = places(call.given, size), places(call.made[0], size)
         image = tuple(call.given.shape[1:]) == (3, *size)
-        leaf = not any(True for _ in trace.parts[name].children())
-        if before and after and name and (before[0] <= 2 * after[0] + 1 or (image and leaf)):
+        children = [trace.calls.get(f"{name}.{child}") for child, _ in trace.parts[name].named_children()]
+        sizes = {places(c.made[0], size) for c in children if c is not None and c.made} - {None}
+        several = isinstance(trace.parts[name], nn.Sequential) and len(sizes) > 1
+        halved = before and after and before[0] <= 2 * after[0] + 1 and not several
+        if before and after and name and (halved or (image and not children)):
             yield name
             return
     inner = [f"{name}.{child}".lstrip(".") for child, _ in trace.parts[name].named_children()]

@@ -65,11 +65,7 @@ def upsample(masks: Bool[Tensor, "b heads n"], grid: Grid, size: tuple[int, int]
         grid: (rows, columns); need not divide the size.
         size: (h, w).
     """
-    n = masks.shape[2]
-    require(grid[0] * grid[1] == n, f"`grid` must have the {n} patches of the attention", grid)
-    rows = torch.arange(size[0], device=masks.device) * grid[0] // size[0]
-    columns = torch.arange(size[1], device=masks.device) * grid[1] // size[1]
-    return masks.view(*masks.shape[:2], *grid)[:, :, rows[:, None], columns]
+    return masks[:, :, _patch_of_pixels(grid, size, masks.shape[2]).to(masks.device)]
 
 
 def jaccard(
@@ -97,15 +93,7 @@ def jaccard(
     """
     size, got = tuple(masks.shape[1:]), tuple(target.shape)
     require(got == size, f"The label map must have the size of the mask, {size}", got, "Resize labels by nearest.")
-    labels = target.long()
-    unlabelled = torch.zeros_like(labels, dtype=torch.bool) if void is None else labels == void
-    unknown = sorted(set(labels[((labels < 0) | (labels >= n_classes)) & ~unlabelled].tolist()))
-    require(
-        not unknown,
-        f"Labels must be in [0, {n_classes - 1}]{'' if void is None else f' or {void} for void'}",
-        unknown[:10],
-        "Resize labels by nearest, and read indices, not colours.",
-    )
+    labels, unlabelled = _checked(target, n_classes, void)
     classes = labels[(labels > 0) & ~unlabelled].bincount().nonzero().flatten()
     truth = classes[:, None, None] == labels
     claimed = masks if count_void else masks & ~unlabelled
@@ -135,17 +123,7 @@ def score(
         void: as `jaccard`.
         count_void: as `jaccard`.
     """
-    wide = torch.promote_types(attention.dtype, torch.float32)  # float16 would round the mean to zero
-    with_average = torch.cat([attention, attention.mean(dim=1, keepdim=True, dtype=wide)], dim=1)
-    masks = upsample(mass_mask(with_average, keep), grid, (targets.shape[1], targets.shape[2]))
-    best, each = [], []
-    for mask, target in zip(masks, targets, strict=True):
-        values = jaccard(mask, target, n_classes=n_classes, void=void, count_void=count_void).values
-        best.append(values[:, :-1].amax(dim=1).mean())
-        each.append(values.mean(dim=0))
-    per_mask = torch.stack(each)
-    fixed = per_mask[:, :-1]
-    return Score(torch.stack(best), fixed, fixed.mean(dim=1), per_mask[:, -1])
+    return curve(attention, targets, grid=grid, keeps=(keep,), n_classes=n_classes, void=void, count_void=count_void)[0]
 
 
 def curve(
@@ -158,11 +136,29 @@ def curve(
     void: int | None = 255,
     count_void: bool = False,
 ) -> tuple[Score, ...]:
-    """`score` at each of several thresholds, in their order."""
-    return tuple(
-        score(attention, targets, grid=grid, keep=keep, n_classes=n_classes, void=void, count_void=count_void)
-        for keep in keeps
-    )
+    """`score` at each of several thresholds, in their order.
+
+    A mask is constant on the pixels of a patch, so the pixels of each class are counted once per patch, and the overlaps of all
+    masks, exactly those of `jaccard`, are sums of counts: more thresholds and heads cost next to nothing.
+    """
+    wide = torch.promote_types(attention.dtype, torch.float32)  # float16 would round the mean to zero
+    with_average = torch.cat([attention, attention.mean(dim=1, keepdim=True, dtype=wide)], dim=1)
+    masks = torch.stack([mass_mask(with_average, keep) for keep in keeps], dim=1).cpu().double()
+    size = (targets.shape[1], targets.shape[2])
+    n = masks.shape[3]
+    patch = _patch_of_pixels(grid, size, n)
+    best, each = [], []
+    for mask, target in zip(masks, targets.cpu(), strict=True):
+        counts, area = _counts(target, patch, n, n_classes, void=void, count_void=count_void)
+        both = mask @ counts.mT
+        values = both / ((mask @ area)[..., None] + counts.sum(dim=1) - both)  # (keeps, heads + 1, classes)
+        best.append(values[:, :-1].amax(dim=1).mean(dim=1))
+        each.append(values.mean(dim=2))
+    found = []
+    for at_best, per_mask in zip(torch.stack(best, dim=1), torch.stack(each, dim=1), strict=True):
+        fixed = per_mask[:, :-1]
+        found.append(Score(at_best, fixed, fixed.mean(dim=1), per_mask[:, -1]))
+    return tuple(found)
 
 
 def overlay(
@@ -187,3 +183,45 @@ def overlay(
         ends = step.narrow(axis, 0, 1) & False
         rim |= torch.cat([step, ends], dim=axis) | torch.cat([ends, step], dim=axis)
     return torch.where(rim, torch.ones_like(image), shown)
+
+
+def _patch_of_pixels(grid: Grid, size: tuple[int, int], n: int) -> Int64[Tensor, "h w"]:
+    require(grid[0] * grid[1] == n, f"`grid` must have the {n} patches of the attention", grid)
+    rows = torch.arange(size[0]) * grid[0] // size[0]
+    columns = torch.arange(size[1]) * grid[1] // size[1]
+    return rows[:, None] * grid[1] + columns
+
+
+def _checked(
+    target: Integer[Tensor, "h w"], n_classes: int, void: int | None
+) -> tuple[Int64[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """The labels, and where nobody labelled; labels that are neither a class nor void are refused."""
+    labels = target.long()
+    unlabelled = torch.zeros_like(labels, dtype=torch.bool) if void is None else labels == void
+    unknown = sorted(set(labels[((labels < 0) | (labels >= n_classes)) & ~unlabelled].tolist()))
+    require(
+        not unknown,
+        f"Labels must be in [0, {n_classes - 1}]{'' if void is None else f' or {void} for void'}",
+        unknown[:10],
+        "Resize labels by nearest, and read indices, not colours.",
+    )
+    return labels, unlabelled
+
+
+def _counts(
+    target: Integer[Tensor, "h w"],
+    patch: Int64[Tensor, "h w"],
+    n: int,
+    n_classes: int,
+    *,
+    void: int | None,
+    count_void: bool,
+) -> tuple[Float64[Tensor, "c n"], Float64[Tensor, " n"]]:
+    """Of each patch, the pixels of each class present (ascending), and the pixels that count."""
+    labels, unlabelled = _checked(target, n_classes, void)
+    counted = torch.ones_like(unlabelled) if count_void else ~unlabelled
+    area = patch[counted].bincount(minlength=n).double()
+    known = ~unlabelled
+    table = (labels[known] * n + patch[known]).bincount(minlength=n_classes * n).view(n_classes, n)
+    present = table[1:].sum(dim=1).nonzero().flatten() + 1
+    return table[present].double(), area

@@ -359,7 +359,7 @@ def _height(figure: Plot, usual: int) -> int:
     if figure.kind == "heat":
         return max(120, min(18 * len(figure.y_order) + 40, 420))
     if figure.kind == "rows":
-        return len(figure.x_order) * (8 * len(figure.backbones) + 10)
+        return len(figure.x_order) * (6 * len(figure.backbones) + 8)
     return 46 * len(figure.backbones) if figure.kind == "none" else usual
 
 

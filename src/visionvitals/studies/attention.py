@@ -143,20 +143,17 @@ def measure(job: Job) -> Iterator[Row]:
                 "masked": patches.occlude(batch.images, pixels.expand(len(batch.ids), -1, -1, -1), black),
             }
             shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
-        for view, block, share in shares:
+        for view, block, share, scored in shares:
             heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
             on_visible = heads[:, :, visible].sum(dim=2).cpu()
             for h in range(heads.shape[1]):
                 at = (block, f"{h}" if h else "mean", view)
                 # image by image, so that the order of the sum does not depend on batches
-                for image in heads[:, h].cpu():
+                for image in heads[scored, h].cpu():
                     sums[at] = image.nan_to_num() + sums.get(at, 0)
                 if view == "masked" or h == 0:
-                    yield from (
-                        Row(i, "visible_attention", v, at)
-                        for i, v in zip(batch.ids, on_visible[:, h].tolist(), strict=True)
-                        if v == v
-                    )
+                    values = zip(batch.ids, on_visible[:, h].tolist(), scored.tolist(), strict=True)
+                    yield from (Row(i, "visible_attention", v, at) for i, v, has in values if has)
         job.progress(len(batch.ids))
     if job.exhibits:
         for (block, head, view), total in sums.items():
@@ -164,8 +161,10 @@ def measure(job: Job) -> Iterator[Row]:
             job.keep(f"mean map, {view}", picture, (block, head, "masked"))
 
 
-def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor]]":
-    """(block, attention of the query to each patch (b, heads, n), normalised over patches) of one forward pass."""
+def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Tensor]]":
+    """(block, attention of the query to each patch (b, heads, n), normalised over patches, whether none of it is negative (b,)) of
+    one forward pass.
+    """
     from visionvitals.probes import attention
 
     card = job.backbone.card
@@ -174,8 +173,8 @@ def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor]]
         if attention.unusable(each, card.patch_grid) is not None:
             continue
         rows = attention.over_patches(each, card)[:, :, min(query, each.rows.shape[2] - 1)]
-        negative = (rows < 0).any(dim=2, keepdim=True).any(dim=1, keepdim=True)
-        found.append((each.block + 1, (rows / rows.sum(dim=2, keepdim=True)).masked_fill(negative, float("nan"))))
+        negative = (rows < 0).flatten(1).any(dim=1)
+        found.append((each.block + 1, rows / rows.sum(dim=2, keepdim=True), ~negative))
     return found
 
 

@@ -4,7 +4,8 @@ The last block's attention of a prefix token over the patches is turned into a m
 up to the size of the network's input. The mask is compared with the true one by the Jaccard index, per class in the image, averaged
 over its classes. One pass over the images measures everything: each head on its own; `mean`, the attention averaged over heads;
 `expected`, a head drawn at random; and `best`, the best head for each class, chosen with the truth known. `best` is what is usually
-published; it is an oracle, and grows with the number of heads by construction. The others are what you would get.
+published; it is an oracle, and grows with the number of heads by construction. The others are what you would get. `everything` is a
+mask of the whole picture: the floor, and high where objects are large.
 
 Convention: both masks are cut as the network's input is; give `?size=512&resize=none` to a ViT for the published protocol (timm
 then resamples its position embedding with antialiasing, the authors without). Pixels that nobody labelled (255) do not count, unless
@@ -45,8 +46,8 @@ CHARTS = (
         where={"head": "mean", "query": 0},
         facet=("count_void",),
         title="Attention averaged over heads",
-        reads="Higher: what the class token looks at is the object. Compare with a network of random weights; a mask of the whole "
-        "picture already scores the object's share of it. Pictures: the mask in colour, the true outline in white.",
+        reads="Higher: what the class token looks at is the object. Compare with a network of random weights, and with `everything` "
+        "below: a mask of the whole picture scores the object's share of it. Pictures: the mask in colour, the true outline in white.",
     ),
     Chart(
         x="keep",
@@ -66,7 +67,7 @@ CHARTS = (
         y_title=_Y,
         where={"query": 0},
         title="Each head, and the ways to choose one",
-        reads="A bright row is a head that looks at objects; `expected` is a head drawn at random.",
+        reads="A bright row is a head that looks at objects; `expected` is a head drawn at random, `everything` a mask of the whole picture.",
     ),
     Chart(
         x="query",
@@ -165,22 +166,32 @@ def measure(job: Job) -> Iterator[Row]:
     grid = card.patch_grid
     assert grid is not None
     assert job.masks is not None, "`refusal` asks for both"
+    objects = overflows = 0
     for batch in job.batches():
         with torch.inference_mode():
             maps = attention.record(job.backbone, batch.images)
             looked = attention.over_patches(maps[-1], card).cpu()
         targets = torch.from_numpy(np.array(job.masks[batch.rows]))
         some = ((targets > 0) & (targets < 255)).flatten(1).any(dim=1)
+        objects += int(some.sum())
+        overflows += int((~_rankable(looked[:, :, 0])).sum())
         for query in range(looked.shape[2]):
             rows = looked[:, :, query]
             good = (some & _rankable(rows)).nonzero().flatten()
             if not len(good):
                 continue
-            for keep in KEEPS:
-                found = segmentation.score(
-                    rows[good], targets[good], grid=grid, keep=keep, n_classes=255, count_void=c.count_void
+            floors = [
+                segmentation.jaccard(
+                    torch.ones_like(t, dtype=torch.bool)[None], t, n_classes=255, count_void=c.count_void
                 )
-                columns = {"best": found.best, "mean": found.averaged, "expected": found.expected}
+                for t in targets[good]
+            ]
+            floor = torch.stack([values.mean() for _, values in floors])
+            scores = segmentation.curve(
+                rows[good], targets[good], grid=grid, keeps=KEEPS, n_classes=255, count_void=c.count_void
+            )
+            for keep, found in zip(KEEPS, scores, strict=True):
+                columns = {"best": found.best, "mean": found.averaged, "expected": found.expected, "everything": floor}
                 columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
                 for head, values in columns.items():
                     for k, value in zip(good.tolist(), values.tolist(), strict=True):
@@ -193,6 +204,12 @@ def measure(job: Job) -> Iterator[Row]:
                     shown = segmentation.overlay(batch.images[k].cpu(), whole, targets[k])
                     job.keep(batch.ids[k], shown, ("mean", keep, 0))
         job.progress(len(batch.ids))
+    for count, what in (
+        (len(job.ids) - objects, "show no object"),
+        (overflows, "have attention that cannot be ranked"),
+    ):
+        if count:
+            job.warn(f"{count} of {len(job.ids)} images {what} and are left out")
 
 
 def _rankable(rows: "Tensor") -> "Tensor":

@@ -97,7 +97,5 @@ def measure(job: Job) -> Iterator[Row]:
         for block, prefix in enumerate(seen, 1):
             for token in range(1, where.prefix):
                 values = correlation.cosine(prefix[:, 0], prefix[:, token]).tolist()
-                yield from (
-                    Row(i, "token_cosine", v, (block, token)) for i, v in zip(batch.ids, values, strict=True) if v == v
-                )
+                yield from (Row(i, "token_cosine", v, (block, token)) for i, v in zip(batch.ids, values, strict=True))
         job.progress(len(batch.ids))

@@ -1,0 +1,202 @@
+"""Transfer: how good a network's frozen features are for the classes of an image set, and which tokens to use.
+
+Linear and nearest-neighbour probes on features of one pass (`probes.features`). Block sets: `last`; `ensemble`, the last few; `all`;
+`single`, each on its own; `pooled`, what the network's own classifier reads. Tokens: `class`, the class token of each block of the set;
+`class + mean`, the same and the mean patch token of the last block, as the authors have it; `mean`, the mean over patches or places of
+each block. Probes: `logistic`, `ridge`, `neighbours`.
+
+Conventions. The network is in evaluation mode. Each block's features are divided by their root mean square over the training images.
+The strength of a penalty and the number of neighbours are chosen on validation images (ridge: by exact leave-one-out on all training
+images), then the probe is fitted to all training images. `chosen` is the combination of probe, blocks and tokens of the highest
+validation accuracy, the fewer features of two equal ones. The test images decide nothing. Penalties: `_transfer_probes`.
+
+With `protocol = paper` a linear layer is trained as the authors did: AdamW, 5e-4, weight decay 0.05, 10 epochs, batches of 256, and
+the epoch that is BEST ON TEST is reported, so its accuracy is too high; it is there to compare with published numbers. Deviations: the
+network's own resize and crop, the last short batch is kept, and BatchNorm is in evaluation mode (theirs never was, which very likely
+explains the published ResNet50).
+
+Source: Naseer et al. 2021, section 3.5 and Table 5.
+
+Rows, at (probe, blocks, tokens, block), block 0 but for `single`: `top1` of every test image, `validation_top1` of every validation
+image; at `chosen`, also `prediction`, in the set's classes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
+from visionvitals.errors import require
+from visionvitals.figure import Chart, Published, Sign
+from visionvitals.studies._partition import partition
+from visionvitals.studies._transfer_probes import Answer, Data, as_published, logistic, neighbours, ridge
+
+VERSION = 1
+TITLE = "Transfer"
+AXES = ("probe", "blocks", "tokens", "block")
+LABELS = "own"
+ADAMW = "adamw, best epoch on test"
+CHOSEN = ("chosen", "chosen", "chosen", 0)
+CHARTS = (
+    Chart(
+        x="blocks",
+        x_title="block set",
+        where={"block": 0},
+        facet=("probe", "tokens"),
+        reads="Test accuracy. `chosen` is the probe, block set and tokens of the highest validation accuracy.",
+    ),
+    Chart(
+        x="block",
+        x_title="block",
+        where={"blocks": "single", "probe": "ridge"},
+        facet=("tokens",),
+        title="Each block on its own",
+        reads="Ridge classifier on the tokens of one block. Bands are 95 % intervals over test images.",
+    ),
+)
+SIGNS = (Sign(title="transfer accuracy", kind="mean", where=dict(zip(AXES, CHOSEN, strict=True))),)
+_TABLE_5 = {
+    ("last", "class"): (0.6816, 0.8258, 0.3828),
+    ("last", "class + mean"): (0.7066, 0.8658, 0.4122),
+    ("all", "class"): (0.7290, 0.9138, 0.4403),
+    ("all", "class + mean"): (0.7316, 0.9127, 0.4333),
+    ("ensemble", "class"): (0.7358, 0.9000, 0.4515),
+    ("ensemble", "class + mean"): (0.7337, 0.9033, 0.4512),
+}
+PUBLISHED = tuple(
+    Published(
+        model="DeiT-S",
+        architectures=("deit_small_patch16_224",),
+        where={"protocol": "paper", "probe": ADAMW, "blocks": blocks, "tokens": tokens},
+        value=value,
+        data=data,
+        source="Naseer et al. 2021, Table 5",
+    )
+    for (blocks, tokens), values in _TABLE_5.items()
+    for data, value in zip(("CUB-200-2011", "Flowers-102", "iNaturalist 2019"), values, strict=True)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """How the probes are fitted.
+
+    Attributes:
+        protocol: `validated`, or `paper` (chosen on test, as the authors did).
+        last: how many blocks the block set `ensemble` takes.
+    """
+
+    protocol: Literal["validated", "paper"] = "validated"
+    last: int = 4
+
+    def __post_init__(self) -> None:
+        require(self.protocol in ("validated", "paper"), "`protocol` must be `validated` or `paper`", self.protocol)
+        require(self.last >= 1, "`last` must be positive", self.last)
+
+
+def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
+    """quick and default: validated. paper: that, and what the authors did."""
+    return [Condition(), *([Condition(protocol="paper")] if preset == "paper" else [])]
+
+
+def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+    """Blocks must be known, and there must be classes to tell apart."""
+    if not {"tokens", "maps"} & set(backbone.provides):
+        return f"{backbone.architecture} has neither blocks of tokens nor stages of maps that we can tell"
+    if condition.last > backbone.blocks:
+        return f"`last` must be at most the number of blocks; {backbone.architecture} has {backbone.blocks}, got {condition.last}"
+    if len(images.classes) < 2:
+        return f"there must be at least two classes to tell apart; {images.spec or 'the set'} has {len(images.classes)}"
+    return None
+
+
+def passes(condition: Condition) -> float:
+    return 1.1
+
+
+class _Subset(NamedTuple):
+    """Features to fit a probe on, (n, d), with their place on the axes `blocks`, `tokens`, `block`."""
+
+    blocks: str
+    tokens: str
+    block: int
+    values: np.ndarray
+
+
+def measure(job: Job) -> Iterator[Row]:
+    import torch
+
+    from visionvitals.probes.features import features
+
+    c: Condition = job.condition
+    found = features(job)
+    usable = np.logical_and.reduce([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in found.values()])
+    parts = partition(job, usable, keep_duplicates=c.protocol == "paper")
+    for note in parts.notes:
+        job.warn(note)
+    classes, labels = np.unique(np.asarray(job.labels)[parts.fit], return_inverse=True)
+    everywhere = np.full(len(job.ids), -1)
+    everywhere[parts.fit] = labels
+    for part in (parts.validation, parts.test):
+        everywhere[part] = np.searchsorted(classes, np.asarray(job.labels)[part])
+    fit, validation, test = ([int(k) for k in part] for part in parts[:3])
+    y = torch.from_numpy(everywhere).to(job.backbone.device)
+    best: tuple[tuple[float, int], tuple[str, str, str], Answer] | None = None
+    for subset in _subsets(found, c, np.concatenate([parts.fit, parts.validation])):
+        x = torch.from_numpy(subset.values).to(job.backbone.device)
+        data = Data(x, y, fit, validation, test, len(classes))
+        place = (subset.blocks, subset.tokens, subset.block)
+        if c.protocol == "paper":
+            if subset.blocks != "single":
+                right = as_published(data, job.seed).test == everywhere[test]
+                yield from _rows(job, "top1", test, right, (ADAMW, *place))
+            continue
+        for name, probe in {"logistic": logistic, "ridge": ridge, "neighbours": neighbours}.items():
+            if subset.blocks == "single" and name == "logistic":
+                continue  # a curve of closed forms is enough, and twenty times faster
+            answer = probe(data)
+            right = answer.validation == everywhere[validation]
+            yield from _rows(job, "top1", test, answer.test == everywhere[test], (name, *place))
+            yield from _rows(job, "validation_top1", validation, right, (name, *place))
+            merit = float(right.mean()), -x.shape[1]
+            if subset.blocks != "single" and (best is None or merit > best[0]):
+                best = merit, (name, subset.blocks, subset.tokens), answer
+    if best is not None:
+        (accuracy, _), words, answer = best
+        said = "{}, blocks `{}`, tokens `{}`".format(*words)
+        job.warn(f"chosen on {len(validation)} validation images ({accuracy:.1%} right): {said}")
+        yield from _rows(job, "top1", test, answer.test == everywhere[test], CHOSEN)
+        yield from _rows(job, "validation_top1", validation, answer.validation == everywhere[validation], CHOSEN)
+        yield from _rows(job, "prediction", test, classes[answer.test], CHOSEN)
+
+
+def _rows(job: Job, metric: str, rows: list[int], values: np.ndarray, at: tuple[str, str, str, int]) -> Iterator[Row]:
+    return (Row(job.ids[k], metric, float(v), at) for k, v in zip(rows, values, strict=True))
+
+
+def _subsets(found: Mapping[str, np.ndarray], c: Condition, train: np.ndarray) -> Iterator[_Subset]:
+    """All subsets of the features, each block brought to a root mean square of 1 over the training images."""
+    from visionvitals.probes.features import columns
+
+    def scaled(x: np.ndarray) -> np.ndarray:
+        x = columns(np.array(x))
+        spread = float(np.sqrt(np.square(x[train] - x[train].mean(axis=0), dtype=np.float64).mean()))
+        return x / np.float32(spread or 1)
+
+    depth = found["patch_mean"].shape[1]
+    has_class = found["prefix"].shape[2] > 0
+    means = [scaled(found["patch_mean"][:, k]) for k in range(depth)]
+    own = [scaled(found["prefix"][:, k, 0]) for k in range(depth)] if has_class else means
+    kind = "class" if has_class else "mean"
+    yield _Subset("pooled", "pooled", 0, scaled(found["pooled"]))
+    for name, count in {"last": 1, "ensemble": c.last, "all": depth}.items():
+        chosen = own[depth - count :]
+        yield _Subset(name, kind, 0, np.concatenate(chosen, axis=1))
+        if has_class:
+            yield _Subset(name, "class + mean", 0, np.concatenate([*chosen, means[-1]], axis=1))
+    for k in range(depth):
+        yield _Subset("single", kind, k + 1, own[k])
+        if has_class:
+            yield _Subset("single", "mean", k + 1, means[k])
