@@ -21,6 +21,8 @@ class Chart:
         metric: key of `METRICS` on the vertical axis.
         reads: one or two sentences under the chart that tell how to read it.
         y: the field on the vertical axis of a heat map, whose colour is the metric; empty: no heat map.
+        across: key of `METRICS` on the horizontal axis of a scatter, which shows every image where the others show means; its colour
+            is the field `x`, one small multiple a backbone; empty: no scatter.
         where: only points whose fields have these values are drawn.
         title: over the chart, where a study has several.
     """
@@ -32,6 +34,7 @@ class Chart:
     y_title: str = "top-1 accuracy"
     reads: str = ""
     y: str = ""
+    across: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
 

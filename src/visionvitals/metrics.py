@@ -28,5 +28,7 @@ METRICS = {
     "zero_gradient": "the attack failed and the loss had a gradient of exactly zero wherever it looked (0 or 1)",
     "covered": "share of the input pixels that the adversarial patch covers, in [0, 1]",
     "validation_top1": "the class predicted for a validation image, by a probe fitted without it, is the label (0 or 1)",
+    "component_1": "place along the first principal component of the features of all test images, in its standard deviations",
+    "component_2": "place along the second principal component of the features of all test images, in its standard deviations",
 }
 """Metric -> what a value means, with its unit. A share says `in [0, 1]` or `(0 or 1)` and is written in percent."""

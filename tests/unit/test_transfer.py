@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from visionvitals import registry
 from visionvitals.core import NO_IMAGES, Backbone, Job, Row
 from visionvitals.errors import VitalsError
 from visionvitals.probes.features import columns, features
+from visionvitals.report import build, charts, read
+from visionvitals.run import planner, runner
+from visionvitals.run.planner import Plan, Section
 from visionvitals.studies import transfer
 from visionvitals.studies._partition import partition
 
@@ -84,6 +88,19 @@ def test_every_block_set_is_measured_on_every_test_image(backbone: Backbone) -> 
     assert found["top1", transfer.CHOSEN] > 0.8, "stripes are easy"
     held = {at: v for (metric, at), v in found.items() if metric == "validation_top1" and at[1] != "single"}
     assert held[transfer.CHOSEN] == max(held.values())
+
+
+def test_the_projection_is_one_point_for_each_test_image(vit: Backbone) -> None:
+    rows = [r for r in transfer.measure(job(vit)) if r.at[0] == "projection"]
+    first = {r.item: r.value for r in rows if r.metric == "component_1"}
+    second = {r.item: r.value for r in rows if r.metric == "component_2"}
+    assert len(first) == len(second) == 12
+    for values in (first, second):
+        assert np.mean(list(values.values())) == pytest.approx(0, abs=1e-6)
+        assert np.std(list(values.values())) == pytest.approx(1, abs=1e-6)
+    a, b = np.array([(first[i], second[i]) for i in first]).T
+    assert a @ b == pytest.approx(0, abs=1e-5)
+    assert {r.at[2] for r in rows} == {f"class {c}" for c in range(4)}
 
 
 def test_batches_change_nothing(vit: Backbone) -> None:
@@ -221,7 +238,26 @@ def test_features_that_are_not_finite_yield_no_row(vit: Backbone) -> None:
         return arrays
 
     notes: list[str] = []
-    rows = list(transfer.measure(job(vit, product=broken, note=notes.append)))
+    rows = list(transfer.measure(job(vit, product=broken, warn=notes.append)))
     assert "i7" not in {row.item for row in rows}
     assert all(np.isfinite(row.value) for row in rows)
     assert any("not finite" in note for note in notes)
+
+
+def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "cache"))
+    plan = Plan(backbones=("tiny:cnn",), data=("shapes:test?n=80&size=32",), studies=(Section(name="transfer"),))
+    planned = planner.make(plan, device=torch.device("cpu"))
+    assert runner.execute(planned, out=tmp_path / "run", device=torch.device("cpu")).failed == ()
+    run = read.load(tmp_path / "run")
+    bars, curve, points = charts.plots(run, "transfer")
+    assert (bars.kind, curve.kind, points.kind) == ("bars", "line", "scatter")
+    assert bars.chance is None, "the outputs of the network are not the classes of the set"
+    (multiple,) = points.multiples
+    assert len(points.x_order) == 8
+    drawn = charts.interactive(points)[0]["data"]["values"]
+    assert len(drawn) == len(multiple.records) == len({r["item"] for r in drawn})
+    assert {r["at"] for r in drawn} == set(points.x_order)
+    assert any("chosen on" in warning for warning in run.warnings)
+    page = build.build(tmp_path / "run").read_text(encoding="utf-8")
+    assert "Where the classes lie" in page

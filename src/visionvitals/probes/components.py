@@ -1,4 +1,4 @@
-"""Patch tokens as colours: their first three principal components, for the eye.
+"""Principal components for the eye: patch tokens as colours, images as points of a plane.
 
 Source: Caron et al. and Oquab et al. (DINOv2, Figure 1) show tokens this way. Deviation: the components are those of one image, so
 colours do not compare between images.
@@ -28,3 +28,16 @@ def principal_colours(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n 3"]:
     flat = spread <= 1e-9 * scale.clamp(min=1e-30)
     stretched = ((values - low) / torch.where(flat, 1.0, spread)).clamp(0, 1)
     return torch.where(flat, 0.0, stretched).to(tokens.dtype)
+
+
+def projection(features: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+    """Images on the first two principal components of their features, each coordinate in its own standard deviations.
+
+    Convention: signs as in `principal_colours`. Fewer than two components: zeros.
+    """
+    centred = features.detach().double() - features.detach().double().mean(dim=0)
+    left, _, _ = torch.linalg.svd(centred, full_matrices=False)
+    values = torch.nn.functional.pad(left[:, :2], (0, 2 - min(2, left.shape[1]))) * len(features) ** 0.5
+    values = values * torch.where(values.pow(3).sum(dim=0) < 0, -1.0, 1.0)
+    flat = centred.abs().amax() <= 1e-9 * features.abs().amax()
+    return torch.where(flat, 0.0, values).to(features.dtype)

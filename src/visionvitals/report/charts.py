@@ -1,7 +1,7 @@
 """The charts of a study, drawn from its `CHARTS`: one specification for the page (Vega-Lite as a dict) and for figures (SVG, PNG).
 
 One line per backbone, told apart by colour, dash and symbol; bands and whiskers are 95 % intervals. Fields of the condition that
-vary and are not on an axis split the chart into small multiples. A heat map has one small multiple per backbone.
+vary and are not on an axis split the chart into small multiples. A heat map and a scatter have one small multiple per backbone.
 """
 
 import math
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from visionvitals.figure import Chart
-from visionvitals.report import words
+from visionvitals.report import scatter, words
 from visionvitals.report.read import Point, Run, is_grid, load, rank
 
 LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
@@ -56,7 +56,7 @@ class Plot:
     Attributes:
         chart: the study's own.
         kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many for that, `none` where there is one
-            condition, `heat` where the chart has a `y`.
+            condition, `heat` where the chart has a `y`, `scatter` where it has an `across`.
         x_order, y_order: the values on the axes, weakest first, as they are written.
         fixed: the condition's fields that have one value throughout.
         backbones: every backbone of the run, so that colours agree over studies.
@@ -65,7 +65,7 @@ class Plot:
     """
 
     chart: Chart
-    kind: Literal["line", "bars", "rows", "none", "heat"]
+    kind: Literal["line", "bars", "rows", "none", "heat", "scatter"]
     x_order: tuple[str, ...]
     y_order: tuple[str, ...]
     fixed: Mapping[str, Any]
@@ -94,12 +94,12 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
     values, others = (
         sorted({p.condition.get(f) for p in points}, key=lambda v: rank(module, f, v)) for f in (chart.x, chart.y)
     )
-    heads = [*(("images",) if len(run.images) > 1 else ()), *(("backbone",) if chart.y else ())]
+    heads = [*(("images",) if len(run.images) > 1 else ()), *(("backbone",) if chart.y or chart.across else ())]
     places = {"images": list(run.images), "backbone": list(run.backbones)}
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for p in points:
         key = (*(getattr(p, head) for head in heads), *(p.condition.get(f) for f in split))
-        found.setdefault(key, []).append(_record(p, chart))
+        found.setdefault(key, []).extend(scatter.records(p, chart) if chart.across else [_record(p, chart)])
 
     def position(key: tuple[Any, ...]) -> tuple[Any, ...]:
         first = (places[head].index(name) for head, name in zip(heads, key, strict=False))
@@ -108,13 +108,13 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
     ordered = sorted(found, key=position)
     return Plot(
         chart=chart,
-        kind="heat" if chart.y else _kind(values, chart),
+        kind="scatter" if chart.across else "heat" if chart.y else _kind(values, chart),
         x_order=tuple(words.short(v) for v in values),
         y_order=tuple(words.short(v) for v in others),
         fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
         backbones=tuple(run.backbones),
         multiples=tuple(Multiple(_title(len(heads), split, key), tuple(found[key])) for key in ordered),
-        chance=_chance(run, chart),
+        chance=_chance(run, chart) if module.LABELS == "outputs" else None,
     )
 
 
@@ -128,6 +128,8 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     """One small multiple as an altair chart, without a theme. Its parameter `focus` names the backbone to bring forward."""
     import altair as alt
 
+    if figure.kind == "scatter":
+        return scatter.drawn(multiple.records, figure.chart, figure.x_order).properties(width=width, height=height)
     if figure.kind == "heat":
         return _heat(figure, multiple, width=width, height=height)
     names = list(figure.backbones)
@@ -211,7 +213,7 @@ def interactive(figure: Plot) -> list[dict[str, Any]]:
         content: dict[str, Any] = chart.properties(description=_description(figure, multiple)).to_dict()
         colours = [f"var(--s{i})" for i in range(len(LIGHT))]
         content["config"] = theme(colours, ink="var(--ink)", soft="var(--soft)", line="var(--line)")
-        if figure.kind != "heat":
+        if figure.kind not in ("heat", "scatter"):
             content["config"]["legend"] = {"disable": True}  # the page has its own, once per chart
         content["autosize"] = {"type": "fit-x", "contains": "padding"}
         found.append(content)
@@ -240,7 +242,9 @@ def save(run_folder: Path, folder: Path) -> list[Path]:
             ).properties(title=m.title)
             for m in figure.multiples
         ]
-        content = (alt.concat(*charts, columns=3) if several else charts[0]).to_dict()
+        content = (
+            alt.concat(*charts, columns=3).resolve_scale(xOffset="independent") if several else charts[0]
+        ).to_dict()
         content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
         version = vega_lite_version()
         name = study if number == 1 else f"{study}_{number}"
