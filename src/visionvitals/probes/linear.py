@@ -137,11 +137,11 @@ def ridge_path(
     targets = torch.nn.functional.one_hot(labels, classes).to(x.dtype) * 2 - 1
     level = 2 * counts / n - 1  # the targets' means
     if d <= n:
-        values, vectors = torch.linalg.eigh(x.T @ x)
+        values, vectors = torch.linalg.eigh(_gram(x.T))
         turned = x @ vectors  # columns of squared length `values`
         onto = turned.T @ targets
     else:
-        values, vectors = torch.linalg.eigh(x @ x.T)
+        values, vectors = torch.linalg.eigh(_gram(x))
         turned, onto = vectors, vectors.T @ (targets - level)
     values = values.clamp(min=0)
     squares = turned.square()
@@ -232,12 +232,13 @@ def _descend(
         return (theta[:, :-1].to(x.dtype) @ x.T).to(theta.dtype).add_(theta[:, -1:])
 
     def look(theta: Tensor, z: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Objective, gradient, probabilities."""
+        """Objective, gradient, probabilities; from logits in float64 the objective is exact to the last digits of theirs."""
         log_total = torch.logsumexp(z, dim=0)
         loss = float((log_total - z[labels, images]).double().mean())
         p = (z - log_total).exp_()
         p[labels, images] -= 1
-        gradient = torch.cat([(p.to(x.dtype) @ x).to(z.dtype), p.sum(dim=1, keepdim=True)], dim=1) / n
+        sums = torch.cat([(p.to(x.dtype) @ x).to(theta.dtype), p.sum(dim=1, keepdim=True).to(theta.dtype)], dim=1)
+        gradient = sums / n
         gradient[:, :-1].add_(theta[:, :-1], alpha=penalty)
         p[labels, images] += 1
         return loss + penalty / 2 * float(theta[:, :-1].double().square().sum()), gradient, p
@@ -245,7 +246,7 @@ def _descend(
     theta = torch.cat([weight, bias[:, None]], dim=1)
     z = times_x(theta)
     value, gradient, p = look(theta, z)
-    fresh, done = True, 0
+    fresh, done = False, 0
     by_label = _label_sums(x, labels, theta)
     while True:
         slope_bound = float(gradient[:, :-1].double().square().sum()) / (2 * penalty)
@@ -256,13 +257,14 @@ def _descend(
             if not fresh:  # the logits were summed up step by step: make them anew before anything is claimed
                 theta = _right_totals(theta, times_x(theta), labels)
                 z = times_x(theta)
-                value, gradient, p = look(theta, z)
+                value, gradient, p = look(theta, z.double())
                 fresh = True
                 continue
         direction = memory.direction(gradient)
         along = times_x(direction)
         t = _newton_along(z, along, labels, images, theta, direction, penalty, start=1.0 if memory.pairs else 0.0, p=p)
         if t == 0:  # rounding leaves nothing to gain
+            value, gradient, p = look(theta, times_x(theta).double())
             gap = value - _dual(theta, gradient, p, labels, penalty, by_label)
             break
         step = t * direction
@@ -295,7 +297,7 @@ def _newton_along(
     wv, vv = penalty * float((w * v).double().sum()), penalty * float(v.double().square().sum())
 
     def derivatives(t: float, q: Tensor) -> tuple[float, float]:
-        product = q * along
+        product = q.to(along.dtype) * along
         mean = product.sum(dim=0)
         variance = (product * along).sum(dim=0) - mean * mean
         return float(mean.double().mean()) - target + wv + t * vv, float(variance.double().mean()) + vv
@@ -364,6 +366,16 @@ def _centred(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Te
     if not bool(mean.isfinite().all()):
         raise ValueError("`features` must be finite.")
     return features - mean, mean, counts.to(features.dtype)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """rows rows^T, of which only the lower triangle is filled, in stripes: all that `eigh` reads, for 5/8 of the work."""
+    made = rows.new_zeros(len(rows), len(rows))
+    stripe = max(1, -(-len(rows) // 4))
+    for first in range(0, len(rows), stripe):
+        part = slice(first, first + stripe)
+        made[first:, part] = rows[first:] @ rows[part].T
+    return made
 
 
 @functools.cache

@@ -10,7 +10,7 @@ Sources. `model`: the attention of another ViT, which ranks the patches for all 
 which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class
 token is taken; with `self` and `gradient` the networks of a plan lose different patches.
 
-Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows. Saliency is computed once for each
+Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows and is counted in a warning. Saliency is computed once for each
 image set and source, and kept in the cache.
 
 Source: Naseer et al. 2021, section 3.1, with DINO ViT-S/16, head 1, as the `model`. Deviation from the authors' code: that network
@@ -197,5 +197,8 @@ def measure(job: Job) -> Iterator[Row]:
     for row in score(dataclasses.replace(job, keep=keep), occluded):
         if row.item in taken:
             yield row
+    lost = len(job.ids) - len(taken)
+    if lost:
+        job.warn(f"{lost} of {len(job.ids)} images have no usable saliency (source {c.source}) and are left out")
     for item, shares in taken.items():
         yield from (Row(item, metric, value) for metric, value in shares.items())

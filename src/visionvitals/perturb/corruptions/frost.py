@@ -33,7 +33,7 @@ def frost(
     used, as there). A picture smaller than the image, which that code cannot take, is enlarged to cover it. Without a folder it
     differs: the frost is our own.
     """
-    b, _, h, w = images.shape
+    h, w = images.shape[-2:]
     shade, strength = BLEND[severity - 1]
     if folder is None:
         return images * shade + procedural(keys, (h, w)) * strength

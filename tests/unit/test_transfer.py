@@ -1,0 +1,227 @@
+"""The transfer study: what it measures on known features, bad input, and that the test images decide nothing."""
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from visionvitals import registry
+from visionvitals.core import NO_IMAGES, Backbone, Job, Row
+from visionvitals.errors import VitalsError
+from visionvitals.probes.features import columns, features
+from visionvitals.studies import transfer
+from visionvitals.studies._partition import partition
+
+TEXTS = {
+    "vit": "timm:deit_tiny_distilled_patch16_224?pretrained=false&model.img_size=32&model.patch_size=8&model.depth=5"
+    "&model.embed_dim=24&model.num_heads=2&model.num_classes=7",
+    "cnn": "timm:test_resnet?pretrained=false&size=64",
+}
+
+
+@pytest.fixture(scope="module", params=TEXTS)
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return load(request.param)
+
+
+def load(name: str) -> Backbone:
+    spec = registry.parse(TEXTS[name], families=["timm"])
+    found = registry.load("backbones", "timm").load(spec, device=torch.device("cpu"))
+    assert isinstance(found, Backbone)
+    return found
+
+
+@pytest.fixture(scope="module")
+def vit() -> Backbone:
+    return load("vit")
+
+
+def job(backbone: Backbone, n: int = 48, classes: int = 4, **more: Any) -> Job:
+    """Stripes, another direction and width for each class, in noise."""
+    rng = np.random.default_rng(0)
+    h, w = backbone.card.preprocess.size
+    labels = np.arange(n) % classes
+    across, down = np.meshgrid(np.arange(w), np.arange(h))
+    stripes = [np.where((across * (c % 2) + down * (1 - c % 2)) // (2 + c) % 2, 60, 190) for c in range(classes)]
+    pixels = np.stack([stripes[c] for c in labels])[..., None] + rng.integers(-50, 50, (n, h, w, 3))
+    names = tuple(f"class {c}" for c in range(classes))
+    given: dict[str, Any] = {
+        "backbone": backbone,
+        "condition": transfer.Condition(last=2),
+        "ids": [f"i{k}" for k in range(n)],
+        "pixels": pixels.clip(0, 255).astype(np.uint8),
+        "labels": labels,
+        "images": dataclasses.replace(NO_IMAGES, classes=names, class_names=names),
+    }
+    return Job(**{**given, **more})
+
+
+def accuracies(rows: list[Row]) -> dict[tuple[str, tuple[Any, ...]], float]:
+    found: dict[Any, list[float]] = defaultdict(list)
+    for row in rows:
+        found[row.metric, row.at].append(row.value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def test_every_block_set_is_measured_on_every_test_image(backbone: Backbone) -> None:
+    rows = list(transfer.measure(job(backbone)))
+    kinds = {"class", "class + mean"} if backbone.card.prefix_tokens else {"mean"}
+    places = {row.at for row in rows if row.metric == "top1"}
+    for probe in ("logistic", "ridge", "neighbours"):
+        assert {(probe, s, t, 0) for s in ("last", "ensemble", "all") for t in kinds} | {
+            (probe, "pooled", "pooled", 0)
+        } == {at for at in places if at[0] == probe and at[1] != "single"}
+    assert {at[3] for at in places if at[1] == "single"} == set(range(1, backbone.card.blocks + 1))
+    test = {row.item for row in rows if row.metric == "top1"}
+    assert len(test) == 12
+    for at in places:
+        assert {r.item for r in rows if r.metric == "top1" and r.at == at} == test
+    assert not test & {row.item for row in rows if row.metric == "validation_top1"}
+    found = accuracies(rows)
+    assert found["top1", transfer.CHOSEN] > 0.8, "stripes are easy"
+    held = {at: v for (metric, at), v in found.items() if metric == "validation_top1" and at[1] != "single"}
+    assert held[transfer.CHOSEN] == max(held.values())
+
+
+def test_batches_change_nothing(vit: Backbone) -> None:
+    found = [sorted(transfer.measure(job(vit, batch_size=size))) for size in (1, 13, 48)]
+    assert found[0] == found[1] == found[2]
+
+
+def test_labels_of_test_images_decide_nothing(vit: Backbone) -> None:
+    """Other labels of the test images leave every prediction as it is."""
+    splits = ["test" if k % 5 == 0 else "train" for k in range(48)]
+    plain = job(vit, splits=splits)
+    turned = np.where(np.array(splits) == "test", (plain.labels + 1) % 4, plain.labels)
+    first, second = (
+        [r for r in transfer.measure(j) if r.metric == "prediction"]
+        for j in (plain, dataclasses.replace(plain, labels=turned))
+    )
+    assert first == second
+    assert len(first) == 10
+
+
+def test_shuffled_labels_are_not_learnt(vit: Backbone) -> None:
+    plain = job(vit, n=120)
+    shuffled = dataclasses.replace(plain, labels=np.random.default_rng(0).permutation(plain.labels))
+    assert accuracies(list(transfer.measure(shuffled)))["top1", transfer.CHOSEN] < 0.6
+
+
+def test_the_paper_protocol_is_named_and_takes_the_best_epoch(vit: Backbone) -> None:
+    rows = list(transfer.measure(job(vit, condition=transfer.Condition(protocol="paper", last=2))))
+    assert {row.metric for row in rows} == {"top1"}
+    assert {row.at[0] for row in rows} == {"adamw, best epoch on test"}
+    assert rows == list(transfer.measure(job(vit, condition=transfer.Condition(protocol="paper", last=2))))
+
+
+def test_progress_counts_every_image(vit: Backbone) -> None:
+    done: list[int] = []
+    features(job(vit, progress=done.append))
+    assert sum(done) == 48
+
+
+def test_the_last_block_is_what_the_classifier_reads(vit: Backbone) -> None:
+    found = features(job(vit))
+    pooled = found["prefix"][:, -1].mean(axis=1)  # a distilled DeiT reads two tokens
+    np.testing.assert_allclose(found["pooled"], pooled, atol=1e-5)
+    assert found["prefix"].shape == (48, 5, 2, 24)
+    assert columns(np.array([[1.0, 0, 0], [0, 2, 0]])).shape == (2, 2)
+
+
+def test_features_go_on_after_a_kill(vit: Backbone) -> None:
+    whole = features(job(vit))
+    asked: list[int] = []
+
+    def half_done(name: str, facts: Any, n: int, shapes: Any, fill: Any) -> Any:
+        assert facts["weights"] == vit.card.digest
+        arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in shapes.items()}
+        for key in arrays:
+            arrays[key][:20] = whole[key][:20]
+        asked.extend(fill(arrays, 20))
+        return arrays
+
+    again = features(job(vit, product=half_done, batch_size=7))
+    assert asked[-1] == 48
+    for key in whole:
+        np.testing.assert_allclose(again[key], whole[key], atol=1e-5)
+
+
+def parts(vit: Backbone, usable: np.ndarray | None = None, *, keep: bool = False, **more: Any) -> Any:
+    j = job(vit, **more)
+    return partition(j, np.ones(len(j.ids), dtype=bool) if usable is None else usable, keep_duplicates=keep)
+
+
+def test_a_split_of_our_own_is_stratified_seeded_and_named(vit: Backbone) -> None:
+    first, again, other = parts(vit), parts(vit), parts(vit, seed=1)
+    assert [a.tolist() for a in first[:3]] == [a.tolist() for a in again[:3]]
+    assert first.test.tolist() != other.test.tolist()
+    assert np.bincount(first.test % 4).tolist() == [3] * 4
+    assert sorted(np.concatenate(first[:3])) == list(range(48))
+    assert "no parts in the set" in first.notes[0]
+
+
+def test_a_set_with_train_and_val_is_tested_on_val(vit: Backbone) -> None:
+    found = parts(vit, splits=["val" if k < 12 else "train" for k in range(48)])
+    assert found.test.tolist() == list(range(12))
+    assert len(found.validation) == 8
+    three = parts(vit, splits=["test"] * 8 + ["val"] * 8 + ["train"] * 32)
+    assert (three.test.max(), three.validation.tolist()) == (7, list(range(8, 16)))
+
+
+def test_bad_input_is_left_out_and_named(vit: Backbone) -> None:
+    labels = np.arange(48) % 4
+    labels[47] = 4
+    named = tuple(f"class {c}" for c in range(5))
+    card = dataclasses.replace(NO_IMAGES, classes=named, class_names=named)
+    lonely = parts(vit, labels=labels, images=card)
+    assert 47 in lonely.fit
+    assert any("1 classes have one training image: class 4" in note for note in lonely.notes)
+    unseen = parts(vit, labels=labels, images=card, splits=["train"] * 40 + ["test"] * 8)
+    assert unseen.test.tolist() == list(range(40, 47))
+    assert any("no training image; their 1 test images are left out: class 4" in note for note in unseen.notes)
+    usable = np.ones(48, dtype=bool)
+    usable[[3, 5]] = False
+    broken = parts(vit, usable)
+    assert not {3, 5} & set(np.concatenate(broken[:3]))
+    assert "2 images have features that are not finite" in broken.notes[0]
+
+
+def test_training_images_that_are_test_images_are_found_by_their_pixels(vit: Backbone) -> None:
+    pixels = job(vit).pixels.copy()
+    pixels[0] = pixels[47]
+    splits = ["train"] * 36 + ["test"] * 12
+    found = parts(vit, pixels=pixels, splits=splits)
+    assert 0 not in np.concatenate(found[:2])
+    assert any("1 training images are also test images" in note and "i0" in note for note in found.notes)
+    assert 0 in np.concatenate(parts(vit, pixels=pixels, splits=splits, keep=True)[:2])
+
+
+def test_what_cannot_be_measured_says_why(vit: Backbone) -> None:
+    card = job(vit).images
+    assert "at most the number of blocks" in str(transfer.refusal(transfer.Condition(last=6), vit.card, card))
+    assert "at least two classes" in str(transfer.refusal(transfer.Condition(last=2), vit.card, NO_IMAGES))
+    neither = dataclasses.replace(vit.card, provides=())
+    assert "neither blocks of tokens" in str(transfer.refusal(transfer.Condition(), neither, card))
+    with pytest.raises(VitalsError, match="three images a class"):
+        parts(vit, n=4)
+    twice = dataclasses.replace(NO_IMAGES, classes=("Black Cat", "black_cat", "dog"), class_names=("a", "b", "c"))
+    labels = np.array([0] * 10 + [2] * 10 + [1] * 10 + [2] * 10)
+    with pytest.raises(VitalsError, match="spelled alike"):
+        parts(vit, n=40, labels=labels, images=twice, splits=["train"] * 20 + ["test"] * 20)
+
+
+def test_features_that_are_not_finite_yield_no_row(vit: Backbone) -> None:
+    def broken(name: str, facts: Any, n: int, shapes: Any, fill: Any) -> Any:
+        arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in shapes.items()}
+        list(fill(arrays, 0))
+        arrays["prefix"][7, 0, 0, 0] = np.nan
+        return arrays
+
+    notes: list[str] = []
+    rows = list(transfer.measure(job(vit, product=broken, note=notes.append)))
+    assert "i7" not in {row.item for row in rows}
+    assert all(np.isfinite(row.value) for row in rows)
+    assert any("not finite" in note for note in notes)
