@@ -142,12 +142,11 @@ def test_support_and_queries_come_from_their_parts() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"way": 1}, "`way` must be at least 2"),
-        ({"shot": 0}, "`shot` must be at least 1"),
+        ({"way": -1}, "`way` must not be negative"),
+        ({"shot": -1}, "`shot` must not be negative"),
         ({"episodes": 0}, "`episodes` must be at least 1"),
         ({"c": 0.0}, "`c` must be above 0"),
         ({"queries": 0}, "`queries` must be at least 1"),
-        ({"sampler": "variable"}, r"`variable` draws `way` and `shot`: both must be 0\. Got \(5, 5\)"),
         ({"sampler": "some"}, "`sampler` must be one of fixed, variable, related"),
     ],
 )
@@ -168,6 +167,9 @@ def test_what_cannot_be_measured_is_refused_with_the_reason() -> None:
         fewshot.refusal(Condition(), card, dataclasses.replace(images, n=29))
     )
     assert "in groups" in str(fewshot.refusal(related, card, plain))
+    for odd in (Condition(way=1), Condition(shot=0), Condition(way=0)):
+        assert "`fixed` needs a `way` of at least 2" in str(fewshot.refusal(odd, card, images))
+    assert "both must be 0" in str(fewshot.refusal(Condition(sampler="variable"), card, images))
     assert "needs features" in str(fewshot.refusal(Condition(), dataclasses.replace(card, provides=()), images))
 
 

@@ -99,12 +99,8 @@ class Condition:
         require(
             self.sampler in get_args(Sampler), f"`sampler` must be one of {', '.join(get_args(Sampler))}", self.sampler
         )
-        if self.sampler == "fixed":
-            require(self.way >= 2, "`way` must be at least 2", self.way)
-            require(self.shot >= 1, "`shot` must be at least 1", self.shot)
-        else:
-            way_and_shot = (self.way, self.shot)
-            require(way_and_shot == (0, 0), f"`{self.sampler}` draws `way` and `shot`: both must be 0", way_and_shot)
+        require(self.way >= 0, "`way` must not be negative", self.way)
+        require(self.shot >= 0, "`shot` must not be negative", self.shot)
         require(self.queries >= 1, "`queries` must be at least 1", self.queries)
         require(self.episodes >= 1, "`episodes` must be at least 1", self.episodes)
         require(0 < self.c <= 1e6, "`c` must be above 0 and at most 1e6", self.c)
@@ -125,6 +121,10 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """Episodes need features, as many classes as ways, enough images, and groups for related classes."""
     least, count = condition.way or 5, len(images.classes)
+    if condition.sampler == "fixed" and (condition.way < 2 or condition.shot < 1):
+        return "`fixed` needs a `way` of at least 2 and a `shot` of at least 1"
+    if condition.sampler != "fixed" and (condition.way or condition.shot):
+        return f"`{condition.sampler}` draws `way` and `shot` itself; both must be 0"
     if "features" not in backbone.provides:
         return f"it needs features; {backbone.architecture} provides none"
     if count < least:
