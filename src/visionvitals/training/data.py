@@ -132,7 +132,7 @@ def stream(
         shuffle=False,
         num_workers=workers,
         pin_memory=pin,
-        prefetch_factor=4,
+        prefetch_factor=2,
         worker_init_fn=_calm,
     )
     return iter(loader)
