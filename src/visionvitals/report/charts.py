@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from visionvitals import registry
 from visionvitals.figure import Chart
 from visionvitals.report import scatter, words
 from visionvitals.report.read import Point, Run, is_grid, load, rank
@@ -73,6 +74,12 @@ class Plot:
     multiples: tuple[Multiple, ...]
     chance: float | None
 
+    @property
+    def drawn(self) -> list[str]:
+        """The backbones that have a point in it."""
+        there = {record["backbone"] for m in self.multiples for record in m.records}
+        return [name for name in self.backbones if name in there]
+
 
 def plots(run: Run, study: str) -> list[Plot]:
     """What to draw of a study: one plot for each of its charts that has points; none where its module is gone."""
@@ -106,6 +113,7 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
         return *first, *(rank(module, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
 
     ordered = sorted(found, key=position)
+    short = registry.labels([*run.images, *run.backbones])  # titles of small multiples have little room
     return Plot(
         chart=chart,
         kind="scatter" if chart.across else "heat" if chart.y else _kind(values, chart),
@@ -113,7 +121,10 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
         y_order=tuple(words.short(v) for v in others),
         fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
         backbones=tuple(run.backbones),
-        multiples=tuple(Multiple(_title(len(heads), split, key), tuple(found[key])) for key in ordered),
+        multiples=tuple(
+            Multiple(_title([short[name] for name in key[: len(heads)]], split, key[len(heads) :]), tuple(found[key]))
+            for key in ordered
+        ),
         chance=_chance(run, chart) if module.LABELS == "outputs" else None,
     )
 
@@ -343,9 +354,9 @@ def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "rows"
     return "line" if ordered and len(values) > 1 else "bars" if len(values) <= MOST_BARS else "rows"
 
 
-def _title(heads: int, split: Sequence[str], key: Sequence[Any]) -> str:
-    fields = words.condition(dict(zip(split, key[heads:], strict=True)))
-    return " · ".join(part for part in (*map(str, key[:heads]), fields) if part)
+def _title(heads: Sequence[str], split: Sequence[str], key: Sequence[Any]) -> str:
+    fields = words.condition(dict(zip(split, key, strict=True)))
+    return " · ".join(part for part in (*heads, fields) if part)
 
 
 def _description(figure: Plot, multiple: Multiple) -> str:

@@ -61,6 +61,11 @@ class Panel:
     backbones: tuple[str, ...]
     left_out: int
 
+    @property
+    def answered(self) -> bool:
+        """Whether a backbone said something to a picture."""
+        return any(answer.prediction for row in self.rows for picture in row.pictures for answer in picture.answers)
+
 
 def panels(run: Run, study: str) -> list[Panel]:
     """The panels of a study: of each image set, the combination of the open fields with most pictures."""
