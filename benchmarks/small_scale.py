@@ -97,6 +97,22 @@ def table(out: Path) -> None:
             f"| {name} | {' | '.join(cells)} | {percent((predicted == shape)[decided])} | {int(decided.sum())} |",
             flush=True,
         )
+    for name in TWO:
+        path = out / name / "weights.safetensors"
+        if path.is_file():
+            first, second = (choices(load(f"checkpoint:{path}?token={token}")) for token in ("class", "shape"))
+            draws = np.random.default_rng(0).integers(0, N, (2000, N))
+            sampled = [np.nanmean(second[i]) - np.nanmean(first[i]) for i in draws]
+            low, high = np.percentile(sampled, [2.5, 97.5])
+            print(
+                f"{name}: second minus class token {np.nanmean(second) - np.nanmean(first):.3f} ({low:.3f} to {high:.3f})"
+            )
+
+
+def choices(backbone: core.Backbone) -> np.ndarray:
+    """For each conflict picture: 1 answered by shape, 0 by texture, NaN by neither."""
+    predicted, shape, texture = answers(backbone, "conflict")
+    return np.where((predicted == shape) | (predicted == texture), predicted == shape, np.nan)
 
 
 def audit(out: Path) -> None:

@@ -33,6 +33,7 @@ app.command(cli_shape.responses)
 app.command(cli_shape.stylize)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
+DEMO = "clean,occlusion,shuffle,corner,shape_bias,attention,segmentation,depth,transfer,fewshot"
 
 
 @Parameter(name="*")
@@ -94,7 +95,7 @@ def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
         out: The run folder.
     """
     data = f"shapes:test?n={DEMO_IMAGES}"
-    return _audit(Choices(data=(data,), preset="quick").plan(["tiny:vit", "tiny:cnn"]), out, machine)
+    return _audit(Choices(data=(data,), studies=DEMO, preset="quick").plan(["tiny:vit", "tiny:cnn"]), out, machine)
 
 
 @app.command

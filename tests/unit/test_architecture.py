@@ -23,6 +23,7 @@ FORBIDDEN = {
     "datasets": {"studies", "run", "report", "cli", "training", "backbones"},
     "run": {"report", "cli"},
     "report": {"cli", "backbones", "datasets", "perturb", "probes", "training"},
+    "stylize": {"studies", "report", "cli", "cli_shape", "training"},
     "training": {"studies", "report", "cli"},
 }
 

@@ -304,6 +304,13 @@ def test_a_budget_that_means_something_else_is_refused(norm: str, eps: float, sa
         study.Condition(norm=norm, eps=eps)  # type: ignore[arg-type]
 
 
+def test_a_step_in_other_units_is_refused(network: Logits) -> None:
+    images, labels = pictures()
+    with pytest.raises(VitalsError, match=r"`step_size` is on the scale of eps.*2 is written 0.0078431"):
+        attacks.pgd(network, images, labels, eps=8 / 255, step_size=2.0)
+    assert left(attacks.pgd(network, images, labels, eps=1.0, steps=1)) < 1
+
+
 def test_images_that_are_normalised_already_are_refused(network: Logits) -> None:
     images, labels = pictures()
     with pytest.raises(VitalsError, match="before normalisation"):

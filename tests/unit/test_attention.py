@@ -173,6 +173,52 @@ def test_the_fast_path_of_torch_is_seen_too() -> None:
     assert found.residual < 1e-4
 
 
+class Spelled(nn.Module):
+    """Both other ways to attend, with every argument by its name, as some networks call them."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.multi = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        m, along = self.multi, x.transpose(0, 1)
+        pooled, _ = functional.multi_head_attention_forward(
+            query=along[:1], key=along, value=along, embed_dim_to_check=8, num_heads=2, in_proj_weight=m.in_proj_weight,
+            in_proj_bias=m.in_proj_bias, bias_k=None, bias_v=None, add_zero_attn=False, dropout_p=0.0,
+            out_proj_weight=m.out_proj.weight, out_proj_bias=m.out_proj.bias, training=False, need_weights=False,
+        )  # fmt: skip
+        scores = functional.softmax(input=x @ x.mT, dim=-1)
+        return torch.matmul(scores, x) + pooled.transpose(0, 1)
+
+
+def test_arguments_by_name_are_understood() -> None:
+    maps: list[attention.Map] = []
+    module = nn.Sequential(Spelled()).eval()
+    with torch.no_grad(), attention.watch(module, 2, maps.append, prefix=1, grid=None):
+        module(torch.rand(2, 5, 8))
+    assert [(m.geometry, tuple(m.rows.shape)) for m in maps] == [(CLASS, (2, 2, 1, 5)), (GLOBAL, (2, 1, 1, 5))]
+    assert all(m.residual < 1e-6 for m in maps)
+
+
+class Mixture(nn.Module):
+    """A softmax that weighs branches, not tokens; and one that multiplies nothing."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.weights, self.inner = nn.Parameter(torch.rand(3)), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.weights.softmax(0) @ torch.stack([x, x + 1, self.inner(x)]).flatten(1)
+        return mixed.view_as(x) * x.softmax(-1)
+
+
+def test_a_softmax_that_is_no_attention_gives_no_map() -> None:
+    maps: list[attention.Map] = []
+    with torch.no_grad(), attention.watch(nn.Sequential(Mixture()), 2, maps.append, prefix=0, grid=None):
+        Mixture()(torch.rand(2, 5, 4))
+    assert maps == []
+
+
 class Attend(nn.Module):
     """Fused attention of three given tensors, within a module."""
 

@@ -550,7 +550,8 @@ def test_a_local_folder_of_transformers(folder: Path) -> None:
         size=(64, 64), resize=80, interpolation="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
     )
     assert card.class_names == ("cat", "dog", "cow")
-    assert (card.patch_grid, card.prefix_tokens, card.provides) == ((4, 4), 4, ("features", "token_removal"))
+    assert (card.patch_grid, card.prefix_tokens, card.blocks) == ((4, 4), 4, 2)
+    assert card.provides == ("features", "token_removal", "attention", "tokens")
     assert backbone.visible_logits is not None
     assert backbone.features is not None
     images = pictures(backbone)

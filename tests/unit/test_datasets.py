@@ -181,6 +181,16 @@ def test_parts_are_one_set_whose_pictures_know_theirs(tmp_path: Path) -> None:
     )
 
 
+def test_a_class_that_the_parts_spell_in_two_ways_is_pointed_out(tmp_path: Path) -> None:
+    for seed, path in enumerate(("train/polka-dotted/a", "train/cat/a", "test/Polka_dotted/b", "test/cat/b")):
+        write(tmp_path / f"{path}.png", seed)
+    notes = open_folder(tmp_path, "?parts=all").card.notes
+    assert notes[1:] == (
+        "1 classes have no training picture: Polka_dotted",
+        "`Polka_dotted` and `polka-dotted` may be one class; `classes=FILE` can join them",
+    )
+
+
 def test_parts_must_be_parts(tmp_path: Path) -> None:
     for part in ("train", "extra"):
         write(tmp_path / part / "cat" / "a.png")

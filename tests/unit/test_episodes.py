@@ -1,5 +1,6 @@
 """Episodes: the published rules over 10,000 draws, nesting, parts, JSON; the solvers against scikit-learn, one episode at a time."""
 
+import itertools
 import json
 from collections import Counter
 
@@ -207,12 +208,13 @@ def test_the_solvers_agree_with_scikit_learn_episode_by_episode(d: int) -> None:
 
 def test_the_logistic_objective_is_at_its_minimum() -> None:
     x = features(LABELS, 40)
-    drawn = [sampler.variable(POOL, k) for k in range(4)]
+    drawn = [sampler.variable(POOL, 0), sampler.variable(POOL, 1), sampler.fixed(POOL, 2, way=4, shot=2)]
     scale = 1 / torch.linalg.vector_norm(torch.from_numpy(x), dim=1, dtype=torch.float64)
-    batch = solvers.gather(torch.from_numpy(x), scale, drawn)
-    for c in (0.1, 1.0, 30.0):
+    batches = [solvers.gather(torch.from_numpy(x), scale, part) for part in (drawn[:2], drawn[2:])]
+    assert [b.z.shape[2] for b in batches] == [40, 8]
+    for c, (batch, part) in itertools.product((0.1, 1.0, 30.0), zip(batches, (drawn[:2], drawn[2:]), strict=True)):
         fit = solvers.logistic(batch, c=c)
-        for k, e in enumerate(drawn):
+        for k, e in enumerate(part):
             support, y, _, _ = sides(e, unit(x))
             oracle = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(support, y)
 

@@ -10,6 +10,7 @@ import torch
 
 from visionvitals.core import Backbone, BackboneCard, ImageSetCard, Job, Preprocess, Row
 from visionvitals.errors import VitalsError
+from visionvitals.probes import episodes
 from visionvitals.run import planner, runner, table
 from visionvitals.run.planner import Plan, Section
 from visionvitals.run.store import Store
@@ -112,8 +113,14 @@ def test_images_with_broken_features_take_no_part() -> None:
     whole = job(Condition(way=2, shot=1, episodes=30))
     pooled = fewshot.pooled_features(whole).copy()
     pooled[:140] = np.nan
+    said: list[str] = []
+    whole = dataclasses.replace(whole, warn=said.append)
     with pytest.raises(VitalsError, match=r"must have 2 classes with 1 images to show .*Got 0 of 12"):
         fewshot.draw(whole, pooled)
+    assert said == [
+        "140 of 144 images have no usable features and take no part",
+        "12 of 12 classes lack 1 images to show and one to ask: a/0, a/1, a/2, ...",
+    ]
     pooled[:100] = 1.0
     used = {i for e in fewshot.draw(whole, pooled) for part in (e.support, e.query) for rows in part for i in rows}
     assert used <= {*range(100), *range(140, 144)}
@@ -122,8 +129,12 @@ def test_images_with_broken_features_take_no_part() -> None:
 
 def test_support_and_queries_come_from_their_parts() -> None:
     parts: list[Literal["train", "val", "test"]] = ["train" if k < 72 else "test" for k in range(144)]
-    j = job(Condition(shot=3, episodes=10), splits=parts)
-    for e in fewshot.draw(j, fewshot.pooled_features(j)):
+    files: dict[str, bytes] = {}
+    j = job(Condition(shot=3, episodes=10), splits=parts, attach=files.__setitem__)
+    list(fewshot.measure(j))
+    drawn = fewshot.draw(j, fewshot.pooled_features(j))
+    assert episodes.loads(files["episodes.json"].decode(), j.ids, CLASSES) == drawn
+    for e in drawn:
         assert {parts[i] for rows in e.support for i in rows} == {"train"}
         assert {parts[i] for rows in e.query for i in rows} == {"test"}
 
@@ -131,11 +142,11 @@ def test_support_and_queries_come_from_their_parts() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"way": 1}, "`way` must be at least 2"),
-        ({"shot": 0}, "`shot` must be at least 1"),
+        ({"way": -1}, "`way` must not be negative"),
+        ({"shot": -1}, "`shot` must not be negative"),
         ({"episodes": 0}, "`episodes` must be at least 1"),
+        ({"c": 0.0}, "`c` must be above 0"),
         ({"queries": 0}, "`queries` must be at least 1"),
-        ({"sampler": "variable"}, r"`variable` draws `way` and `shot`: both must be 0\. Got \(5, 5\)"),
         ({"sampler": "some"}, "`sampler` must be one of fixed, variable, related"),
     ],
 )
@@ -152,7 +163,13 @@ def test_what_cannot_be_measured_is_refused_with_the_reason() -> None:
     assert fewshot.refusal(Condition(), card, images) is None
     assert fewshot.refusal(related, card, images) is None
     assert fewshot.refusal(Condition(), card, fewer) == "an episode needs at least 5 classes; the set has 4"
+    assert "at least 30 images; the set has 29" in str(
+        fewshot.refusal(Condition(), card, dataclasses.replace(images, n=29))
+    )
     assert "in groups" in str(fewshot.refusal(related, card, plain))
+    for odd in (Condition(way=1), Condition(shot=0), Condition(way=0)):
+        assert "`fixed` needs a `way` of at least 2" in str(fewshot.refusal(odd, card, images))
+    assert "both must be 0" in str(fewshot.refusal(Condition(sampler="variable"), card, images))
     assert "needs features" in str(fewshot.refusal(Condition(), dataclasses.replace(card, provides=()), images))
 
 

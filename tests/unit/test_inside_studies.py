@@ -161,13 +161,13 @@ def test_groups_are_rows_of_their_own(vit: Backbone, tmp_path: Path) -> None:
     card = ImageSetCard(spec="folder:x", digest="0", n=N, classes=keys, class_names=("k0", "second", *keys[2:]))
     condition = correlation.Condition(grid=(4, 4), groups=str(file))
     assert correlation.refusal(condition, vit.card, card) is None
-    found = values(correlation, job(vit, condition, images=card), "correlation")
+    made = job(vit, condition, images=card)
+    whole, found = values(correlation, made, "correlation"), values(correlation, made, "group_correlation")
     for (item, at), value in found.items():
-        if at[2] != "all":
-            assert at[0] == 4
-            assert at[2] == {"i0": "even", "i2": "even", "i1": "odd"}[item]
-            assert value == found[item, (4, at[1], "all")]
-    assert len({item for item, at in found if at[2] != "all"}) == 3
+        assert at[0] == 0
+        assert at[2] == {"i0": "even", "i2": "even", "i1": "odd"}[item]
+        assert value == whole[item, (4, at[1], "all")]
+    assert len(found) == 3 * 3
     file.write_text("class,group\nnobody,even\n")
     assert "must name classes of `folder:x`" in (correlation.refusal(condition, vit.card, card) or "")
     file.write_text("class;group\nk0;even\n")
@@ -247,11 +247,16 @@ def test_the_last_block_answers_as_the_network_does() -> None:
 
 
 def test_the_share_of_patches_is_the_mean_of_the_map(vit: Backbone) -> None:
-    found = values(depth, job(vit, depth.Condition(tokens="patches")), "patch_top1")
+    made = job(vit, depth.Condition(tokens="patches"))
+    share, found = values(depth, made, "patch_share"), values(depth, made, "patch_top1")
+    module: Any = vit.module
+    p = vit.card.preprocess
+    x = (images(made) - torch.tensor(p.mean).view(3, 1, 1)) / torch.tensor(p.std).view(3, 1, 1)
+    right = module.head(module.forward_features(x)[:, 2:]).argmax(dim=2) == (torch.arange(N) % 7)[:, None]
     for i in range(N):
-        map_ = [found[f"i{i}", (3, r, c)] for r in range(1, 5) for c in range(1, 5)]
-        assert set(map_) <= {0.0, 1.0}
-        assert found[f"i{i}", (3, 0, 0)] == pytest.approx(np.mean(map_))
+        upright = [found[f"i{i}", (3, r, c)] for r in (4, 3, 2, 1) for c in range(1, 5)]
+        assert upright == right[i].double().tolist()
+        assert share[f"i{i}", (3, 0, 0)] == pytest.approx(np.mean(upright))
 
 
 def test_two_copies_of_a_token_stay_one(vit: Backbone) -> None:

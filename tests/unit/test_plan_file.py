@@ -165,3 +165,16 @@ def test_our_own_plans_are_valid_and_say_what_they_cost(path: Path) -> None:
     head = [line for line in path.read_text(encoding="utf-8").splitlines()[:30] if line.startswith("#")]
     for word in ("Command:", "Hardware:", "Time:", "Expected:"):
         assert any(word in line for line in head), f"{path.name} does not say {word}"
+
+
+def test_a_value_that_another_field_makes_right_is_no_error(tmp_path: Path) -> None:
+    """An l2 budget of 3 is right, and on its own it would be refused as an l_inf one."""
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        'backbones = ["tiny:vit"]\ndata = ["shapes:test"]\n[[studies]]\nname = "attack"\nnorm = "l2"\neps = [0.5, 3.0]\n',
+        encoding="utf-8",
+    )
+    assert plan_file.read(path).studies[0].values["eps"] == (0.5, 3.0)
+    path.write_text(path.read_text(encoding="utf-8").replace("l2", "linf"), encoding="utf-8")
+    with pytest.raises(VitalsError, match=r"line 6: `attack`: `eps` is on the scale"):
+        plan_file.read(path)

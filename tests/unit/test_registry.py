@@ -38,7 +38,7 @@ def test_an_unknown_option_lists_the_near_ones() -> None:
 
 
 def test_an_unknown_plug_in_lists_the_near_ones() -> None:
-    with pytest.raises(VitalsError, match=r"called `oclusion`. Did you mean occlusion\?"):
+    with pytest.raises(VitalsError, match=r"called `oclusion`. Did you mean occlusion"):
         registry.load("studies", "oclusion")
     with pytest.raises(VitalsError, match="called `_grids`"):
         registry.load("studies", "_grids")
@@ -66,7 +66,8 @@ def test_every_plug_in_has_a_first_line(kind: registry.Kind) -> None:
         (["tiny:vit", "tiny:cnn"], ["tiny:vit", "tiny:cnn"]),
         (["timm:deit_tiny_patch16_224@/x/w.pth", "timm:mobilenetv2_100@/x/v.pth?mean=.5,.5,.5"], ["deit_tiny_patch16_224", "mobilenetv2_100"]),
         (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/x/b.pth"], ["resnet50.tv_in1k@a", "resnet50.tv_in1k@b"]),
-        (["checkpoint:runs/a/weights.safetensors", "checkpoint:b/weights.pth?token=class", "checkpoint:b/weights.pth?token=shape"], ["a", "b?token=class", "b?token=shape"]),
+        (["checkpoint:runs/a/weights.safetensors", "checkpoint:runs/b/weights.pth?size=256"], ["a", "b"]),
+        (["checkpoint:runs/b/weights.pth?token=class", "checkpoint:runs/b/weights.pth?token=shape"], ["b?token=class", "b?token=shape"]),
         (["folder:/data/imagenet/validation", "csv:/data/imagenet/nips17/labels.csv"], ["validation", "nips17/labels.csv"]),
         (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"], ["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"]),
     ],

@@ -69,9 +69,11 @@ def table(condition: salient.Condition, **more: Any) -> dict[str, dict[str, floa
 
 def test_with_masks_the_object_goes_or_everything_else_does() -> None:
     shown: dict[str, Tensor] = {}
-    more = {"exhibits": frozenset({"i0", "i4"}), "keep": shown.__setitem__}
+    said: list[str] = []
+    more = {"exhibits": frozenset({"i0", "i4"}), "keep": shown.__setitem__, "warn": said.append}
     without = table(salient.Condition(source="mask", mass=1.0, grid=GRID), **more)
     assert set(without) == {"i0", "i1", "i2", "i3"}, "an image without an object is no evidence, and void is no object"
+    assert said == ["1 of 5 images have no usable saliency (source mask) and are left out"]
     assert set(shown) == {"i0"}
     assert shown["i0"][:, :16, :16].max() == 0
     assert shown["i0"][:, 16:].min() > 0

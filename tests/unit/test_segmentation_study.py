@@ -102,7 +102,12 @@ def test_void_is_left_out_unless_it_counts() -> None:
 
 
 def test_images_without_an_object_or_with_an_overflow_have_no_rows() -> None:
-    assert {key[0] for key in table()} == {"whole", "rim"}
+    said: list[str] = []
+    assert {key[0] for key in table(warn=said.append)} == {"whole", "rim"}
+    assert said == [
+        "1 of 4 images show no object and are left out",
+        "1 of 4 images have attention that cannot be ranked and are left out",
+    ]
 
 
 def test_every_point_is_measured_in_one_pass() -> None:

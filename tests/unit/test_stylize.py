@@ -51,8 +51,11 @@ def test_fourier_leaves_a_picture_in_its_own_style_and_at_alpha_0() -> None:
     assert styled.max() <= 1
 
 
-def test_fourier_of_a_flat_content_is_finite() -> None:
-    assert stylize.fourier(torch.zeros(1, 3, 8, 8), pictures(1, n=1, size=8)).isfinite().all()
+def test_a_flat_content_takes_the_colour_of_the_style_and_no_pattern() -> None:
+    style = pictures(1, n=1)
+    flat = stylize.fourier(torch.full_like(style, 0.3), style)
+    torch.testing.assert_close(flat, style.mean((2, 3), keepdim=True).expand_as(style), atol=0.02, rtol=0)
+    assert stylize.fourier(torch.zeros_like(style), style).abs().max() < 1e-3, "a black one has no phase at all"
 
 
 def test_engines_do_not_depend_on_the_batch() -> None:
@@ -207,7 +210,8 @@ def test_no_usable_style_is_an_error(tmp_path: Path) -> None:
 
 def command(natural: Path, paintings: Path, out: Path, *more: str) -> list[str]:
     words = ["stylize", f"folder:{natural}", "--styles", str(paintings), "--out", str(out), "--size", str(SIZE)]
-    return [*words, "--batch-size", "2", "--workers", "2", *more]
+    words += [] if "--batch-size" in more else ["--batch-size", "2"]
+    return [*words, "--workers", "2", *more]
 
 
 def read_copy(out: Path) -> dict[str, np.ndarray]:
@@ -336,6 +340,7 @@ def test_retexture_is_the_embedded_picture_in_a_random_texture(tmp_path: Path) -
         (["--alpha", "2"], "`--alpha` must be in"),
         (["--part", "3/2"], "`--part` must read i/n"),
         (["--first", "-1"], "`--first` must not be negative"),
+        (["--batch-size", "0"], "`--batch-size` must be positive"),
         (["--encoder", "x.pth"], "Only `--engine adain` takes weights"),
     ],
 )

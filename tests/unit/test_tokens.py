@@ -63,6 +63,7 @@ def test_tokens_are_those_of_the_network_by_its_own_count(spelling: str, prefix:
         (f"timm:convnext_atto{RANDOM}&size=64", "maps", 4, (320, 2, 2)),
         ("tiny:cnn", "maps", 4, (144, 2, 2)),
         ("tiny:vit", "tokens", 6, (65, 128)),
+        (f"timm:tnt_s_legacy_patch16_224{RANDOM}&model.img_size=64&size=64&model.depth=2", "tokens", 2, (17, 384)),
         (f"timm:cait_xxs24_224{RANDOM}&model.img_size=64&size=64&model.depth=2", "tokens", 2, (16, 192)),
     ],
 )

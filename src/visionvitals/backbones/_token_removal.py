@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from timm.layers import HybridEmbed, PatchEmbed
 from timm.models.eva import Eva
+from timm.models.tnt import TNT
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torchvision.models import VisionTransformer as TorchvisionTransformer
@@ -45,6 +46,10 @@ def find(module: torch.nn.Module) -> Tokens:
         side = module.image_size // module.patch_size
         plain = isinstance(module.conv_proj, torch.nn.Conv2d)
         return Tokens((side, side), 1, by_hook(module.encoder.dropout, 1) if plain else None)
+    if isinstance(
+        module, TNT
+    ):  # a patch token and, beside it, the tokens of its pixels: removing the former leaves the latter
+        return Tokens(tuple(module.pixel_embed.grid_size), module.num_prefix_tokens)
     embed = getattr(module, "patch_embed", None) or getattr(module, "stem", None)
     grid = tuple(embed.grid_size) if isinstance(embed, PatchEmbed | HybridEmbed) and embed.grid_size else None
     prefix = int(getattr(module, "num_prefix_tokens", 0))
@@ -63,6 +68,8 @@ def find_hugging_face(module: Any, size: tuple[int, int]) -> Tokens:
     prefixes = {"vit": 1, "vit_msn": 1, "deit": 2, "dinov2": 1}
     if config.model_type == "dinov2_with_registers":
         prefixes["dinov2_with_registers"] = 1 + config.num_register_tokens
+    if config.model_type == "beit":  # its relative positions are those of the whole grid, so no token can be taken out
+        return Tokens((size[0] // config.patch_size, size[1] // config.patch_size), 1)
     if config.model_type not in prefixes:
         return Tokens()
     patch = config.patch_size

@@ -1,6 +1,7 @@
 """What the sets of files share: encoded pictures with what is known of each, the file endings, and paths in spellings."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,16 @@ def parts_notes(splits: Sequence[Split], labels: Sequence[int], classes: Sequenc
     if untaught and taught:
         named = ", ".join(classes[label] for label in untaught[:5]) + (", ..." if len(untaught) > 5 else "")
         notes.append(f"{len(untaught)} classes have no training picture: {named}")
+        spelled = {_bare(classes[label]): classes[label] for label in taught}
+        for label in untaught:
+            if (other := spelled.get(_bare(classes[label]))) is not None:
+                notes.append(f"`{classes[label]}` and `{other}` may be one class; `classes=FILE` can join them")
     return tuple(notes)
+
+
+def _bare(name: str) -> str:
+    """A class without case, spaces and punctuation."""
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def local_path(spec: Spec) -> Path:

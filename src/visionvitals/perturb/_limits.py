@@ -12,7 +12,7 @@ SHAPES = ("circle", "square")
 _MOST = {"linf": 1.0, "l2": 30.0}
 
 
-def require_eps(norm: str, eps: float, *, name: str = "eps") -> None:
+def require_eps(norm: str, eps: float) -> None:
     """Refuse a budget that is no distance between images with values in [0, 1].
 
     An l_inf budget over 1 or an l2 budget over 30 (half of the greatest distance of 32 x 32 px images) can only be meant in units of
@@ -22,10 +22,10 @@ def require_eps(norm: str, eps: float, *, name: str = "eps") -> None:
         VitalsError: a negative budget, one that is no number, or one in units of 0-255; the likely meaning is named.
     """
     require(norm in NORMS, f"`norm` must be one of {', '.join(NORMS)}", norm)
-    require(math.isfinite(eps) and eps >= 0, f"`{name}` must be a finite number, 0 or more", eps)
+    require(math.isfinite(eps) and eps >= 0, "`eps` must be a finite number, 0 or more", eps)
     require(
         eps <= _MOST[norm],
-        f"`{name}` is on the scale of pixel values in [0, 1], so for {norm} it must be at most {_MOST[norm]:g}",
+        f"`eps` is on the scale of pixel values in [0, 1], so for {norm} it must be at most {_MOST[norm]:g}",
         eps,
         f"It looks like units of 0-255: then write {eps:g}/255 = {eps / 255:.5g}.",
     )

@@ -158,7 +158,9 @@ def pgd(
     Known weakness: with 5 steps, as Naseer et al. 2021 used it, it overstates robustness; take 20 or more and several restarts.
     """
     alpha = 2.5 * eps / max(1, steps) if step_size is None else step_size
-    require_eps(norm, alpha, name="step_size")
+    require_eps(norm, eps)
+    must = f"`step_size` is on the scale of eps, so it must be at least 0 and at most 4 eps = {4 * eps:.5g}"
+    require(0 <= alpha <= 4 * eps, must, alpha, f"In units of 0-255, {alpha:g} is written {alpha / 255:.5g}.")
     step = sign_step(alpha) if norm == "linf" else l2_step(alpha)
     return attack(
         logits,

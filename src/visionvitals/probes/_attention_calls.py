@@ -1,5 +1,6 @@
 """The machinery of `probes.attention`: sees each attention call of a network while it runs, and makes its map again in float32."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -128,8 +129,9 @@ class _Watcher(TorchFunctionMode):
         place, name = self.stack[-1], func.__name__
         if name in _SOFTMAX:
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            last = dim in (-1, args[0].ndim - 1)
-            place.descended[id(result)] = _Descendant(result, args[0] if last else None, last)
+            scores = args[0] if args else kwargs["input"]
+            last = dim in (-1, scores.ndim - 1)
+            place.descended[id(result)] = _Descendant(result, scores if last else None, last)
         elif place.descended or (len(self.stack) > 1 and self.stack[-2].descended):
             self._descend(name, result, args)
         return result
@@ -150,7 +152,7 @@ class _Watcher(TorchFunctionMode):
         place.descended.clear()
         map_, scores, over_keys = known[0]
         left = given[0] is map_
-        if len(given) != 2 or given[0] is given[1]:
+        if len(given) != 2 or given[0] is given[1] or min(x.ndim for x in given) < 2:
             return
         with _exactly(result):
             values = given[1 if left else 0].float()
@@ -195,10 +197,11 @@ class _Watcher(TorchFunctionMode):
 
     def _multi_head(self, func: Any, result: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The map as torch's own unfused path gives it; its certificate is that path's result, through the output projection."""
-        asked = {**kwargs, "need_weights": True, "average_attn_weights": False, "training": False}
-        again, map_ = func(*args, **asked)
+        asked = inspect.signature(func).bind(*args, **kwargs).arguments
+        asked |= {"need_weights": True, "average_attn_weights": False, "training": False}
+        again, map_ = func(**asked)
         place = self.stack[-1]
-        geometry = self._geometry(map_.shape, args[0].shape[-1] // args[4], place)
+        geometry = self._geometry(map_.shape, asked["query"].shape[-1] // asked["num_heads"], place)
         self._emit(map_.float(), again, result, geometry, place)
 
     def _kept(self, geometry: Geometry, shape: torch.Size) -> slice:

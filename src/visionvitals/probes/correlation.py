@@ -4,8 +4,8 @@
 
 u and v are features of the original and of the changed image. The text leaves open what the mean and std run over:
 A `pearson`, per image over its feature dimensions; B `standardised`, every dimension over the data set, then the mean product per
-image; C `cosine`, no centring. They give different numbers; only A shows the published pattern of spreads and is the default, and
-B and C stand beside it.
+image; C `cosine`, no centring. They give different numbers; only A shows the published pattern of means and spreads and is the
+default, and B and C stand beside it.
 
 Conventions: features are (b, d), one vector per image, of any float type; everything is computed on the CPU in float64, and a std
 is that of the population (divided by n). NaN means "undefined": A of a vector, and B of a dimension, that does not vary (its std is

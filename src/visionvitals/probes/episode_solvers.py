@@ -107,7 +107,7 @@ def solve(
     accuracy = np.zeros(len(episodes))
     worst = 0.0
     for chosen in _chunks(episodes, features.shape[1], budget):
-        batch = gather(features, scale, [episodes[i] for i in chosen])
+        batch = gather(features, scale, [episodes[i] for i in chosen], rotate=solver != "centroid")
         if solver == "logistic":
             fit = logistic(batch, c=c)
         else:
@@ -117,8 +117,21 @@ def solve(
     return Solved(accuracy, worst)
 
 
-def gather(features: Float[Tensor, "n d"], scale: Float64[Tensor, " n"], episodes: Sequence[Episode]) -> Batch:
-    """The features of some episodes, times their scale, padded, rotated and centred as the top of the file says."""
+def gather(
+    features: Float[Tensor, "n d"],
+    scale: Float64[Tensor, " n"],
+    episodes: Sequence[Episode],
+    *,
+    rotate: bool = True,
+) -> Batch:
+    """The features of some episodes, times their scale, padded, rotated and centred as the top of the file says.
+
+    Args:
+        features: of all images.
+        scale: what each is multiplied with.
+        episodes: of like size.
+        rotate: whether to rotate where the support has fewer images than dimensions; means alone are cheaper without.
+    """
     device = features.device
     m = max(sum(map(len, e.support)) for e in episodes)
     n = max(sum(map(len, e.query)) for e in episodes)
@@ -128,7 +141,7 @@ def gather(features: Float[Tensor, "n d"], scale: Float64[Tensor, " n"], episode
     real = y >= 0
     z = features[rows].double().mul_((scale[rows] * real)[:, :, None])
     q = features[asked].double().mul_(scale[asked][:, :, None])
-    if m < features.shape[1]:
+    if rotate and m < features.shape[1]:
         lift = torch.diag_embed(torch.where(real, _JITTER, 1.0))
         factor = torch.linalg.cholesky(z @ z.mT + lift)
         q = torch.linalg.solve_triangular(factor, z @ q.mT, upper=False).mT

@@ -36,6 +36,7 @@ WAYS = (5, 50)
 QUERIES = 10
 SUPPORT = 500
 SUPPORT_PER_CLASS = 100
+_FORMAT = "visionvitals.episodes/1"
 
 
 @dataclass(frozen=True)
@@ -176,17 +177,30 @@ def draw(sample: Callable[[int], Episode], episodes: int) -> list[Episode]:
 
 
 def dumps(episodes: Sequence[Episode], ids: Sequence[str], classes: Sequence[str]) -> str:
-    """Episodes as JSON, with image ids and class keys in place of rows and labels, so that they outlive a reordered set."""
+    """Episodes as JSON, with image ids and class keys, so that they outlive a reordered set.
+
+    `images` and `classes` list what the episodes use; an episode has the positions in them of its classes, and for each of its
+    classes those of its support and of its queries.
+    """
+    images = sorted({i for e in episodes for part in (e.support, e.query) for rows in part for i in rows})
+    labels = sorted({c for e in episodes for c in e.classes})
+    place, order = ({value: k for k, value in enumerate(each)} for each in (images, labels))
     listed = [
         {
             "number": e.number,
-            "classes": [classes[c] for c in e.classes],
-            "support": [[ids[i] for i in rows] for rows in e.support],
-            "query": [[ids[i] for i in rows] for rows in e.query],
+            "classes": [order[c] for c in e.classes],
+            "support": [[place[i] for i in rows] for rows in e.support],
+            "query": [[place[i] for i in rows] for rows in e.query],
         }
         for e in episodes
     ]
-    return json.dumps({"format": "visionvitals.episodes/1", "episodes": listed})
+    content = {
+        "format": _FORMAT,
+        "images": [ids[i] for i in images],
+        "classes": [classes[c] for c in labels],
+        "episodes": listed,
+    }
+    return json.dumps(content, separators=(",", ":"))
 
 
 def loads(text: str, ids: Sequence[str], classes: Sequence[str]) -> list[Episode]:
@@ -197,23 +211,21 @@ def loads(text: str, ids: Sequence[str], classes: Sequence[str]) -> list[Episode
     """
     try:
         found = json.loads(text)
-        require(
-            found["format"] == "visionvitals.episodes/1", "`format` must be visionvitals.episodes/1", found["format"]
-        )
-        row = {id: index for index, id in enumerate(ids)}
-        label = {key: index for index, key in enumerate(classes)}
+        require(found["format"] == _FORMAT, f"`format` must be {_FORMAT}", found["format"])
+        row, label = ({key: k for k, key in enumerate(each)} for each in (ids, classes))
+        rows, labels = [row[id] for id in found["images"]], [label[key] for key in found["classes"]]
         return [
             Episode(
                 number=int(e["number"]),
-                classes=tuple(label[key] for key in e["classes"]),
-                support=tuple(tuple(row[id] for id in each) for each in e["support"]),
-                query=tuple(tuple(row[id] for id in each) for each in e["query"]),
+                classes=tuple(labels[k] for k in e["classes"]),
+                support=tuple(tuple(rows[k] for k in each) for each in e["support"]),
+                query=tuple(tuple(rows[k] for k in each) for each in e["query"]),
             )
             for e in found["episodes"]
         ]
     except json.JSONDecodeError as error:
         raise VitalsError(f"A file of episodes must be JSON. {error}.") from None
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, IndexError) as error:
         raise VitalsError(f"A file of episodes must name images and classes of this set. Got {error}.") from None
 
 

@@ -85,6 +85,7 @@ def _content(run: read.Run) -> dict[str, Any]:
         library.add(picture.data)  # before the page's head, which holds them all, is written
     return {
         "run": run,
+        "cells": len({cell.path for p in run.points for cell in p.cells}),
         "title": _title(run),
         "summary": summary(run, columns),
         "date": origin.date(run),

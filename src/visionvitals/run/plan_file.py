@@ -171,7 +171,7 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
     preset = values.get("preset")
     fields = {f.name for f in dataclasses.fields(module.Condition)}
     taken: dict[str, tuple[Any, ...]] = {}
-    problems = []
+    problems, alone = [], []
     if preset is not None and preset not in PRESETS:
         problems.append(_Problem(("preset",), f"`preset` must be one of {', '.join(PRESETS)}. Got {preset!r}."))
     for key, given in values.items():
@@ -184,19 +184,25 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
             taken[key] = _values(module.Condition, key, given)
         except VitalsError as error:
             problems.append(_Problem((key,), f"`{name}`: {error}"))
+            continue
+        try:
+            for value in taken[key]:
+                module.Condition(**{key: value})
+        except VitalsError as error:  # not yet an error: the section's other fields may make it right
+            alone.append(_Problem((key,), f"`{name}`: {error}"))
     if problems:
-        return None, problems
+        return None, problems + alone
     try:
         section = Section(name=name, preset=preset, values=taken)
         if taken:  # fields can be right each and wrong together
             planner.conditions(section, module, preset="default", size=(1, 1))
     except VitalsError as error:
-        return None, [_Problem((), f"`{name}`: {error}")]
+        return None, alone or [_Problem((), f"`{name}`: {error}")]
     return section, []
 
 
 def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:
-    """A field's value, or its list of values, as the field's own type; each is tried in a condition."""
+    """A field's value, or its list of values, as the field's own type."""
     import pydantic
 
     adapter = pydantic.TypeAdapter(typing.get_type_hints(condition)[key])
@@ -214,8 +220,6 @@ def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:
             found = tuple(one(value) for value in given)
         except pydantic.ValidationError as error:
             raise VitalsError(f"`{key}`: {error.errors()[0]['msg']}. Got {json.dumps(given, default=str)}.") from error
-    for value in found:
-        condition(**{key: value})
     return found
 
 

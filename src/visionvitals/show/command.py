@@ -1,6 +1,9 @@
 """The command `vitals show`; it loads torch only when it draws."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 
 def show(
@@ -8,7 +11,7 @@ def show(
     /,
     *,
     image: Path,
-    model: tuple[str, ...],
+    model: Annotated[tuple[str, ...], Parameter(negative=())],
     out: Path = Path("show.png"),
     mask: Path | None = None,
     seed: int = 0,

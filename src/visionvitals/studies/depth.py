@@ -9,8 +9,8 @@ the network's own prediction (of a distilled network that of its class token and
 
 Source: Naseer et al. 2021, appendix, Figures 12 to 15.
 
-Rows. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_top1` at (block, 0, 0), the share of the patches, and
-for the last block at (block, row, column), rows and columns from 1.
+Rows. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last
+block `patch_top1` at (block, row, column): rows from 1, the lowest, as a heat map draws them, columns from 1, the left one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Accuracy by depth"
-AXES = ("block", "row", "column")
+AXES = ("block", "row_from_below", "column")
 LABELS = "outputs"
 
 
@@ -41,7 +41,7 @@ def _half_way(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.n
     return np.asarray(first / len(order))
 
 
-_WHOLE = {"tokens": "pooled", "row": 0, "column": 0}
+_WHOLE = {"tokens": "pooled", "row_from_below": 0, "column": 0}
 CHARTS = (
     Chart(
         x="block",
@@ -52,14 +52,14 @@ CHARTS = (
     Chart(
         x="block",
         x_title="block",
-        where={"tokens": "patches", "row": 0, "column": 0},
-        metric="patch_top1",
+        where={"tokens": "patches"},
+        metric="patch_share",
         y_title="share of patches that name the class",
         title="Patch tokens",
     ),
     Chart(
         x="column",
-        y="row",
+        y="row_from_below",
         x_title="column of the patch grid",
         where={"tokens": "patches"},
         metric="patch_top1",
@@ -126,13 +126,13 @@ def measure(job: Job) -> Iterator[Row]:
             best = readout.head(readout.norm(x[:, where.prefix :])).argmax(dim=2)
             right = (best == batch.labels[:, None]).double()
             rows.extend(
-                Row(i, "patch_top1", v, (block + 1, 0, 0))
+                Row(i, "patch_share", v, (block + 1, 0, 0))
                 for i, v in zip(batch.ids, right.mean(dim=1).tolist(), strict=True)
             )
             if block + 1 == len(where.blocks):
                 for i, values in zip(batch.ids, right.tolist(), strict=True):
                     rows.extend(
-                        Row(i, "patch_top1", v, (block + 1, 1 + k // grid[1], 1 + k % grid[1]))
+                        Row(i, "patch_top1", v, (block + 1, grid[0] - k // grid[1], 1 + k % grid[1]))
                         for k, v in enumerate(values)
                     )
 

@@ -7,7 +7,8 @@ classifiers (L2-normalised logistic regression with C = 1, ridge, nearest centro
 
 Conventions. Features are the backbone's pre-logit features, scaled to length 1. Where the set has parts, the support is drawn from train and
 the queries from test; else from all images. Episodes are those of (seed, number): curves over shots are paired. Classes that are too
-small for an episode, and images whose features are not finite, take no part. A backbone that was trained on the set's own
+small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the rows
+(`files/episodes.json`). A backbone that was trained on the set's own
 classes has not met new ones: the plan and the report name how many of them it knows.
 
 Source: Naseer et al. 2021, section 3.5; Triantafillou et al. 2020 (episodes); Tian et al. 2020 (the classifier). Deviations: the paper
@@ -40,7 +41,7 @@ CHARTS = (
     Chart(
         x="shot",
         x_title="labelled images per class",
-        facet=("way", "solver"),
+        facet=("way", "solver", "c"),
         metric=_METRIC,
         y_title="accuracy on the queries",
         where={"sampler": "fixed"},
@@ -50,7 +51,7 @@ CHARTS = (
     Chart(
         x="solver",
         x_title="classifier",
-        facet=("sampler",),
+        facet=("sampler", "c"),
         metric=_METRIC,
         y_title="accuracy on the queries",
         where={"way": 0},
@@ -84,6 +85,7 @@ class Condition:
         shot: labelled images per class of a fixed episode; 0 for the others.
         queries: of a fixed episode, at most so many per class, as many for every class.
         episodes: how many.
+        c: weight of the logistic loss against its penalty; the larger, the closer the fit.
     """
 
     sampler: Sampler = "fixed"
@@ -91,19 +93,17 @@ class Condition:
     shot: int = 5
     queries: int = 10
     episodes: int = 600
+    c: float = 1.0
 
     def __post_init__(self) -> None:
         require(
             self.sampler in get_args(Sampler), f"`sampler` must be one of {', '.join(get_args(Sampler))}", self.sampler
         )
-        if self.sampler == "fixed":
-            require(self.way >= 2, "`way` must be at least 2", self.way)
-            require(self.shot >= 1, "`shot` must be at least 1", self.shot)
-        else:
-            way_and_shot = (self.way, self.shot)
-            require(way_and_shot == (0, 0), f"`{self.sampler}` draws `way` and `shot`: both must be 0", way_and_shot)
+        require(self.way >= 0, "`way` must not be negative", self.way)
+        require(self.shot >= 0, "`shot` must not be negative", self.shot)
         require(self.queries >= 1, "`queries` must be at least 1", self.queries)
         require(self.episodes >= 1, "`episodes` must be at least 1", self.episodes)
+        require(0 < self.c <= 1e6, "`c` must be above 0 and at most 1e6", self.c)
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
@@ -119,12 +119,18 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-    """Episodes need features, as many classes as ways, two parts if any, and groups for related classes."""
+    """Episodes need features, as many classes as ways, enough images, and groups for related classes."""
     least, count = condition.way or 5, len(images.classes)
+    if condition.sampler == "fixed" and (condition.way < 2 or condition.shot < 1):
+        return "`fixed` needs a `way` of at least 2 and a `shot` of at least 1"
+    if condition.sampler != "fixed" and (condition.way or condition.shot):
+        return f"`{condition.sampler}` draws `way` and `shot` itself; both must be 0"
     if "features" not in backbone.provides:
         return f"it needs features; {backbone.architecture} provides none"
     if count < least:
         return f"an episode needs at least {least} classes; the set has {count}"
+    if images.n < least * (max(1, condition.shot) + 1):
+        return f"an episode needs at least {least * (max(1, condition.shot) + 1)} images; the set has {images.n}"
     if condition.sampler == "related" and groups(images.classes) is None:
         return "`related` needs classes in groups (class keys that read `group/class`)"
     return None
@@ -139,12 +145,14 @@ def measure(job: Job) -> Iterator[Row]:
     import torch
 
     from visionvitals.probes import episode_solvers
+    from visionvitals.probes.episodes import dumps
 
     pooled = pooled_features(job)
     episodes = draw(job, pooled)
+    job.attach("episodes.json", dumps(episodes, job.ids, job.images.classes).encode())
     used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
     for solver in episode_solvers.SOLVERS:
-        accuracy = episode_solvers.solve(used, episodes, solver).accuracy
+        accuracy = episode_solvers.solve(used, episodes, solver, c=job.condition.c).accuracy
         for episode, value in zip(episodes, accuracy.tolist(), strict=True):
             yield Row(f"{episode.number:05d}", _METRIC, value, (solver,))
 
@@ -155,7 +163,17 @@ def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
 
     c: Condition = job.condition
     length = np.linalg.norm(pooled.astype(np.float64), axis=1)
-    pool = sampler.pools(np.where(np.isfinite(length) & (length > 0), job.labels, -1), job.splits)
+    usable = np.isfinite(length) & (length > 0)
+    if not usable.all():
+        job.warn(f"{(~usable).sum()} of {len(usable)} images have no usable features and take no part")
+    pool = sampler.pools(np.where(usable, job.labels, -1), job.splits)
+    shot = max(1, c.shot)
+    small = sorted(set(range(len(job.images.classes))) - set(pool.able(shot)))
+    if small:
+        named = ", ".join(job.images.classes[k] for k in small[:3]) + (", ..." if len(small) > 3 else "")
+        job.warn(
+            f"{len(small)} of {len(job.images.classes)} classes lack {shot} images to show and one to ask: {named}"
+        )
     if c.sampler == "fixed":
         one = partial(sampler.fixed, pool, way=c.way, shot=c.shot, queries=c.queries, seed=job.seed)
     else:

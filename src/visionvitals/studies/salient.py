@@ -10,7 +10,7 @@ Sources. `model`: the attention of another ViT, which ranks the patches for all 
 which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class
 token is taken; with `self` and `gradient` the networks of a plan lose different patches.
 
-Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows. Saliency is computed once for each
+Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows and is counted in a warning. Saliency is computed once for each
 image set and source, and kept in the cache.
 
 Source: Naseer et al. 2021, section 3.1, with DINO ViT-S/16, head 1, as the `model`. Deviation from the authors' code: that network
@@ -42,22 +42,38 @@ Drop = Literal["salient", "non-salient"]
 Fill = Literal["black", "mean", "gray", "noise", "blur"]
 NO_MODEL = BackboneSpec("")
 PAPER_MODEL = BackboneSpec("timm:vit_small_patch16_224.dino")
+_READS = (
+    "The patches that matter most removed, or those that matter least. A network that keeps its accuracy in the former does not hang on "
+    "one part of the object; one that loses it in the latter needs what is around it."
+)
+_TITLES = {
+    "model": "Ranked by another network, the same for all",
+    "self": "Ranked by the network's own attention",
+    "gradient": "Ranked by the network's own gradient",
+    "mask": "Ranked by the true object",
+}
+_X = "share of the saliency removed"
 CHARTS = (
-    Chart(
-        x="mass",
-        x_title="share of the saliency removed",
-        facet=("source", "model", "head", "drop", "fill"),
-        reads="Above: without the patches that matter most; below: without those that matter least. A network that holds the "
-        "former does not hang on one part of the object; one that loses the latter looks at the background.",
+    *(
+        Chart(
+            x="mass",
+            x_title=_X,
+            facet=("model", "head", "drop", "fill"),
+            where={"source": source},
+            title=title,
+            reads=_READS,
+        )
+        for source, title in _TITLES.items()
     ),
     Chart(
         x="mass",
-        x_title="share of the saliency removed",
-        facet=("source", "model", "head", "drop"),
+        x_title=_X,
+        facet=("source", "model", "head"),
+        where={"drop": "salient"},
         metric="information_loss",
         y_title="share of the pixels removed",
-        title="How many pixels that is",
-        reads="The steeper a salient curve starts, the wider the saliency is spread.",
+        title="How many pixels the salient share is",
+        reads="The lower, the fewer patches hold the saliency.",
     ),
 )
 _HALF = {"mass": 0.5, "fill": "black"}
@@ -197,5 +213,8 @@ def measure(job: Job) -> Iterator[Row]:
     for row in score(dataclasses.replace(job, keep=keep), occluded):
         if row.item in taken:
             yield row
+    lost = len(job.ids) - len(taken)
+    if lost:
+        job.warn(f"{lost} of {len(job.ids)} images have no usable saliency (source {c.source}) and are left out")
     for item, shares in taken.items():
         yield from (Row(item, metric, value) for metric, value in shares.items())

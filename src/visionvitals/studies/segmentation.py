@@ -166,12 +166,15 @@ def measure(job: Job) -> Iterator[Row]:
     grid = card.patch_grid
     assert grid is not None
     assert job.masks is not None, "`refusal` asks for both"
+    objects = overflows = 0
     for batch in job.batches():
         with torch.inference_mode():
             maps = attention.record(job.backbone, batch.images)
             looked = attention.over_patches(maps[-1], card).cpu()
         targets = torch.from_numpy(np.array(job.masks[batch.rows]))
         some = ((targets > 0) & (targets < 255)).flatten(1).any(dim=1)
+        objects += int(some.sum())
+        overflows += int((~_rankable(looked[:, :, 0])).sum())
         for query in range(looked.shape[2]):
             rows = looked[:, :, query]
             good = (some & _rankable(rows)).nonzero().flatten()
@@ -201,6 +204,12 @@ def measure(job: Job) -> Iterator[Row]:
                     shown = segmentation.overlay(batch.images[k].cpu(), whole, targets[k])
                     job.keep(batch.ids[k], shown, ("mean", keep, 0))
         job.progress(len(batch.ids))
+    for count, what in (
+        (len(job.ids) - objects, "show no object"),
+        (overflows, "have attention that cannot be ranked"),
+    ):
+        if count:
+            job.warn(f"{count} of {len(job.ids)} images {what} and are left out")
 
 
 def _rankable(rows: "Tensor") -> "Tensor":

@@ -27,7 +27,7 @@ def stylize(
     styles: Path | None,
     weights: tuple[Path, Path] | None,
     part: tuple[int, int],
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     workers: int,
     say: Callable[[str], None],
@@ -40,7 +40,8 @@ def stylize(
         facts: the settings that decide the pictures (`engine`, and `size`, `alpha` and `first` where there are styles).
         styles: the folder of styles, or None for exact re-texturing.
         weights: encoder and decoder files of AdaIN, or None.
-        part, batch_size, workers: see `copy.run`.
+        part, workers: see `copy.run`.
+        batch_size: pictures at a time, or None for 32, and 4 where networks compute on a CPU.
         device: where the engine computes, or None for the best.
         say: prints a line.
 
@@ -75,7 +76,8 @@ def stylize(
         device=where,
     )
     with meter(cells=1, images=len(range(part[0], len(images), part[1]))) as state, state.measuring():
-        outcome = copy.run(stylised, out, part=part, batch_size=batch_size, workers=workers, progress=state.advance)
+        size = batch_size or (4 if weights is not None and where.type == "cpu" else 32)
+        outcome = copy.run(stylised, out, part=part, batch_size=size, workers=workers, progress=state.advance)
     _name(say, outcome.unreadable, "pictures cannot be read and are left out")
     say(f"{outcome.made:,} pictures made, {outcome.found:,} found from before. Read them as folder:{out}")
     return 1 if outcome.unreadable else 0

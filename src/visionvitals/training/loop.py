@@ -116,7 +116,7 @@ def fit(
         state = _begin(recipe, len(learn.classes), team, saved)
         if saved is not None:
             report(f"{recipe.name}: going on from step {state.step:,}")
-        wrapped = team.wrap(state.module)
+        wrapped = team.wrap(state.module.train())
         objective = Objective(recipe, len(learn.classes), source)
 
         def save() -> None:
@@ -144,7 +144,6 @@ def fit(
             now = learning_rate(recipe, state.step, steps)
             for group in state.optimizer.param_groups:
                 group["lr"] = now
-            state.module.train()
             state.optimizer.zero_grad()
             value = gradient(objective, wrapped, coming, team=team, parts=parts, step=state.step, scaler=state.scaler)
             if not math.isfinite(value):

@@ -21,10 +21,8 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from visionvitals.errors import near, require
-from visionvitals.perturb.corruptions import blur, digital, noise, weather
-from visionvitals.perturb.corruptions.frost import frost
-from visionvitals.perturb.corruptions.spatter import spatter
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.perturb.corruptions import blur, digital, frost, noise, spatter, weather
 
 Corruption = Callable[[Tensor, int, Tensor], Tensor]
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -38,7 +36,7 @@ COMMON: Mapping[str, Corruption] = MappingProxyType(
         "motion_blur": blur.motion_blur,
         "zoom_blur": blur.zoom_blur,
         "snow": weather.snow,
-        "frost": frost,
+        "frost": frost.frost,
         "fog": weather.fog,
         "brightness": weather.brightness,
         "contrast": digital.contrast,
@@ -52,7 +50,7 @@ EXTRA: Mapping[str, Corruption] = MappingProxyType(
     {
         "speckle_noise": noise.speckle_noise,
         "gaussian_blur": blur.gaussian_blur,
-        "spatter": spatter,
+        "spatter": spatter.spatter,
         "saturate": digital.saturate,
     }
 )
@@ -78,26 +76,22 @@ def corrupt(
         images: float32 in [0, 1].
         severity: 1 to 5.
         keys: per image, from `randomness.stream`; equal keys give related draws at all severities.
-        frost_folder: of frost pictures, see `frost`; other corruptions ignore it.
+        frost_folder: of frost pictures, see `frost.frost`; other corruptions ignore it.
 
     Raises:
         VitalsError: an unknown name or severity, or an image smaller than what the corruption looks at.
     """
-    require(name in CORRUPTIONS, "`name` must be a corruption", name, near(name, CORRUPTIONS))
+    if name not in CORRUPTIONS:
+        raise VitalsError(f"`name` must be a corruption. Got {name!r}. {near(name, CORRUPTIONS)}")
     require(severity in SEVERITIES, "`severity` must be a whole number from 1 to 5", severity)
-    side = min(images.shape[-2:])
-    require(
-        side >= smallest_side(name, severity),
-        f"{name} at severity {severity} needs {smallest_side(name, severity)} px",
-        side,
-    )
-
+    side, needed = min(images.shape[-2:]), smallest_side(name, severity)
+    require(side >= needed, f"{name} at severity {severity} looks at {needed} px, the shorter side", side)
     out = torch.empty_like(images)
     step = 1 if images.device.type == "cpu" else len(images)
     for i in range(0, len(images), step):
         part, key = images[i : i + step], keys[i : i + step]
         if name == "frost":
-            raw = frost(part, severity, key, folder=frost_folder)
+            raw = frost.frost(part, severity, key, folder=frost_folder)
         else:
             raw = CORRUPTIONS[name](part, severity, key)
         if name in _EIGHT_BIT:
@@ -120,13 +114,13 @@ def smallest_side(name: str, severity: int) -> int:
     if name == "motion_blur":
         return 2 * blur.MOTION[severity - 1][0] + 1
     if name == "snow":
-        return 2 * int(weather.SNOW[severity - 1][4]) + 1
+        return 2 * weather.SNOW[severity - 1][4] + 1
     if name == "defocus_blur":
         return len(blur.disk(*blur.DEFOCUS[severity - 1]))
     if name == "gaussian_blur":
-        return 8 * blur.GAUSSIAN[severity - 1] + 1
+        return 8 * int(blur.GAUSSIAN[severity - 1]) + 1
     if name == "rain":
-        return int(weather.RAIN[severity - 1][1])
+        return weather.RAIN[severity - 1][1]
     if name == "spatter":
         return 33  # four times the largest sigma on both sides
     if name == "glass_blur":

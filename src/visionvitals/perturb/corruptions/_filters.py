@@ -59,16 +59,18 @@ def correlate(images: Float32[Tensor, "b c h w"], kernel: Float32[np.ndarray, "k
     """Correlation with an odd square kernel by FFT, borders mirrored without repeating the edge."""
     h, w = images.shape[-2:]
     r = len(kernel) // 2
-    padded = functional.pad(images, (r, r, r, r), mode=PAD_REFLECT)
+    padded = functional.pad(images, (r, r, r, r), mode="reflect")
     size = (_fast_length(h + 2 * r), _fast_length(w + 2 * r))
     spectrum = torch.fft.rfft2(padded, s=size) * _spectrum(kernel.tobytes(), len(kernel), size, images.device)
-    return torch.fft.irfft2(spectrum, s=size)[..., :h, :w]
+    out: Tensor = torch.fft.irfft2(spectrum, s=size)[..., :h, :w]
+    return out
 
 
 @functools.lru_cache(maxsize=16)
 def _spectrum(kernel: bytes, side: int, size: tuple[int, int], device: torch.device) -> Complex64[Tensor, "h w"]:
     values = torch.from_numpy(np.frombuffer(kernel, np.float32).copy().reshape(side, side)).to(device)
-    return torch.fft.rfft2(values, s=size).conj().resolve_conj()
+    out: Tensor = torch.fft.rfft2(values, s=size).conj().resolve_conj()
+    return out
 
 
 def _fast_length(n: int) -> int:
@@ -132,7 +134,7 @@ def zooms(images: Float32[Tensor, "b c h w"], factors: Sequence[float]) -> Float
         columns = rows.view(h, b * c, w).permute(2, 1, 0).reshape(w, b * c * h)
         at, weight = _taps(w, factor, images.device)
         total.add_(functional.embedding_bag(at, columns, mode="sum", per_sample_weights=weight))
-    return from_columns(total, images.shape)
+    return from_columns(total, images.shape).contiguous()  # in another layout, all that follows would be slow
 
 
 def to_columns(images: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "w bch"]:

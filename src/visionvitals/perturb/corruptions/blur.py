@@ -12,10 +12,10 @@ from torch import Tensor
 
 from visionvitals.perturb.corruptions import _draw, _filters
 
-GAUSSIAN = (1, 2, 3, 4, 6)
+GAUSSIAN = (1.0, 2.0, 3.0, 4.0, 6.0)
 GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
 DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
-MOTION = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
+MOTION = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))
 ZOOM = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # numpy.arange(1, end, step)
 
 

@@ -63,13 +63,12 @@ def jpeg_compression(
     levels = (
         images.mul(255).round_().to(torch.int32).to(torch.uint8).cpu().numpy()
     )  # by way of int32: torch is twice as fast
-    out = torch.empty(images.shape)
-    for one, result in zip(levels, out, strict=True):
+    decoded = []
+    for one in levels:
         encoded = BytesIO()
         Image.merge("RGB", [Image.fromarray(band) for band in one]).save(encoded, "JPEG", quality=JPEG[severity - 1])
-        decoded = io.decode_jpeg(torch.frombuffer(encoded.getbuffer(), dtype=torch.uint8))
-        result.copy_(decoded.to(torch.float32).div_(255))
-    return out.to(images.device)
+        decoded.append(io.decode_jpeg(torch.frombuffer(encoded.getbuffer(), dtype=torch.uint8)).permute(1, 2, 0))
+    return torch.stack(decoded).to(images.device).to(torch.float32).div_(255).permute(0, 3, 1, 2)
 
 
 def pixelate(

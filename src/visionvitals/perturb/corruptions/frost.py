@@ -33,7 +33,7 @@ def frost(
     used, as there). A picture smaller than the image, which that code cannot take, is enlarged to cover it. Without a folder it
     differs: the frost is our own.
     """
-    b, _, h, w = images.shape
+    h, w = images.shape[-2:]
     shade, strength = BLEND[severity - 1]
     if folder is None:
         return images * shade + procedural(keys, (h, w)) * strength
@@ -74,7 +74,7 @@ def _covering(folder: str, index: int, size: tuple[int, int]) -> UInt8[Tensor, "
 
 
 def procedural(keys: Int64[Tensor, " b"], size: tuple[int, int]) -> Float32[Tensor, "b 3 h w"]:
-    """Our own frost, in [0, 1]: ferns along folded fractal noise, brighter where ice is thick, on a bluish ground.
+    """Our own frost, in [0, 1]: bright ridges of folded fractal noise and short needles, stronger where ice is thick, on a bluish ground.
 
     The mean, about .6, is that of ImageNet-C's pictures; nothing else is taken from them.
     """

@@ -8,11 +8,11 @@ from torch.nn import functional
 from visionvitals.perturb.corruptions import _draw, _filters
 
 SPATTER = (
-    (0.65, 0.3, 4, 0.69, 0.6),
-    (0.65, 0.3, 3, 0.68, 0.6),
-    (0.65, 0.3, 2, 0.68, 0.5),
-    (0.65, 0.3, 1, 0.65, 1.5),
-    (0.67, 0.4, 1, 0.65, 1.5),
+    (0.65, 0.3, 4.0, 0.69, 0.6),
+    (0.65, 0.3, 3.0, 0.68, 0.6),
+    (0.65, 0.3, 2.0, 0.68, 0.5),
+    (0.65, 0.3, 1.0, 0.65, 1.5),
+    (0.67, 0.4, 1.0, 0.65, 1.5),
 )
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
@@ -67,29 +67,33 @@ def edges(levels: Float32[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
     thin = torch.where(flat, along_x, torch.where(steep, along_y, diagonal))
     weak, found = thin & (strength > 50), thin & (strength > 150)
     while True:
-        grown = (functional.max_pool2d(found.to(torch.float32), 3, stride=1, padding=1) > 0) & weak
+        grown = _touching(found) & weak
         if torch.equal(grown, found):
             return found
         found = grown
 
 
+def _touching(marked: Bool[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
+    """The marked pixels and their eight neighbours."""
+    wide = functional.pad(marked, (1, 1, 1, 1))
+    rows = wide[:, :, :-2] | wide[:, :, 1:-1] | wide[:, :, 2:]
+    return rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
+
+
 def distance(marked: Bool[Tensor, "b 1 h w"], far: int) -> Float32[Tensor, "b 1 h w"]:
     """Euclidean distance to the nearest marked pixel, at most `far`: first along columns, then the lower envelope along rows."""
     h, w = marked.shape[-2:]
-    near = torch.where(marked, 0.0, float(far))
-    line = functional.pad(near, (0, 0, far, far), value=float(far))
+    near = torch.where(marked, 0, far).to(torch.int16)
+    line = functional.pad(near, (0, 0, far, far), value=far)
     for k in range(1, far):
-        torch.minimum(
-            near, torch.minimum(line[:, :, far - k : far - k + h], line[:, :, far + k : far + k + h]) + k, out=near
-        )
+        around = torch.minimum(line[:, :, far - k : far - k + h], line[:, :, far + k : far + k + h])
+        torch.minimum(near, around.add_(k), out=near)
     square = near.square_()
-    line = functional.pad(square, (far, far, 0, 0), value=float(far * far))
-    out = square.clone()
+    line = functional.pad(square, (far, far, 0, 0), value=far * far)
     for k in range(1, far):
-        torch.minimum(
-            out, torch.minimum(line[..., far - k : far - k + w], line[..., far + k : far + k + w]) + k * k, out=out
-        )
-    return out.clamp_(max=far * far).sqrt_()
+        around = torch.minimum(line[..., far - k : far - k + w], line[..., far + k : far + k + w])
+        torch.minimum(square, around.add_(k * k), out=square)
+    return square.clamp_(max=far * far).to(torch.float32).sqrt_()
 
 
 def _relief(rim: Bool[Tensor, "b 1 h w"]) -> Float32[Tensor, "b 1 h w"]:

@@ -11,13 +11,13 @@ from visionvitals.perturb.corruptions import _draw, _filters
 from visionvitals.perturb.corruptions.plasma import plasma
 
 SNOW = (
-    (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-    (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-    (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-    (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-    (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    (0.1, 0.3, 3.0, 0.5, 10, 4.0, 0.8),
+    (0.2, 0.3, 2.0, 0.5, 12, 4.0, 0.7),
+    (0.55, 0.3, 4.0, 0.9, 12, 8.0, 0.7),
+    (0.55, 0.3, 4.5, 0.85, 12, 8.0, 0.65),
+    (0.55, 0.3, 2.5, 0.85, 12, 12.0, 0.55),
 )
-FOG = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))
+FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 RAIN = (
     (0.010, 12, 0.55, 0.92),
@@ -42,7 +42,7 @@ def snow(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, 
     flakes = _filters.zooms(noise, [enlargement])
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(0, 1).mul_(255).floor_().mul_(1 / 255)
     angles = _draw.uniform(for_angle, 1)[:, 0] * 90 - 135
-    layer = _filters.motion(flakes, angles, _filters.half_gaussian(int(radius), sigma))
+    layer = _filters.motion(flakes, angles, _filters.half_gaussian(radius, sigma))
     layer = layer.mul_(255).round_().mul_(1 / 255)
     whitened = torch.maximum(images, grey(images).mul_(1.5).add_(0.5))
     return torch.lerp(whitened, images, keep).add_(layer).add_(layer.flip((2, 3)))
@@ -96,5 +96,4 @@ def rain(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, 
 
 def grey(images: Float32[Tensor, "b 3 h w"]) -> Float32[Tensor, "b 1 h w"]:
     """Luma .299 .587 .114 (ITU-R BT.601), OpenCV's conversion."""
-    red, green, blue = images.split(1, dim=1)
-    return (red * 0.299).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return (images[:, :1] * 0.299).add_(images[:, 1:2], alpha=0.587).add_(images[:, 2:], alpha=0.114)
