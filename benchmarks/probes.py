@@ -7,7 +7,8 @@ have variances that fall as 1 / rank, turned at random; float32 for both. Logist
 tolerance is tightened until its objective is within 0.1 % of the optimum (the lowest value that any solver found, ours at a gap of
 1e-5 included), and the fastest such fit counts. Ridge with exact leave-one-out over five penalties against RidgeClassifierCV.
 
-Extraction: `probes.features.features` on decoded images against the bare network on as many batches of the same shape, wall time.
+Extraction: `probes.features.features` on decoded images against the bare network on as many batches of the same shape,
+CPU seconds.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def extraction(repeats: int) -> None:
 
         bare()
         features.features(job)  # the layout is looked for once, as in a run
-        ratios = [wall(lambda: features.features(job)) / wall(bare) for _ in range(repeats)]  # noqa: B023  used at once
+        ratios = [cpu(lambda: features.features(job)) / cpu(bare) for _ in range(repeats)]  # noqa: B023  used at once
         print(
             f"{backbone.card.architecture}: extraction / forward = {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
         )
@@ -133,12 +134,6 @@ def cpu(work: Callable[[], Any]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
-
-
-def wall(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
