@@ -126,7 +126,8 @@ class Condition:
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """quick: FGSM and PGD with 10 steps and one start, in l_inf at 0, 1/255 and 4/255. default: at 0, 1/4, 1/2, 1, 2 and 4/255, PGD in l2 at 0.1, 0.25, 0.5, 1 and
+    """quick: FGSM and PGD with 10 steps and one start, in l_inf at 0, 1/255 and 4/255. default:
+    at 0, 1/4, 1/2, 1, 2 and 4/255, PGD in l2 at 0.1, 0.25, 0.5, 1 and
     3, and towards random classes at 4/255. paper: FGSM and PGD with 5 steps and one start, and ours, at 0, 1, 2, 4 and 8/255.
     """
     if preset == "quick":
