@@ -69,8 +69,8 @@ def difference(e: Estimate, *, share: bool = True) -> str:
 
 
 def condition(fields: Mapping[str, Any]) -> str:
-    """`grid 14x14, fill black`."""
-    return ", ".join(f"{name} {short(v)}" for name, v in fields.items())
+    """`grid 14x14, fill black`; a field without a value is left out."""
+    return ", ".join(f"{name} {short(v)}" for name, v in fields.items() if v != "")
 
 
 def short(v: Any) -> str:
