@@ -101,8 +101,8 @@ class Condition:
     Attributes:
         fraction: share of the cells to remove, in [0, 1].
         grid: (rows, columns) of cells.
-        groups: a csv `class,group` that replaces ImageNet's superclasses. Its name is part of a result's identity, its content is not:
-            give a changed file another name.
+        groups: a csv `class,group` that replaces ImageNet's superclasses. The beginning of its sha256 is put behind its name, after a
+            `#`: a file that has changed is another condition.
         run: repetition; each has its own masks.
     """
 
@@ -115,6 +115,7 @@ class Condition:
         require(0 <= self.fraction <= 1, "`fraction` must be in [0, 1]", self.fraction)
         require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
         require(self.run >= 0, "`run` must not be negative", self.run)
+        object.__setattr__(self, "groups", _superclasses.marked(self.groups))  # frozen for everyone else
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
