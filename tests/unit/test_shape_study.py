@@ -1,5 +1,6 @@
 """The study of shape bias from the plan to the table, its heads, the answers of others beside it, and the csv form."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from visionvitals import cli
-from visionvitals.core import ImageSetCard, Row
+from visionvitals.core import ImageSetCard, Job, Row
 from visionvitals.datasets import _responses
 from visionvitals.errors import VitalsError
 from visionvitals.probes import shape_bias as probe
@@ -140,6 +141,27 @@ def test_pictures_without_a_conflict_do_not_count(run_folder: Path) -> None:
 def test_a_set_without_any_conflict_fails_with_the_reason(tmp_path: Path) -> None:
     _, outcome = measure(("tiny:cnn",), "shapes:test?n=4&variant=agree", tmp_path / "run")
     assert "Got none of 4" in outcome.failed[0]
+
+
+def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any) -> None:
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        out = two_heads.logits(images)
+        out[0] = torch.nan
+        return out
+
+    said: list[str] = []
+    job = Job(
+        backbone=dataclasses.replace(two_heads, logits=logits),
+        condition=shape_bias.Condition(),
+        ids=["a", "b"],
+        pixels=np.zeros((2, 32, 32, 3), np.uint8),
+        labels=np.array([0, 1]),
+        textures=np.array([1, 0]),
+        images=CARD,
+        warn=said.append,
+    )
+    assert {row.item for row in shape_bias.measure(job) if row.metric == "shape_accuracy"} == {"b"}
+    assert said == ["1 of 2 pictures with a conflict gave logits that are not finite and are left out"]
 
 
 def test_rows_by_hand() -> None:
