@@ -108,9 +108,7 @@ def test_a_star_is_every_backbone_and_weights_decide_the_identity(colours: str, 
     both = (toy_backbone, f"{toy_backbone}?seed=1")
     planned = planner.make(plan(colours, both), device=CPU)
     assert [(c.backbone.spec, c.condition.other) for c in planned.cells] == [(a, b) for a in both for b in both]
-    assert all(
-        c.companions == ((c.condition.other, planned.backbones[c.condition.other].digest),) for c in planned.cells
-    )
+    assert all([spec for spec, _ in c.companions] == [c.condition.other] for c in planned.cells)
     first = planned.cells[0]
     moved = dataclasses.replace(
         first,
@@ -119,6 +117,12 @@ def test_a_star_is_every_backbone_and_weights_decide_the_identity(colours: str, 
     )
     assert planner.cell_id(moved) == planner.cell_id(first)
     assert len({planner.cell_id(c) for c in planned.cells}) == 4
+
+
+def test_another_normalisation_of_the_other_backbone_is_another_cell(colours: str, toy_backbone: str) -> None:
+    section = Section(name=colours, values={"other": ("tiny:vit", "tiny:vit?mean=0.2")})
+    asked = dataclasses.replace(plan(colours, (toy_backbone,)), studies=(section,))
+    assert len(planner.make(asked, device=CPU).cells) == 2
 
 
 def test_another_backbone_that_cannot_be_had_is_a_skip(colours: str, toy_backbone: str) -> None:
