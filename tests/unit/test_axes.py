@@ -185,3 +185,19 @@ def test_a_killed_product_goes_on_and_a_finished_one_is_not_made_again(
 def test_without_a_run_a_product_is_computed_in_memory() -> None:
     job = Job.__dataclass_fields__["product"].default
     assert job("one", {}, 1, {"x": ((), "int64")}, lambda arrays, start: iter(()))["x"].tolist() == [0]
+
+
+def test_a_second_process_that_begins_does_not_undo_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path))
+    columns = {"x": ((), "float32")}
+
+    def second(arrays: Any, start: int) -> Any:
+        yield from ()
+
+    def first(arrays: Any, start: int) -> Any:
+        arrays["x"][:] = 1
+        with pytest.raises(RuntimeError, match="stopped at 0 of 4"):
+            products.product({}, "both", {}, 4, columns, second)
+        yield 4
+
+    assert products.product({}, "both", {}, 4, columns, first)["x"].tolist() == [1, 1, 1, 1]
