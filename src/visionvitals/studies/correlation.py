@@ -152,7 +152,7 @@ def measure(job: Job) -> Iterator[Row]:
     where = tokens.layout(job.backbone)
     size, n = job.backbone.card.preprocess.size, c.grid[0] * c.grid[1]
     group_of = _superclasses.by_class(job.images, job.backbone.card, c.groups)
-    states: list[correlation.State] = []
+    states: list[correlation.Moments] = []
     with tempfile.TemporaryFile() as file:
         kept: Any = None
         for batch in job.batches():
@@ -177,7 +177,7 @@ def measure(job: Job) -> Iterator[Row]:
                 for definition, values in (("A", correlation.pearson(u, v)), ("C", correlation.cosine(u, v))):
                     yield from _rows(job, batch.rows, values, block, definition, group_of if last else None)
             job.progress(len(batch.ids))
-        edges = np.cumsum([0, *(len(s.dimensions.mean_u) for s in states)]).tolist()
+        edges = np.cumsum([0, *(len(s.mean_u) for s in states)]).tolist()
         for start in range(0, len(job.ids), job.batch_size):
             part = slice(start, min(start + job.batch_size, len(job.ids)))
             for block, state in enumerate(states, 1):
