@@ -210,7 +210,7 @@ class Cell:
         shard, shards: this cell covers the images whose index is `shard` modulo `shards`.
         limit: only the first `limit` images of a seeded draw, or None for all.
         decoder: which decoder made the pixels; never mixed.
-        companions: (spelling, digest of the weights) of the other backbones that the condition names.
+        companions: (spelling, digest of the weights and of `Preprocess`) of the other backbones that the condition names.
     """
 
     study: str

@@ -108,9 +108,7 @@ def test_a_star_is_every_backbone_and_weights_decide_the_identity(colours: str, 
     both = (toy_backbone, f"{toy_backbone}?seed=1")
     planned = planner.make(plan(colours, both), device=CPU)
     assert [(c.backbone.spec, c.condition.other) for c in planned.cells] == [(a, b) for a in both for b in both]
-    assert all(
-        c.companions == ((c.condition.other, planned.backbones[c.condition.other].digest),) for c in planned.cells
-    )
+    assert all([spec for spec, _ in c.companions] == [c.condition.other] for c in planned.cells)
     first = planned.cells[0]
     moved = dataclasses.replace(
         first,
@@ -119,6 +117,12 @@ def test_a_star_is_every_backbone_and_weights_decide_the_identity(colours: str, 
     )
     assert planner.cell_id(moved) == planner.cell_id(first)
     assert len({planner.cell_id(c) for c in planned.cells}) == 4
+
+
+def test_another_normalisation_of_the_other_backbone_is_another_cell(colours: str, toy_backbone: str) -> None:
+    section = Section(name=colours, values={"other": ("tiny:vit", "tiny:vit?mean=0.2")})
+    asked = dataclasses.replace(plan(colours, (toy_backbone,)), studies=(section,))
+    assert len(planner.make(asked, device=CPU).cells) == 2
 
 
 def test_another_backbone_that_cannot_be_had_is_a_skip(colours: str, toy_backbone: str) -> None:
@@ -181,3 +185,19 @@ def test_a_killed_product_goes_on_and_a_finished_one_is_not_made_again(
 def test_without_a_run_a_product_is_computed_in_memory() -> None:
     job = Job.__dataclass_fields__["product"].default
     assert job("one", {}, 1, {"x": ((), "int64")}, lambda arrays, start: iter(()))["x"].tolist() == [0]
+
+
+def test_a_second_process_that_begins_does_not_undo_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path))
+    columns = {"x": ((), "float32")}
+
+    def second(arrays: Any, start: int) -> Any:
+        yield from ()
+
+    def first(arrays: Any, start: int) -> Any:
+        arrays["x"][:] = 1
+        with pytest.raises(RuntimeError, match="stopped at 0 of 4"):
+            products.product({}, "both", {}, 4, columns, second)
+        yield 4
+
+    assert products.product({}, "both", {}, 4, columns, first)["x"].tolist() == [1, 1, 1, 1]

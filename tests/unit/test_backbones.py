@@ -443,6 +443,15 @@ def test_keyword_arguments_reach_the_network() -> None:
     assert len(backbone.module.get_submodule("blocks")._modules) == 1
 
 
+def test_registers_are_not_passed_off_as_a_class_token(vit: core.Backbone) -> None:
+    card = load(
+        "timm:vit_medium_patch16_reg4_gap_256?pretrained=false&model.depth=1&model.embed_dim=16&model.num_heads=2"
+    ).card
+    assert card.prefix_tokens == 4
+    assert "has no class token: what is called so is the first of its 4 registers" in card.notes
+    assert not any("class token" in note for note in vit.card.notes)
+
+
 @pytest.mark.parametrize(
     ("spelling", "source"),
     [

@@ -169,7 +169,16 @@ def test_groups_are_rows_of_their_own(vit: Backbone, tmp_path: Path) -> None:
         assert value == whole[item, (4, at[1], "all")]
     assert len(found) == 3 * 3
     file.write_text("class,group\nnobody,even\n")
-    assert "must name classes of `folder:x`" in (correlation.refusal(condition, vit.card, card) or "")
+    assert "must have the content" in (correlation.refusal(condition, vit.card, card) or "")
+    changed = correlation.Condition(grid=(4, 4), groups=str(file))
+    assert changed != condition
+    assert "must name classes of `folder:x`" in (correlation.refusal(changed, vit.card, card) or "")
+    assert correlation.Condition(grid=(4, 4), groups=changed.groups) == changed
+    file.write_text("\ufeffclass,group\nk0,even\n", encoding="utf-8")
+    assert _superclasses.read(str(file)) == {"k0": "even"}, "as spreadsheets save it"
+    file.write_bytes("class,group\nk0,ähnlich\n".encode("latin-1"))
+    latin = correlation.Condition(grid=(4, 4), groups=str(file))
+    assert "must be a csv in UTF-8" in (correlation.refusal(latin, vit.card, card) or "")
     file.write_text("class;group\nk0;even\n")
     with pytest.raises(VitalsError, match="must have the head `class,group`"):
         _superclasses.read(str(file))
@@ -244,6 +253,17 @@ def test_the_last_block_answers_as_the_network_does() -> None:
     last = backbone.card.blocks
     assert [found[i, (last, 0, 0)] for i in made.ids] == pytest.approx(expected.tolist(), abs=1e-5)
     assert {at for _, at in found} == {(b, 0, 0) for b in range(1, last + 1)}
+
+
+def test_patches_that_overflow_are_neither_right_nor_wrong() -> None:
+    broken = load(VIT)
+
+    def overflow(_m: Any, _a: Any, x: Tensor) -> Tensor:
+        return x if len(x) == 1 else torch.full_like(x, torch.inf)  # one image alone is the trial of `tokens.layout`
+
+    broken.module.blocks[2].register_forward_hook(overflow)  # type: ignore[index, union-attr]
+    found = values(depth, job(broken, depth.Condition(tokens="patches"), batch_size=N), "patch_share")
+    assert {at[0] for (_, at), value in found.items() if np.isnan(value)} == {3}
 
 
 def test_the_share_of_patches_is_the_mean_of_the_map(vit: Backbone) -> None:

@@ -1,5 +1,7 @@
 """The study of shape bias from the plan to the table, its heads, the answers of others beside it, and the csv form."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from visionvitals import cli
-from visionvitals.core import ImageSetCard, Row
+from visionvitals.core import ImageSetCard, Job, Row
 from visionvitals.datasets import _responses
 from visionvitals.errors import VitalsError
 from visionvitals.probes import shape_bias as probe
@@ -141,6 +143,27 @@ def test_a_set_without_any_conflict_fails_with_the_reason(tmp_path: Path) -> Non
     assert "Got none of 4" in outcome.failed[0]
 
 
+def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any) -> None:
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        out = two_heads.logits(images)
+        out[0] = torch.nan
+        return out
+
+    said: list[str] = []
+    job = Job(
+        backbone=dataclasses.replace(two_heads, logits=logits),
+        condition=shape_bias.Condition(),
+        ids=["a", "b"],
+        pixels=np.zeros((2, 32, 32, 3), np.uint8),
+        labels=np.array([0, 1]),
+        textures=np.array([1, 0]),
+        images=CARD,
+        warn=said.append,
+    )
+    assert {row.item for row in shape_bias.measure(job) if row.metric == "shape_accuracy"} == {"b"}
+    assert said == ["1 of 2 pictures with a conflict gave logits that are not finite and are left out"]
+
+
 def test_rows_by_hand() -> None:
     answers = [
         shape_bias.Answer("1", "cat", "dog", "cat"),
@@ -185,8 +208,6 @@ def answers(tmp_path: Path) -> Path:
 def test_people_and_networks_stand_beside_the_backbones(
     run_folder: Path, answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     out = tmp_path / "run"
     shutil.copytree(run_folder, out)
     assert cli.main(["responses", str(out), "--add", str(answers)]) == 0
@@ -207,6 +228,21 @@ def test_people_and_networks_stand_beside_the_backbones(
     assert cli.main(["status", str(out)]) == 0
     differences = table.differences(table.read([out]), TWO_HEADS, "responses:net")
     assert [d["n"] for d in differences if d["metric"] == "cue_coverage" and shape_bias.ALL in d["condition"]] == [4]
+    assert any("responses:people" in text and "8 answers of 2 people to 4 pictures" in text for text in run.warnings)
+
+
+def test_observers_that_were_added_before_decide_nothing(run_folder: Path, tmp_path: Path) -> None:
+    """The pictures of a comparison are those of the run's own backbones, wherever these sort in the store."""
+    out = tmp_path / "run"
+    shutil.copytree(run_folder, out)
+    for cell in Store(out / "store").cells():
+        if cell.cell["condition"]["token"] != "output":
+            shutil.rmtree(cell.path)
+    for k in range(8):
+        assert len(observers.add(out, answers_csv(tmp_path / "one.csv", f"net{k}", {"cat1-dog1": "cat"}))) == 1
+    four = {"cat1-dog1": "cat", "cat2-boat1": "cat", "dog1-cat1": "dog", "dog2-knife1": "dog"}
+    ((_, _, _, summary),) = observers.add(out, answers_csv(tmp_path / "all.csv", "all", four))
+    assert summary.coverage.n == 4
 
 
 def test_our_answers_are_read_back_from_their_form(run_folder: Path, tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ def test_several_networks_are_below_each_other(files: tuple[Path, Path], tmp_pat
     assert heights[1] > 1.5 * heights[0]
 
 
+def test_a_class_token_that_joins_late_is_not_cut_from_the_patches(files: tuple[Path, Path], tmp_path: Path) -> None:
+    late = "timm:cait_xxs24_224?pretrained=false&model.depth=2&model.img_size=64"
+    assert show("tokens", "--image", files[0], "--model", late, "--out", tmp_path / "late.png") == 0
+
+
 def test_a_network_without_attention_gets_a_reason_and_all_the_rest(
     files: tuple[Path, Path], tmp_path: Path, toy_backbone: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

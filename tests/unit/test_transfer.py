@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visionvitals import registry
-from visionvitals.core import NO_IMAGES, Backbone, Job, Row
+from visionvitals.core import NO_IMAGES, Backbone, Job, Row, compute
 from visionvitals.errors import VitalsError
 from visionvitals.probes.features import columns, features
 from visionvitals.report import build, charts, read
@@ -164,6 +164,22 @@ def test_features_go_on_after_a_kill(vit: Backbone) -> None:
     assert asked[-1] == 48
     for key in whole:
         np.testing.assert_allclose(again[key], whole[key], atol=1e-5)
+
+
+def test_another_normalisation_has_other_features(vit: Backbone) -> None:
+    """The same weights with `?mean=` see other inputs: what is kept for one must not be found by the other."""
+    spec = registry.parse(TEXTS["vit"] + "&mean=0.1&std=0.9", families=["timm"])
+    other = registry.load("backbones", "timm").load(spec, device=torch.device("cpu"))
+    assert other.card.digest == vit.card.digest
+    facts: list[Any] = []
+
+    def product(name: str, named: Any, n: int, shapes: Any, fill: Any) -> Any:
+        facts.append(named)
+        return compute(name, named, n, shapes, fill)
+
+    pooled = [features(job(backbone, product=product))["pooled"] for backbone in (vit, other)]
+    assert not np.allclose(*pooled, atol=1e-3)
+    assert facts[0] != facts[1]
 
 
 def parts(vit: Backbone, usable: np.ndarray | None = None, *, keep: bool = False, **more: Any) -> Any:

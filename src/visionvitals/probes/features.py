@@ -10,11 +10,11 @@ Source: Naseer et al. 2021, section 3.5 and Table 5.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals.core import Job
+from visionvitals.core import BackboneCard, Job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,10 +61,16 @@ def features(job: Job) -> Mapping[str, np.ndarray]:
                 kept = batch.rows.stop
                 yield kept
 
-    facts = {"version": VERSION, "weights": job.backbone.card.digest}
+    facts = {"version": VERSION, **seen_by(job.backbone.card)}
     found = job.product("features", facts, len(job.ids), shapes, fill)
     job.progress(len(job.ids) - computed)
     return found
+
+
+def seen_by(card: BackboneCard) -> dict[str, Any]:
+    """What of a backbone decides what it makes of given pixels, for the `facts` of `core.Job.product`."""
+    p = card.preprocess
+    return {"weights": card.digest, "size": list(p.size), "mean": list(p.mean), "std": list(p.std)}
 
 
 def columns(block: np.ndarray) -> np.ndarray:

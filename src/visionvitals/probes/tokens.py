@@ -2,7 +2,7 @@
 
 Conventions: blocks are counted from 0 here. Tokens are (b, prefix + n, d), prefix tokens (class, distillation, shape, registers; the
 network's own count) first, then n patches row by row; maps are (b, c, h, w), whatever order the network keeps. What a block gives
-is seen as it leaves the block: before the final norm (`NORM`). `Layout.readout` has that norm and the head, where the network's
+is seen as it leaves the block: before the final norm. `Layout.readout` has that norm and the head, where the network's
 logits are verified to be the head of one normed token.
 """
 
@@ -26,15 +26,12 @@ __all__ = [
     "Trace",
     "find",
     "trial_image",
-    "NORM",
     "layout",
     "record",
     "watch",
     "entering",
     "pooled",
 ]
-
-NORM = "before the final norm"
 
 
 def layout(backbone: core.Backbone) -> Layout:

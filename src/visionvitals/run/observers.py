@@ -1,7 +1,8 @@
 """People and published networks beside the backbones of a run: their answers to the same pictures, as cells of `shape_bias`.
 
 An observer is stored as a backbone called `responses:NAME` without weights, so that tables, charts and comparisons need to know nothing
-of it. Only the pictures that the run measured are counted: both sides of a comparison have seen the same ones.
+of it. Only the pictures that the run measured are counted: both sides of a comparison have seen the same ones. Several people are one
+backbone whose items are their answers: n counts these, they are paired with no network's, and the run warns of their intervals.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from visionvitals.datasets._responses import Trial
 from visionvitals.errors import require
 from visionvitals.probes import shape_bias
 from visionvitals.run import planner
+from visionvitals.run.folder import warn
 from visionvitals.run.store import Store, Stored
 
 STUDY = "shape_bias"
@@ -73,6 +75,13 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
                 axes=_study().AXES,
             )
             persons = len({trial.observer for trial in theirs})
+            if persons > 1:
+                pictures = len({trial.stimulus.name for trial in theirs})
+                said = (
+                    f"{cell.backbone.spec} on {cell.images.spec}: {len(theirs)} answers of {persons} people to {pictures} pictures; "
+                    "the intervals take these for independent and are too narrow for a statement about other people or pictures"
+                )
+                warn(run_folder, [said])
             added.append(Added(observer, cell.images.spec, persons, summary(theirs)))
     return added
 
@@ -115,7 +124,7 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
         VitalsError: no cells of `shape_bias`, an image set that has changed or whose pictures have other names, or a folder that
             cannot be written.
     """
-    cells = [c for c in _cells(run_folder) if not c.cell["backbone"]["spec"].startswith(f"{FAMILY}:")]
+    cells = _cells(run_folder)
     labels = registry.labels(c.cell["backbone"]["spec"] for c in cells)
     written: list[Path] = []
     for stored in cells:
@@ -145,7 +154,9 @@ def _study() -> ModuleType:
 
 
 def _cells(run_folder: Path) -> list[Stored]:
-    found = [c for c in Store(run_folder / "store").cells() if c.cell["study"] == STUDY]
+    """The cells of the run's own backbones, not those of observers that were added before."""
+    mine = [c for c in Store(run_folder / "store").cells() if c.cell["study"] == STUDY]
+    found = [c for c in mine if not c.cell["backbone"]["spec"].startswith(f"{FAMILY}:")]
     do = f"Measure some: `vitals audit BACKBONE --data cue_conflict:FOLDER --studies {STUDY} --out {run_folder}`."
     require(bool(found), f"The run folder must hold finished cells of `{STUDY}`", str(run_folder), do)
     return found

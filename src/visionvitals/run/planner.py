@@ -4,7 +4,9 @@ All that can be wrong is found here, before anything is computed: spellings, wei
 """
 
 import dataclasses
+import hashlib
 import itertools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals import registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.run.identity import cell_id, spelled
+from visionvitals.run.identity import cell_id, plain, spelled
 
 if TYPE_CHECKING:
     import torch
@@ -235,7 +237,7 @@ class _Companions:
         self.missing: dict[str, str] = {}
 
     def of(self, condition: Any) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """((spelling, digest) of each, why one of them cannot be had or None)."""
+        """((spelling, digest) of each, see `core.Cell.companions`; why one of them cannot be had, or None)."""
         found = []
         for spec in spelled(condition).values():
             if spec not in self.cards and spec not in self.missing:
@@ -245,7 +247,9 @@ class _Companions:
                     self.missing[spec] = " ".join(str(error).split())
             if spec in self.missing:
                 return (), f"it needs another backbone: {self.missing[spec]}"
-            found.append((spec, self.cards[spec].digest))
+            card = self.cards[spec]
+            seen = json.dumps(plain(card.preprocess), sort_keys=True)
+            found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
         return tuple(found), None
 
 

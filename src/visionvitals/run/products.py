@@ -51,7 +51,7 @@ def product(
         if not start:
             make_room(sum(n * int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in columns.values()))
             part.mkdir(parents=True, exist_ok=True)
-        arrays = _open(part, n, columns, "r+" if start else "w+")
+        arrays = _begin(part, n, columns)
         done = start
         for done in fill(arrays, start):
             for array in arrays.values():
@@ -78,6 +78,14 @@ def _begun(part: Path) -> int:
         return int(json.loads((part / "done.json").read_text()))
     except (FileNotFoundError, ValueError):
         return 0
+
+
+def _begin(part: Path, n: int, columns: Columns) -> "dict[str, np.memmap[Any, Any]]":
+    """Mapped for writing. Rows that are there stay: another process may just be writing the same ones."""
+    for key, (shape, dtype) in columns.items():
+        with (part / key).open("ab") as file:
+            file.truncate(n * int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return _open(part, n, columns, "r+")
 
 
 def _open(folder: Path, n: int, columns: Columns, mode: Any) -> "dict[str, np.memmap[Any, Any]]":

@@ -21,7 +21,7 @@ KINDS = {
     "occlusion": "random patches removed, 10 to 90 %",
     "salient": "the patches that matter most removed, or least",
     "shuffle": "patches in another order",
-    "attention": "what the class token looks at, per head",
+    "attention": "what the class token (or, without one, the mean over patches) looks at, per head",
     "saliency": "gradient, attention and mask as heat",
     "mask": "object masks made from attention",
     "tokens": "principal components of the patch tokens, or of feature maps, as colours",
@@ -173,10 +173,11 @@ def _salient(view: _View) -> Iterator[Section]:
     from visionvitals.studies._grids import default_grid
 
     grid, size = default_grid(view.card.preprocess.size), view.card.preprocess.size
-    source, weights = "the gradient", _gradient(view, grid)
     if "attention" in view.card.provides and view.card.patch_grid is not None:
         source = "the network's attention"
         weights = saliency.regrid(_attention(view).mean(dim=1), view.card.patch_grid, grid)
+    else:
+        source, weights = "the gradient", _gradient(view, grid)
     must = "Saliency must be finite and not zero everywhere"
     require(bool(saliency.usable(weights).all()), must, source, "Try another image.")
     for name, rule in (("Salient", saliency.salient_drop), ("Non-salient", saliency.non_salient_drop)):
@@ -212,7 +213,8 @@ def _heads(view: _View) -> Iterator[Section]:
     tiles = [*view.tiles([("as it is", view.image[0])])]
     tiles.append(Tile(_paint.heat(view.image[0], rows.mean(dim=0), grid), "mean over heads"))
     tiles += [Tile(_paint.heat(view.image[0], row, grid), f"head {k}") for k, row in enumerate(rows)]
-    text = "Last block, class token to patches; brightness: square root of the weight, full from the 98th percentile."
+    asks = "class token" if view.card.prefix_tokens else "mean over all patches"
+    text = f"Last block, {asks} to patches; brightness: square root of the weight, full from the 98th percentile."
     yield Section("Attention", text, tiles)
 
 
@@ -260,9 +262,9 @@ def _tokens(view: _View) -> Iterator[Section]:
 
     from visionvitals.probes import components, tokens
 
-    prefix = view.card.prefix_tokens
+    where = tokens.layout(view.backbone)
     with torch.inference_mode():
-        blocks, _ = tokens.record(view.backbone, view.image, tokens.layout(view.backbone))
+        blocks, _ = tokens.record(view.backbone, view.image, where)
     shown = sorted({round(part * (len(blocks) - 1) / 4) for part in range(5)})
     tiles = [*view.tiles([("as it is", view.image[0])])]
     for number in shown:
@@ -271,7 +273,7 @@ def _tokens(view: _View) -> Iterator[Section]:
             grid = (found.shape[2], found.shape[3])
             flat = found.flatten(2).mT
         else:
-            flat = found[:, prefix:]
+            flat = found[:, where.prefix :]
         if grid is None or min(flat.shape[1:]) < 3:
             continue
         colours = components.principal_colours(flat)[0].T.reshape(3, *grid)

@@ -64,6 +64,7 @@ def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]
     from torchvision.transforms.v2 import functional as v2
 
     from visionvitals.probes.attention import patch_rows
+    from visionvitals.probes.features import seen_by
 
     card = backbone.card
     size, grid = card.preprocess.size, card.patch_grid
@@ -84,7 +85,7 @@ def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]
 
     one = torch.zeros(1, 3, *job.pixels.shape[1:3], device=backbone.device)
     shape = tuple(rows(one).shape[1:])
-    facts = {"block": -1, "query": 0, **_of(backbone)}
+    facts = {"block": -1, "query": 0, **seen_by(card)}
     kept = job.product("attention", facts, len(job.ids), {"rows": (shape, "float32")}, fill)
     return kept["rows"], grid
 
@@ -124,6 +125,7 @@ def _gradients(job: Job, grid: tuple[int, int]) -> np.ndarray:
     import torch
 
     from visionvitals.perturb import saliency
+    from visionvitals.probes.features import seen_by
 
     def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
         for batch in job.batches(start):
@@ -134,15 +136,9 @@ def _gradients(job: Job, grid: tuple[int, int]) -> np.ndarray:
             arrays["weights"][batch.rows] = saliency.from_gradient(slope, grid).numpy()
             yield batch.rows.stop
 
-    facts = {"of": "predicted logit", "grid": list(grid), **_of(job.backbone)}
+    facts = {"of": "predicted logit", "grid": list(grid), **seen_by(job.backbone.card)}
     columns = {"weights": ((grid[0] * grid[1],), "float64")}
     return job.product("gradient", facts, len(job.ids), columns, fill)["weights"]
-
-
-def _of(backbone: Backbone) -> dict[str, Any]:
-    """What of a backbone decides what it sees in given pixels."""
-    p = backbone.card.preprocess
-    return {"weights": backbone.card.digest, "size": list(p.size), "mean": list(p.mean), "std": list(p.std)}
 
 
 def _tensor(values: np.ndarray) -> "Tensor":

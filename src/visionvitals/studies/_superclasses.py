@@ -7,6 +7,8 @@ they stay one group of 525 classes, signs and the toilet tissue included; a file
 """
 
 import csv
+import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +24,7 @@ RANGES = (
     (11879895, "plants and fungi"), (15075141, "artefacts"),
 )  # fmt: skip
 """(the wnid's number from which on, group); valid for the 1,000 classes of ImageNet-1k."""
+_MARK = re.compile(r"#[0-9a-f]{12}$")
 
 
 def by_class(images: ImageSetCard, backbone: BackboneCard, file: str) -> tuple[str | None, ...] | None:
@@ -33,7 +36,7 @@ def by_class(images: ImageSetCard, backbone: BackboneCard, file: str) -> tuple[s
         file: a csv with the head `class,group`, classes as the image set or the backbone spells them; empty for ImageNet's own.
 
     Raises:
-        VitalsError: no such file, another head, a class that occurs twice, or a file that names none of the set's classes.
+        VitalsError: what `read` raises, or a file that names none of the set's classes.
     """
     keys, names = images.classes, images.class_names
     if images.kind == "indices" and backbone.classes is not None:
@@ -63,12 +66,38 @@ def superclass(wnid: str) -> str:
     return next(group for start, group in reversed(RANGES) if start <= number)
 
 
-def read(file: str) -> dict[str, str]:
-    """class -> group."""
+def marked(file: str) -> str:
+    """`groups.csv` as `groups.csv#1f0c96ab52d3`: with the beginning of its sha256, so that a changed file has another name.
+
+    A name that has its mark already stays; so does one of no file, which `read` refuses.
+    """
     path = Path(file)
+    if not file or _MARK.search(file) or not path.is_file():
+        return file
+    return f"{file}#{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def read(file: str) -> dict[str, str]:
+    """class -> group.
+
+    Args:
+        file: with or without the mark of `marked`.
+
+    Raises:
+        VitalsError: no such file, one whose content is not that of its mark, not UTF-8, another head, or a class that occurs twice.
+    """
+    mark = _MARK.search(file)
+    path = Path(file[: mark.start()] if mark else file)
     require(path.is_file(), "`groups` must be a csv file with the head `class,group`", file)
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = [[part.strip() for part in row] for row in csv.reader(lines) if row]
+    must = f"{path} must have the content that its results were measured with"
+    require(
+        mark is None or marked(str(path)) == file, must, marked(str(path)), "Restore it, or name the file without `#`."
+    )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VitalsError(f"{path} must be a csv in UTF-8. Got: {error}.") from None
+    rows = [[part.strip() for part in row] for row in csv.reader(text.splitlines()) if row]
     if not rows or rows[0] != ["class", "group"] or any(len(row) != 2 or not all(row) for row in rows):
         raise VitalsError(f"{file} must have the head `class,group` and two words a line. Got {rows[:2]}.")
     twice = sorted(name for name, count in Counter(row[0] for row in rows).items() if count > 1)

@@ -101,8 +101,8 @@ class Condition:
     Attributes:
         fraction: share of the cells to remove, in [0, 1].
         grid: (rows, columns) of cells.
-        groups: a csv `class,group` that replaces ImageNet's superclasses. Its name is part of a result's identity, its content is not:
-            give a changed file another name.
+        groups: a csv `class,group` that replaces ImageNet's superclasses. The beginning of its sha256 is put behind its name, after a
+            `#`: a file that has changed is another condition.
         run: repetition; each has its own masks.
     """
 
@@ -115,6 +115,7 @@ class Condition:
         require(0 <= self.fraction <= 1, "`fraction` must be in [0, 1]", self.fraction)
         require(len(self.grid) == 2 and min(self.grid) > 0, "`grid` must be two positive numbers", self.grid)
         require(self.run >= 0, "`run` must not be negative", self.run)
+        object.__setattr__(self, "groups", _superclasses.marked(self.groups))  # frozen for everyone else
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
@@ -151,7 +152,7 @@ def measure(job: Job) -> Iterator[Row]:
     where = tokens.layout(job.backbone)
     size, n = job.backbone.card.preprocess.size, c.grid[0] * c.grid[1]
     group_of = _superclasses.by_class(job.images, job.backbone.card, c.groups)
-    states: list[correlation.State] = []
+    states: list[correlation.Moments] = []
     with tempfile.TemporaryFile() as file:
         kept: Any = None
         for batch in job.batches():
@@ -176,7 +177,7 @@ def measure(job: Job) -> Iterator[Row]:
                 for definition, values in (("A", correlation.pearson(u, v)), ("C", correlation.cosine(u, v))):
                     yield from _rows(job, batch.rows, values, block, definition, group_of if last else None)
             job.progress(len(batch.ids))
-        edges = np.cumsum([0, *(len(s.dimensions.mean_u) for s in states)]).tolist()
+        edges = np.cumsum([0, *(len(s.mean_u) for s in states)]).tolist()
         for start in range(0, len(job.ids), job.batch_size):
             part = slice(start, min(start + job.batch_size, len(job.ids)))
             for block, state in enumerate(states, 1):

@@ -123,8 +123,9 @@ def measure(job: Job) -> Iterator[Row]:
                 rows.extend(Row(i, metric, v, (block + 1, 0, 0)) for i, v in values)
 
         def patches(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
-            best = readout.head(readout.norm(x[:, where.prefix :])).argmax(dim=2)
-            right = (best == batch.labels[:, None]).double()
+            said = readout.head(readout.norm(x[:, where.prefix :]))
+            right = (said.argmax(dim=2) == batch.labels[:, None]).double()
+            right = right.masked_fill(~said.isfinite().all(dim=2), torch.nan)  # overflown is neither right nor wrong
             rows.extend(
                 Row(i, "patch_share", v, (block + 1, 0, 0))
                 for i, v in zip(batch.ids, right.mean(dim=1).tolist(), strict=True)

@@ -199,6 +199,8 @@ def pooled_features(job: Job) -> np.ndarray:
 def _alone(job: Job) -> np.ndarray:
     import torch
 
+    from visionvitals.probes.features import seen_by
+
     extract, size = job.backbone.features, job.backbone.card.preprocess.size
     assert extract is not None, "refused without features"
     with torch.inference_mode():
@@ -214,7 +216,7 @@ def _alone(job: Job) -> np.ndarray:
             job.progress(len(batch.ids))
         yield len(job.ids)
 
-    facts = {"weights": job.backbone.card.digest, "version": 1}
+    facts = {"version": 1, **seen_by(job.backbone.card)}
     found = job.product("pooled features", facts, len(job.ids), {"pooled": ((width,), "float32")}, fill)
     job.progress(len(job.ids) - computed)
     return found["pooled"]

@@ -135,10 +135,9 @@ def measure(job: Job) -> Iterator[Row]:
         for block in _chosen(c, job.backbone.card):
             with torch.inference_mode(), tokens.entering(where, block - 1, cut):
                 measured = answers(job.backbone.logits(batch.images).float(), batch.labels)
-            for metric in measured.keys() - {"prediction"}:
-                yield from (
-                    Row(i, metric, value, (block,)) for i, value in zip(batch.ids, measured[metric], strict=True)
-                )
+            del measured["prediction"]
+            for metric, found in measured.items():
+                yield from (Row(i, metric, value, (block,)) for i, value in zip(batch.ids, found, strict=True))
         job.progress(len(batch.ids))
 
 

@@ -172,18 +172,25 @@ def measure(job: Job) -> Iterator[Row]:
         )
     logits = job.backbone.logits if c.token == "output" else job.backbone.heads[c.token]
     answers: list[Answer] = []
+    broken = 0
     for batch in job.batches():
         with torch.inference_mode():
-            said = shape_bias.decide(shape_bias.class_probabilities(logits(batch.images).float(), members)).tolist()
+            chances = shape_bias.class_probabilities(logits(batch.images).float(), members)
+        said, fine = shape_bias.decide(chances).tolist(), chances.isfinite().all(dim=1).tolist()
         for position, item in enumerate(batch.ids):
             row = batch.rows.start + position
-            if conflict[row]:
+            broken += int(conflict[row] and not fine[position])
+            if conflict[row] and fine[position]:
                 shape, texture = classes[job.labels[row]], classes[job.textures[row]]
                 answers.append(Answer(item, shape, texture, classes[said[position]]))
                 yield Row(item, "prediction", said[position], (ALL,))
             if conflict[row] and item in job.exhibits:
                 job.keep(item, batch.images[position])
         job.progress(len(batch.ids))
+    if broken:
+        job.warn(
+            f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
+        )
     yield from rows(answers)
 
 

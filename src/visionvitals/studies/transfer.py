@@ -5,7 +5,8 @@ Linear and nearest-neighbour probes on features of one pass (`probes.features`).
 `class + mean`, the same and the mean patch token of the last block, as the authors have it; `mean`, the mean over patches or places of
 each block. Probes: `logistic`, `ridge`, `neighbours`.
 
-Conventions. The network is in evaluation mode. Each block's features are divided by their root mean square over the training images.
+Conventions. The network is in evaluation mode. Each block's features are divided by one number, the root mean square of their
+deviations from the mean over the training images (fit and validation), so that their variance is 1 on average.
 The strength of a penalty and the number of neighbours are chosen on validation images (ridge: by exact leave-one-out on all training
 images), then the probe is fitted to all training images. `chosen` is the combination of probe, blocks and tokens of the highest
 validation accuracy, the fewer features of two equal ones. The test images decide nothing. Penalties: `_transfer_probes`.
@@ -211,7 +212,7 @@ def _rows(job: Job, metric: str, rows: list[int], values: np.ndarray, at: tuple[
 
 
 def _subsets(found: Mapping[str, np.ndarray], c: Condition, train: np.ndarray) -> Iterator[_Subset]:
-    """All subsets of the features, each block brought to a root mean square of 1 over the training images but for `paper`."""
+    """All subsets of the features, each block brought to a mean variance of 1 over the training images but for `paper`."""
     from visionvitals.probes.features import columns
 
     def scaled(x: np.ndarray) -> np.ndarray:
