@@ -129,6 +129,16 @@ def test_a_failure_is_recorded_until_the_cell_succeeds(tmp_path: Path) -> None:
     assert store.failures() == []
 
 
+def test_half_a_record_of_a_failure_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        Store(tmp_path).write_failure(CELL, error="it broke", traceback="line 1")
+    assert Store(tmp_path).failures() == []
+
+
 def test_cell_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its presence means complete: when it is written, everything else is there."""
     seen: list[set[str]] = []

@@ -173,7 +173,9 @@ class Store:
         path = self._failure(cell_id(cell))
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")  # half a record would make every later reader fail
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.replace(path)
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; a folder of a living process stays."""
