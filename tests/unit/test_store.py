@@ -133,8 +133,8 @@ def test_half_a_record_of_a_failure_is_none(tmp_path: Path, monkeypatch: pytest.
     def killed(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
         Store(tmp_path).write_failure(CELL, error="it broke", traceback="line 1")
     assert Store(tmp_path).failures() == []
 

@@ -95,13 +95,16 @@ def groups(cells: Iterable[Stored]) -> list[Group]:
         cell = stored.cell
         condition = {k: _hashable(v) for k, v in cell["condition"].items() if k != REPEATS}
         condition |= dict(zip(stored.axes, at, strict=True))
-        # The digests keep apart what shares a spelling (a file that changed between two runs).
+        # The digests keep apart what shares a spelling (a file that changed between two runs), the rest what must never be averaged.
         key = (
             cell["study"],
             cell["backbone"]["spec"],
             cell["images"]["spec"],
             cell["backbone"]["digest"],
             cell["images"]["digest"],
+            _hashable(cell.get("companions", [])),
+            cell["version"],
+            cell["decoder"],
             at,
             tuple(condition.items()),
         )
