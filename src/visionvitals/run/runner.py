@@ -89,10 +89,15 @@ def execute(
             if not cells:
                 continue
             state.say(f"Loading {spec}")
+            try:
+                backbone = planner.load_backbone(spec, device=device)
+            except Exception as error:  # it could be loaded for the plan; now its file is gone, or memory is full
+                failed += [_fail(store, state, cell, error) for cell in cells]
+                continue
             run = _Run(
                 planned=planned,
                 store=store,
-                backbone=planner.load_backbone(spec, device=device),
+                backbone=backbone,
                 workers=workers,
                 command=tuple(command),
                 state=state,
@@ -100,7 +105,7 @@ def execute(
                 companion=functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=device)),
             )
             failed += _run_backbone(run, cells, batch_size or devices.default_batch_size(device))
-            del run
+            del run, backbone
             gc.collect()
     return Outcome(
         measured=len(missing) - len(failed),
@@ -142,7 +147,7 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
         try:
             data = _decode(run, spec)
         except Exception as error:
-            failed += [_fail(run, cell, error) for cell in mine]
+            failed += [_fail(run.store, run.state, cell, error) for cell in mine]
             continue
         aligned = run.planned.alignments.get((card.spec, spec))
         outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels]
@@ -155,12 +160,19 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
             try:
                 measured = _measure(run, task, batch_size)
             except Exception as error:
-                failed.append(_fail(run, cell, error))
+                failed.append(_fail(run.store, run.state, cell, error))
                 continue
             batch_size = measured.batch_size
             if cell.study == "clean":  # before the cell is kept: a kill in between must not lose the warning
                 _check_chance(run, cell, measured.rows)
-            _keep(run, task, measured, facts)
+            try:
+                _keep(run, task, measured, facts)
+            except VitalsError:  # the store cannot be written
+                raise
+            except Exception as error:  # what the study gave cannot be stored, e.g. places of two types on one axis
+                run.state.advance(-len(data.ids))
+                failed.append(_fail(run.store, run.state, cell, error))
+                continue
             run.state.finish_cell(unmeasured=images_of(cell) - len(data.ids))
     return failed
 
@@ -335,17 +347,17 @@ def _decode(run: _Run, spec: str) -> "Decoded":
     return data
 
 
-def _fail(run: _Run, cell: Cell, error: Exception) -> str:
+def _fail(store: Store, state: Meter, cell: Cell, error: Exception) -> str:
     """Record why a cell failed, and say it in a sentence."""
     said = str(error) if isinstance(error, VitalsError) else f"{type(error).__name__}: {error}"
     values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
     sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
     try:
-        run.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
+        store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
     except OSError as full:
-        raise VitalsError(f"Results must be writable under {run.store.root}. Got: {full}. Free some space.") from full
-    run.state.say(f"Failed: {sentence}")
-    run.state.finish_cell(unmeasured=images_of(cell))
+        raise VitalsError(f"Results must be writable under {store.root}. Got: {full}. Free some space.") from full
+    state.say(f"Failed: {sentence}")
+    state.finish_cell(unmeasured=images_of(cell))
     return sentence
 
 
