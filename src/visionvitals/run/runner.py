@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals import registry
-from visionvitals.core import Backbone, Cell, Job, Row
+from visionvitals.core import Backbone, Cell, Job
 from visionvitals.errors import VitalsError, require
 from visionvitals.metrics import METRICS
 from visionvitals.run import devices, exhibits, folder, memory, planner, products, provenance
@@ -23,7 +23,8 @@ from visionvitals.run.calibrate import images_of
 from visionvitals.run.identity import cell_id, plain
 from visionvitals.run.planner import Planned
 from visionvitals.run.progress import Meter, meter
-from visionvitals.run.store import Place, Store
+from visionvitals.run.rows import Place, Rows
+from visionvitals.run.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +190,7 @@ class _Task:
 
 
 class _Measured(NamedTuple):
-    rows: list[Row]
+    rows: Rows
     pictures: dict[tuple[str, Place], Image.Image]
     seconds: float
     batch_size: int
@@ -240,7 +241,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
         start = time.perf_counter()
         try:
             with run.state.measuring(), torch.no_grad():
-                rows = list(task.study.measure(job))
+                rows = Rows(task.study.measure(job))
             break
         except Exception as error:
             run.state.advance(-counted)
@@ -251,11 +252,11 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
         gc.collect()
         if run.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
-    unknown = {row.metric for row in rows} - METRICS.keys()
+    unknown = set(rows.metrics) - METRICS.keys()
     require(not unknown, "A study's metrics must stand in `metrics.METRICS`", sorted(unknown))
     axes = len(task.study.AXES)
     require(
-        all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
+        all(len(at) == axes for at in rows.places), f"Every row must say where it stands on {task.study.AXES}", "others"
     )
     warnings = list(dict.fromkeys(said))
     if batch_size != began_with:
@@ -361,7 +362,7 @@ def _fail(store: Store, state: Meter, cell: Cell, error: Exception) -> str:
     return sentence
 
 
-def _check_chance(run: _Run, cell: Cell, rows: Sequence[Row]) -> None:
+def _check_chance(run: _Run, cell: Cell, rows: Rows) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
     from visionvitals.datasets import _labels
 

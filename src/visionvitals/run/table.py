@@ -15,7 +15,8 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.errors import require
 from visionvitals.metrics import METRICS
-from visionvitals.run.store import Place, Store, Stored
+from visionvitals.run.rows import Place
+from visionvitals.run.store import Store, Stored
 
 REPEATS = "run"  # the condition field that counts repetitions
 AVERAGED = tuple(m for m in METRICS if m != "prediction")
