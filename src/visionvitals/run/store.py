@@ -180,7 +180,7 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed writers left behind; a folder of a living process stays."""
         for folder in self.root.glob("*/.tmp-*"):
-            if not _alive(int(folder.name.split("-")[1])):
+            if not alive(int(folder.name.split("-")[1])):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, identifier: str) -> Path:
@@ -200,7 +200,8 @@ def described(cell: Cell) -> dict[str, Any]:
     return content
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
