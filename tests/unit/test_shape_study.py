@@ -192,7 +192,7 @@ def test_people_and_networks_stand_beside_the_backbones(
     assert cli.main(["responses", str(out), "--add", str(answers)]) == 0
     assert "people" in capsys.readouterr().out
     run = read.load(out)
-    assert list(run.backbones) == [TWO_HEADS, "responses:net", "responses:people"]
+    assert list(run.backbones) == ["deit_tiny_distilled_patch16_224", "responses:net", "responses:people"]
     column = next(c for c in signs.columns(run) if c.sign.title == "shape bias")
     ((_, e),) = [(k, r.estimate) for k, r in column.readings.items() if k[0] == "responses:people"]
     assert (e.value, e.n) == (5 / 6, 6), "bear1 was not in the run, `na` is neither"

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from visionvitals import registry
 from visionvitals.figure import Chart
 from visionvitals.report import scatter, words
 from visionvitals.report.read import Point, Run, is_grid, load, rank
@@ -113,7 +112,6 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
         return *first, *(rank(module, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
 
     ordered = sorted(found, key=position)
-    short = registry.labels([*run.images, *run.backbones])  # titles of small multiples have little room
     return Plot(
         chart=chart,
         kind="scatter" if chart.across else "heat" if chart.y else _kind(values, chart),
@@ -122,8 +120,7 @@ def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None
         fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
         backbones=tuple(run.backbones),
         multiples=tuple(
-            Multiple(_title([short[name] for name in key[: len(heads)]], split, key[len(heads) :]), tuple(found[key]))
-            for key in ordered
+            Multiple(_title(key[: len(heads)], split, key[len(heads) :]), tuple(found[key])) for key in ordered
         ),
         chance=_chance(run, chart) if module.LABELS == "outputs" else None,
     )
@@ -317,7 +314,8 @@ def _place(figure: Plot) -> dict[str, Any]:
     if isinstance(figure.multiples[0].records[0]["x"], str):
         return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
     values = sorted({r["x"] for m in figure.multiples for r in m.records})
-    percent = {"format": "%"} if title.startswith("share") else {}
+    whole = all(float(v).is_integer() for v in values)
+    percent = {"format": "%"} if title.startswith("share") else {"format": "d"} if whole else {}
     axis = alt.Axis(values=values, labelOverlap="greedy", labelSeparation=8, **percent)
     scale = alt.Scale(domain=[values[0], values[-1]], nice=False)  # the same in all small multiples
     return {"x": alt.X("x:Q", title=title, axis=axis, scale=scale)}

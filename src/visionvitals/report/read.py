@@ -55,7 +55,7 @@ class Run:
         folder: where it lies.
         points: everything that was measured.
         studies: name -> the study's module, or the reason why it cannot be loaded; in the order of the report.
-        backbones, images: name -> card as plain values; in the order of the report.
+        backbones, images: short name -> card as plain values, with the whole spelling in it; in the order of the report.
         failures: records of the cells whose last try failed.
         plan: content of `plan.json`.
         warnings: content of `warnings.json`.
@@ -110,14 +110,14 @@ def load(folder: Path) -> Run:
     asked = content.get("plan", {})
     sections = [s if isinstance(s, str) else s["name"] for s in asked.get("studies", ())]
     files = {_study_name(name): name for name in sections}
-    measured = _in_order({p.study for p in points}, list(files), first="clean")
+    measured = _in_order({p.study: p.study for p in points}, list(files), first="clean")
     studies = {name: _module(files.get(name, name)) for name in measured}
     return Run(
         folder=folder,
         points=tuple(sorted(points, key=lambda p: _position(p, studies))),
         studies=studies,
-        backbones={name: backbones[name] for name in _in_order(backbones, asked.get("backbones", ()))},
-        images={name: images[name] for name in _in_order(images, asked.get("data", ()))},
+        backbones=_sorted(backbones, asked.get("backbones", ())),
+        images=_sorted(images, asked.get("data", ())),
         failures=tuple(store.failures()),
         plan=content,
         warnings=tuple(_json(folder / "warnings.json", [])),
@@ -211,11 +211,12 @@ def _module(name: str) -> ModuleType | str:
 
 
 def _named(cards: Iterable[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
-    """spec -> card; where one spelling had two contents, the digest joins the name."""
+    """The spelling, shortened as far as the names stay apart -> card; where one spelling had two contents, the digest joins it."""
     by_digest = {(card["spec"], card["digest"]): card for card in cards}
     specs = [spec for spec, _ in by_digest]
+    short = registry.labels(specs)
     return {
-        spec if specs.count(spec) == 1 else f"{spec} ({what} {digest[:8]})": card
+        short[spec] if specs.count(spec) == 1 else f"{short[spec]} ({what} {digest[:8]})": card
         for (spec, digest), card in by_digest.items()
     }
 
@@ -225,10 +226,14 @@ def _name_of(named: Mapping[str, Mapping[str, Any]], card: Mapping[str, Any]) ->
     return next(name for name, other in named.items() if (other["spec"], other["digest"]) == key)
 
 
-def _in_order(names: Iterable[str], asked: Sequence[str], *, first: str = "") -> list[str]:
-    """In the order in which the plan names them, then by name."""
+def _in_order(names: Mapping[str, str], asked: Sequence[str], *, first: str = "") -> list[str]:
+    """The names, each with what the plan calls it, in the order of the plan, then by name."""
     position = {name: i for i, name in enumerate(asked)}
-    return sorted(names, key=lambda name: (name != first, position.get(name.split(" (")[0], len(position)), name))
+    return sorted(names, key=lambda name: (name != first, position.get(names[name], len(position)), name))
+
+
+def _sorted(cards: Mapping[str, Mapping[str, Any]], asked: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    return {name: cards[name] for name in _in_order({name: card["spec"] for name, card in cards.items()}, asked)}
 
 
 def _study_name(name: str) -> str:

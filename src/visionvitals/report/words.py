@@ -27,7 +27,7 @@ def value(e: Estimate, *, share: bool = True) -> str:
     """
     if math.isnan(e.value):
         return MISSING
-    return f"{e.value * 100:.1f}" if share else f"{e.value:.2f}"
+    return _signed(e.value * 100, 1) if share else _signed(e.value, 2)
 
 
 def interval(e: Estimate, *, share: bool = True) -> str:

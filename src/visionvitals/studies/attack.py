@@ -67,11 +67,8 @@ CHARTS = (
         reads="Each image has a wrong class of its own, drawn at random, that the attack must reach. Lower is sturdier.",
     ),
 )
-_SMALL = {
-    "norm": "linf",
-    "targeted": False,
-    "eps": 1 / 255,
-}  # steps and restarts differ between presets: the column's head names them
+# Steps and restarts differ between presets and stay open: the column's head names them.
+_SMALL = {"norm": "linf", "targeted": False, "eps": 1 / 255}
 SIGNS = (
     Sign(title="kept under PGD, eps 1/255", kind="kept", where=_SMALL | {"method": "pgd"}),
     Sign(title="kept under FGSM, eps 1/255", kind="kept", where=_SMALL | {"method": "fgsm"}),

@@ -86,6 +86,7 @@ def corrupt(
     require(severity in SEVERITIES, "`severity` must be a whole number from 1 to 5", severity)
     side, needed = min(images.shape[-2:]), smallest_side(name, severity)
     require(side >= needed, f"{name} at severity {severity} looks at {needed} px, the shorter side", side)
+    images = images.contiguous()  # the corruptions read pixels row by row
     out = torch.empty_like(images)
     step = 1 if images.device.type == "cpu" else len(images)
     for i in range(0, len(images), step):
