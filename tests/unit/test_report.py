@@ -519,6 +519,8 @@ def test_the_report_can_be_written_elsewhere(folder: Path, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(VitalsError, match="The report must be writable"):
         build(folder, out=tmp_path / "file" / "r.html")
+    with pytest.raises(VitalsError, match="The figures must be writable"):
+        figures(folder, tmp_path / "file")
 
 
 def test_the_report_loads_no_torch(folder: Path, tmp_path: Path) -> None:

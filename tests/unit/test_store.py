@@ -149,6 +149,14 @@ def test_a_failure_is_recorded_until_the_cell_succeeds(tmp_path: Path) -> None:
     assert store.failures() == []
 
 
+def test_a_folder_that_lost_its_cell_json_is_written_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store)
+    next(tmp_path.glob("*/*/cell.json")).unlink()
+    keep(store)
+    assert store.has(cell_id(CELL))
+
+
 def test_half_a_record_of_a_failure_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(self: Path, target: Path) -> None:
         raise KeyboardInterrupt

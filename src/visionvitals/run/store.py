@@ -155,6 +155,8 @@ class Store:
             content = {"schema": SCHEMA, "id": identifier, "cell": described(cell)}
             content |= {**facts, **points, "exhibits": shown}
             (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+            if final.is_dir() and not self.has(identifier):  # it lost its cell.json, and would be in the way for ever
+                shutil.rmtree(final)
             if not final.exists():
                 temporary.rename(final)
         except OSError as error:
