@@ -24,6 +24,9 @@ Split = Literal["train", "val", "test"]
 BackboneSpec = NewType("BackboneSpec", str)
 """The type of a condition's field that spells another backbone (the source of saliency, of a patch, a teacher). The planner loads it for
 its card, `"*"` stands for every backbone of the plan, and its weights enter the cell's identity in place of the spelling; "" is none."""
+FolderSpec = NewType("FolderSpec", str)
+"""The type of a condition's field that names a folder of files. Their names and contents enter the cell's identity in place of the path.
+The field's default names no folder."""
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 PRESETS: tuple[Preset, ...] = ("quick", "default", "paper")
 
@@ -210,7 +213,8 @@ class Cell:
         shard, shards: this cell covers the images whose index is `shard` modulo `shards`.
         limit: only the first `limit` images of a seeded draw, or None for all.
         decoder: which decoder made the pixels; never mixed.
-        companions: (spelling, digest of the weights and of `Preprocess`) of the other backbones that the condition names.
+        companions: (spelling, digest of the content; of another backbone, of its weights and `Preprocess`) of the other backbones and of
+            the folders that the condition names.
     """
 
     study: str

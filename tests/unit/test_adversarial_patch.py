@@ -256,8 +256,12 @@ def test_a_patch_of_another_network_and_size_is_transferred() -> None:
     assert load(files["patch.safetensors"])["patch"].shape == (3, 14, 14)
     assert np.mean(list(found.values())) < 0.5
     few = dataclasses.replace(other, card=dataclasses.replace(other.card, outputs=3))
-    with pytest.raises(VitalsError, match="the same outputs in both networks"):
-        scores(job(asked, companion=lambda spec: few))
+    ours = network()
+    ours = dataclasses.replace(ours, card=dataclasses.replace(ours.card, classes=("a", "b", "c", "d")))
+    reordered = dataclasses.replace(other, card=dataclasses.replace(other.card, classes=("b", "a", "c", "d")))
+    for wrong in (few, reordered):
+        with pytest.raises(VitalsError, match="the same outputs, in the same order, in both networks"):
+            scores(job(asked, backbone=ours, companion=lambda spec, wrong=wrong: wrong))
 
 
 def test_bad_networks_are_named() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visionvitals import randomness
-from visionvitals.core import Backbone, BackboneCard, Job, Preprocess, Row
+from visionvitals.core import PRESETS, Backbone, BackboneCard, Job, Preprocess, Preset, Row
 from visionvitals.errors import VitalsError
 from visionvitals.perturb import attacks, autoattack, gradients
 from visionvitals.perturb._limits import require_eps
@@ -419,3 +419,10 @@ def test_too_few_classes_are_a_skip() -> None:
     assert "at least 4 classes" in str(study.refusal(study.Condition(method="autoattack"), three, images))
     assert study.refusal(study.Condition(), three, images) is None
     assert "at least 2 classes" in str(study.refusal(study.Condition(), one, images))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_gives_every_vital_sign(preset: Preset) -> None:
+    points = study.conditions(preset, (224, 224))
+    for sign in study.SIGNS:
+        assert any(all(vars(p)[name] == value for name, value in sign.where.items()) for p in points), sign.title

@@ -182,6 +182,29 @@ def test_a_killed_product_goes_on_and_a_finished_one_is_not_made_again(
     assert [e.description for e in _cache.entries()] == ["ten, 10 images"]
 
 
+def test_a_process_that_makes_the_same_product_at_once_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path))
+
+    def make(fill: Any) -> Any:
+        return products.product({}, "ten", {"a": 1}, 10, {"x": ((), "int64")}, fill)["x"]
+
+    def killed(arrays: Any, start: int) -> Any:
+        arrays["x"][0] = 1
+        raise KeyboardInterrupt
+        yield
+
+    def whole(arrays: Any, start: int) -> Any:
+        arrays["x"][:5] = range(1, 6)
+        with pytest.raises(KeyboardInterrupt):  # the other one begins here, before any row is said to be done
+            make(killed)
+        arrays["x"][5:] = range(6, 11)
+        yield 10
+
+    assert make(whole).tolist() == list(range(1, 11))
+
+
 def test_without_a_run_a_product_is_computed_in_memory() -> None:
     job = Job.__dataclass_fields__["product"].default
     assert job("one", {}, 1, {"x": ((), "int64")}, lambda arrays, start: iter(()))["x"].tolist() == [0]

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from visionvitals.core import NO_IMAGES, BackboneCard, ImageSetCard, Preprocess
+from visionvitals.core import NO_IMAGES, BackboneCard, FolderSpec, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.probes import mce
 from visionvitals.report import build, signs
 from visionvitals.run import planner, runner, table
-from visionvitals.run.planner import Plan, Section
+from visionvitals.run.identity import cell_id
+from visionvitals.run.planner import Plan, Planned, Section
 from visionvitals.studies import corruption, imagenet_c
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def test_what_cannot_be_measured_is_refused_with_the_reason(tmp_path: Path) -> N
     assert "`imagenet_c` measures them" in str(corruption.refusal(small, card(224), RELEASED))
     for odd in (corruption.Condition(corruption="none", severity=1), corruption.Condition(severity=0)):
         assert "`none` at severity 0" in str(corruption.refusal(odd, card(224), NO_IMAGES))
-    icy = corruption.Condition(corruption="frost", frost=str(tmp_path / "none"))
+    icy = corruption.Condition(corruption="frost", frost=FolderSpec(str(tmp_path / "none")))
     assert "must exist" in str(corruption.refusal(icy, card(224), NO_IMAGES))
     one = imagenet_c.Condition()
     assert "mCE exists for the released ImageNet-C only" in str(imagenet_c.refusal(one, card(224), FOLDER))
@@ -173,3 +174,31 @@ def test_a_folder_without_corruptions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(VitalsError, match="must hold folders `corruption/severity/wnid`"):
         planner.open_images(f"imagenet_c:{tmp_path}")
+
+
+def test_the_frost_pictures_and_not_their_path_decide_the_cell(
+    tmp_path: Path, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "cache"))
+
+    def planned(folder: Path) -> Planned:
+        values = {"corruption": ("frost",), "frost": (FolderSpec(str(folder)),)}
+        sections = (Section(name="corruption", values=values),)
+        return planner.make(Plan(backbones=(toy_backbone,), data=(toy_images,), studies=sections), device=CPU)
+
+    def picture(path: Path, grey: int) -> None:
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (300, 300), (grey, grey, grey)).save(path)
+
+    picture(tmp_path / "frost" / "a.png", 200)
+    picture(tmp_path / "moved" / "a.png", 200)
+    before = planned(tmp_path / "frost")
+    assert cell_id(before.cells[0]) == cell_id(planned(tmp_path / "moved").cells[0])
+    runner.execute(before, out=tmp_path / "run", device=CPU)
+    picture(tmp_path / "frost" / "a.png", 90)
+    after = planned(tmp_path / "frost")
+    assert cell_id(before.cells[0]) != cell_id(after.cells[0])
+    with pytest.raises(VitalsError, match=r"(?s)content of .*frost.*must not mix"):
+        runner.execute(after, out=tmp_path / "run", device=CPU)
+    runner.execute(after, out=tmp_path / "other", device=CPU)
+    assert len(table.read([tmp_path / "run", tmp_path / "other"])) == 2, "never averaged as two runs of one condition"

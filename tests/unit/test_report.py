@@ -90,6 +90,7 @@ def test_values_read_as_percent_with_an_interval() -> None:
     assert words.measured(Estimate(0.834, 0.7, 1.0, 9), share=False) == "0.83 (0.70–1.00)"
     assert words.difference(Estimate(-0.031, -0.08, 0.02, 9)) == "−3.1 (−8 to 2)"
     assert words.difference(Estimate(0.5, 0.4, 0.6, 9)) == "+50.0 (40–60)"
+    assert words.difference(Estimate(-0.03, -0.08, 0.02, 9), share=False) == "−0.03 (−0.08 to 0.02)"
 
 
 def test_shares_are_told_from_other_metrics_by_their_definition() -> None:
@@ -223,7 +224,7 @@ def test_the_page_says_what_was_found(page: Page) -> None:
     assert "recognises 79.5 % (73–85) of the images and keeps 83.0 % (78–88) of that at 50 % occlusion" in said
     assert "PatchDrop: how much is still recognised when a random share of the image's patches is removed." in said
     assert "Higher is sturdier." in said
-    assert "n = 200 images in every value" in said
+    assert "n = 200 in every value" in said
     assert "needs patch tokens that can be removed; resnet50 has none" in said
     assert said.count("resnet50 has none") == 1
     assert "all 10 classes match outputs by name" in said
@@ -390,6 +391,13 @@ def test_unreadable_images_failures_and_notes_are_counted_and_named(tmp_path: Pa
     assert "folder:imagenet/val: only 30 images were scored" in said
 
 
+def test_a_measured_cell_without_a_row_is_not_missing(tmp_path: Path) -> None:
+    folder = fake_run.write(tmp_path / "run", studies=("clean",), n=20)
+    path = next((folder / "store").glob("clean/*/cell.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"axes": ["block"], "points": []}))
+    assert notes.missing(read.load(folder)) == 0
+
+
 def test_an_unfinished_run_says_how_much_is_missing(tmp_path: Path) -> None:
     folder = fake_run.write(tmp_path / "run", preset="quick", n=20, measured=5)
     assert "17 cells of the plan are not measured yet" in page_of(folder).words
@@ -463,6 +471,23 @@ def measure(job):
 '''
 
 
+def test_the_captions_say_which_end_is_best_and_what_is_no_percentage(tmp_path: Path, page: Page) -> None:
+    path = tmp_path / "mine.py"
+    error = 'Sign(title="error of mine", kind="mean", where={"level": 1}, better="low")'
+    nats = 'Sign(title="nats of mine", kind="mean", metric="cross_entropy", where={"level": 1}, better="neither")'
+    signs_of_mine = STUDY.replace("import Chart", "import Chart, Sign").replace(
+        "SIGNS = PUBLISHED = ()", "PUBLISHED = ()"
+    )
+    path.write_text(f"{signs_of_mine}SIGNS = ({error}, {nats})\n", encoding="utf-8")
+    said = page_of(fake_run.write(tmp_path / "run", studies=("clean", str(path)))).words
+    assert "Means in percent (not nats of mine), with 95 % intervals." in said
+    assert "★ marks the best value of a column: the lowest of an error, else the highest." in said
+    assert (said.count("★ highest"), said.count("★ lowest")) == (1, 1)
+    assert "in percentage points (not nats of mine), over" in said
+    assert "Means in percent, with 95 % intervals." in page.words
+    assert "★ marks the highest value of a column." in page.words
+
+
 def test_a_study_whose_file_is_gone_keeps_its_table(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(STUDY, encoding="utf-8")
@@ -494,6 +519,8 @@ def test_the_report_can_be_written_elsewhere(folder: Path, tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(VitalsError, match="The report must be writable"):
         build(folder, out=tmp_path / "file" / "r.html")
+    with pytest.raises(VitalsError, match="The figures must be writable"):
+        figures(folder, tmp_path / "file")
 
 
 def test_the_report_loads_no_torch(folder: Path, tmp_path: Path) -> None:

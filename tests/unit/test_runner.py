@@ -142,6 +142,35 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(
     assert run(planned, tmp_path / "run").found == 5
 
 
+def test_rows_that_cannot_be_stored_fail_their_cell_only(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text().replace("AXES = ()", 'AXES = ("a",)')
+    body = "def measure(job):\n    yield from (Row(i, 'top1', 1.0, (at,)) for i, at in zip(job.ids, (1, 'x')))\n"
+    (tmp_path / "odd.py").write_text(source.partition("def measure")[0] + body)
+    odd = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
+    outcome = run(plan([toy_backbone], toy_images, odd, Section(name="shuffle", preset="quick")), tmp_path / "run")
+    assert (outcome.measured > 0, len(outcome.failed)) == (True, 1)
+    assert "odd (" in outcome.failed[0]
+
+
+def test_a_backbone_that_is_gone_since_the_plan_fails_its_cells_only(
+    tmp_path: Path, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [toy_backbone, f"{toy_backbone}?seed=1"]
+    planned = plan(both, toy_images, Section(name="clean"))
+    load = planner.load_backbone
+
+    def gone(text: str, **more: Any) -> Any:
+        if text == toy_backbone:
+            raise VitalsError("the file must exist. Got none.")
+        return load(text, **more)
+
+    monkeypatch.setattr(planner, "load_backbone", gone)
+    outcome = run(planned, tmp_path / "run")
+    assert outcome.measured == 1
+    assert len(outcome.failed) == 1
+    assert "the file must exist" in outcome.failed[0]
+
+
 def test_a_set_without_a_readable_image_fails_its_cells_only(
     tmp_path: Path, toy_backbone: str, toy_images: str
 ) -> None:

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
 from visionvitals.errors import VitalsError
 from visionvitals.run.identity import cell_id
+from visionvitals.run.rows import Rows
 from visionvitals.run.store import Store
 
 
@@ -43,7 +46,7 @@ CELL = Cell(
 ROWS = [Row("i/ä", "top1", 1.0), Row("i/ä", "cross_entropy", 0.1 + 0.2), Row("j", "top1", 0.0)]
 
 
-def keep(store: Store, rows: list[Row] = ROWS, **more: Any) -> None:
+def keep(store: Store, rows: Iterable[Row] = ROWS, **more: Any) -> None:
     store.write(CELL, rows, **({"facts": {"n": 2}, "exhibits": {}} | more))
 
 
@@ -62,6 +65,23 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
 def test_an_empty_cell_is_a_cell(tmp_path: Path) -> None:
     keep(Store(tmp_path), [])
     assert Store(tmp_path).cells()[0].values() == {}
+
+
+def test_rows_are_kept_in_columns_that_cost_little(tmp_path: Path) -> None:
+    def measure(n: int) -> Iterator[Row]:
+        for k in range(n):
+            yield from (Row(f"image {k // 100}", metric, float(k), (k % 95, "x")) for metric in ("top1", "prediction"))
+
+    tracemalloc.start()
+    rows = Rows(measure(20_000))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used / len(rows) < 30
+    assert list(rows) == list(measure(20_000))
+    keep(Store(tmp_path), rows, axes=("level", "kind"))
+    (found,) = Store(tmp_path).cells()
+    assert found.points == [(k, "x") for k in range(95)]
+    assert found.values((2, "x"))["top1"]["image 0"] == 97.0, "the last of several"
 
 
 def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
@@ -127,6 +147,24 @@ def test_a_failure_is_recorded_until_the_cell_succeeds(tmp_path: Path) -> None:
     assert not store.has(cell_id(CELL))
     keep(store)
     assert store.failures() == []
+
+
+def test_a_folder_that_lost_its_cell_json_is_written_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store)
+    next(tmp_path.glob("*/*/cell.json")).unlink()
+    keep(store)
+    assert store.has(cell_id(CELL))
+
+
+def test_half_a_record_of_a_failure_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).write_failure(CELL, error="it broke", traceback="line 1")
+    assert Store(tmp_path).failures() == []
 
 
 def test_cell_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -275,7 +276,9 @@ def test_a_killed_copy_goes_on_and_equals_the_whole_one(natural: Path, paintings
     process.wait()
     there = {name: (out / name).stat().st_mtime_ns for name in read_copy(out)}
     assert 0 < len(there) < 7
-    (out / "cat" / f".7.png.{process.pid}.part").write_bytes(b"half")
+    (out / "cat" / f".7.png.{socket.gethostname()}.{process.pid}.part").write_bytes(b"half")
+    elsewhere = out / "cat" / f".8.png.another-machine.{process.pid}.part"
+    elsewhere.write_bytes(b"half")
     assert cli.main(command(natural, paintings, out)) == 0
     assert cli.main(command(natural, paintings, tmp_path / "whole")) == 0
     resumed, whole = read_copy(out), read_copy(tmp_path / "whole")
@@ -283,7 +286,7 @@ def test_a_killed_copy_goes_on_and_equals_the_whole_one(natural: Path, paintings
     assert all((out / name).stat().st_mtime_ns == when for name, when in there.items()), (
         "what was there is not made again"
     )
-    assert not list(out.rglob("*.part"))
+    assert list(out.rglob("*.part")) == [elsewhere], "a process of another machine may still write it"
 
 
 def test_unreadable_pictures_are_named_and_keep_their_draw(

@@ -63,6 +63,13 @@ def file_hashes(paths: Sequence[Path], *, owner: Path) -> list[str]:
     return [entry[4] for entry in found]
 
 
+def folder_digest(folder: Path) -> str:
+    """sha256, hexadecimal, of the names and contents of all files below a folder but hidden ones; its own path does not matter."""
+    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    files = {name.as_posix(): found[name] for name in sorted(found) if not any(part[0] == "." for part in name.parts)}
+    return digest((), files, [0] * len(files), file_hashes(list(files.values()), owner=folder))
+
+
 _Entry = tuple[int, int, int, bool, str]
 """(size, modification time in ns, change time in ns, worth noting, hash)"""
 

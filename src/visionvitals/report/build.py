@@ -72,8 +72,17 @@ def build(run_folder: Path, *, out: Path | None = None) -> Path:
 
 
 def figures(run_folder: Path, folder: Path) -> list[Path]:
-    """Write every study's chart as SVG and PNG; see `charts.save`."""
-    return charts.save(run_folder, folder)
+    """Write every study's chart as SVG and PNG; see `charts.save`.
+
+    Raises:
+        VitalsError: not a run folder, or the files cannot be written.
+    """
+    try:
+        return charts.save(run_folder, folder)
+    except OSError as error:
+        raise VitalsError(
+            f"The figures must be writable. Got {folder}: {error.strerror}. Give another --figures."
+        ) from error
 
 
 def _content(run: read.Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from visionvitals.report import words
 from visionvitals.report.read import Run, is_grid, strength
+from visionvitals.run.store import Store
 
 FEW = 100
 """Fewer images than this are pointed out: the interval of a proportion is then wider than about 20 points."""
@@ -47,9 +48,9 @@ def failures(run: Run) -> list[Left]:
 
 
 def missing(run: Run) -> int:
-    """How many planned cells have neither been measured nor failed: the run was interrupted."""
-    done = {cell.facts["id"] for p in run.points for cell in p.cells} | {r["id"] for r in run.failures}
-    return sum(cell["id"] not in done for cell in run.plan.get("cells", ()))
+    """How many planned cells have neither been measured nor failed: the run was interrupted. A cell without a row is measured."""
+    store, failed = Store(run.folder / "store"), {r["id"] for r in run.failures}
+    return sum(cell["id"] not in failed and not store.has(cell["id"]) for cell in run.plan.get("cells", ()))
 
 
 def unreadable(run: Run) -> dict[str, dict[str, str]]:

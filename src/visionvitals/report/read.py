@@ -14,7 +14,8 @@ import numpy as np
 from visionvitals import registry, stats
 from visionvitals.errors import require
 from visionvitals.run import table
-from visionvitals.run.store import Place, Store, Stored
+from visionvitals.run.rows import Place
+from visionvitals.run.store import Store, Stored
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Table:
         rows: (backbone, texts under `fields`, texts under `metrics`, n, runs).
         fixed: the condition's fields that have one value throughout.
         averaged: whether several runs were averaged anywhere.
+        mixed: whether the metrics of a row have different n, of which the largest is given.
         left_out: how many rows beyond `ROWS` are not shown.
     """
 
@@ -38,6 +39,7 @@ class Table:
     rows: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int, int], ...]
     fixed: Mapping[str, Any]
     averaged: bool
+    mixed: bool
     left_out: int
 
 
@@ -79,6 +81,7 @@ def of_study(run: Run, study: str) -> Table:
         left_out=max(0, len(rows) - ROWS),
         fixed={k: v for k, v in points[0].condition.items() if k not in varies},
         averaged=any(p.runs > 1 for p in points),
+        mixed=any(len({e.n for e in p.estimates.values()}) > 1 for p in points),
     )
 
 

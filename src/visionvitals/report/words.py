@@ -39,10 +39,9 @@ def interval(e: Estimate, *, share: bool = True) -> str:
     """
     if math.isnan(e.low):
         return ""
-    if not share:
-        return f"{_signed(e.low, 2)}–{_signed(e.high, 2)}"
-    digits = 1 if e.high - e.low < _WITHIN else 0
-    low, high = _signed(e.low * 100, digits), _signed(e.high * 100, digits)
+    scale = 100 if share else 1
+    digits = 2 if not share else 1 if e.high - e.low < _WITHIN else 0
+    low, high = _signed(e.low * scale, digits), _signed(e.high * scale, digits)
     return f"{low} to {high}" if e.low < 0 else f"{low}–{high}"
 
 

@@ -185,6 +185,7 @@ def _digests(planned: Planned) -> dict[str, Any]:
         "preprocess": {spec: plain(card.preprocess) for spec, card in planned.backbones.items()},
         "images": {spec: images.card.digest for spec, images in planned.sets.items()},
         "version of the study": dict(planned.versions),
+        "content": {spec: digest for cell in planned.cells for spec, digest in cell.companions},
     }
 
 
@@ -193,6 +194,7 @@ def _refuse_changed(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         f"{what} of {key}: {_short(a)} there, {_short(b)} now"
         for what in here["digests"]
         for key, a, b in _differences(there["digests"].get(what, {}), here["digests"][what])
+        if a is not None and b is not None  # what could not be had then, or is no longer asked for, mixes with nothing
     ]
     if changed:
         listed = "\n  ".join(changed)

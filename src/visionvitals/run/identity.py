@@ -1,7 +1,7 @@
 """What makes two cells the same work: canonical JSON of what determines their numbers, hashed.
 
-Fields equal to their default are left out, so that a new option does not orphan old results. Weights, data enter by digest, so
-that a path can move. Not part of it: spelling, device, batch size, workers, engine.
+Fields equal to their default are left out, so that a new option does not orphan old results. Weights, data and folders enter by
+digest, so that a path can move and a changed content is other work. Not part of it: spelling, device, batch size, workers, engine.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from visionvitals.core import BackboneSpec, Cell
+from visionvitals.core import BackboneSpec, Cell, FolderSpec
 
 IDENTITY_VERSION = 1
 
@@ -24,10 +24,9 @@ def cell_id(cell: Cell) -> str:
 
 def identity(cell: Cell) -> dict[str, Any]:
     """The facts that determine the numbers of a cell, as plain JSON values."""
-    weights = dict(cell.companions)
-    condition = changed(cell.condition) | {
-        name: weights[spec] for name, spec in spelled(cell.condition).items() if spec in weights
-    }
+    contents = dict(cell.companions)
+    named = {**spelled(cell.condition), **folders(cell.condition)}
+    condition = changed(cell.condition) | {name: contents[spec] for name, spec in named.items() if spec in contents}
     return {
         "identity": IDENTITY_VERSION,
         "study": cell.study,
@@ -48,9 +47,18 @@ def identity(cell: Cell) -> dict[str, Any]:
 
 def spelled(condition: Any) -> Mapping[str, str]:
     """field -> spelling of another backbone, of the fields of type `BackboneSpec` that are not empty."""
-    types = get_type_hints(type(condition)) if dataclasses.is_dataclass(condition) else {}
-    found = {name: str(getattr(condition, name)) for name, kind in types.items() if kind is BackboneSpec}
-    return {name: spec for name, spec in found.items() if spec}
+    return {name: spec for name, spec in _fields(condition, BackboneSpec).items() if spec}
+
+
+def folders(condition: Any) -> Mapping[str, str]:
+    """field -> path, of the fields of type `FolderSpec` that differ from their default."""
+    found = _fields(condition, FolderSpec)
+    return {f.name: found[f.name] for f in dataclasses.fields(condition) if found.get(f.name, f.default) != f.default}
+
+
+def _fields(condition: Any, kind: object) -> dict[str, str]:
+    types = get_type_hints(type(condition))
+    return {name: str(getattr(condition, name)) for name, found in types.items() if found is kind}
 
 
 def changed(value: Any) -> dict[str, Any]:

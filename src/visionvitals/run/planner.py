@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals import registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.run.identity import cell_id, plain, spelled
+from visionvitals.run.identity import cell_id, folders, plain, spelled
 
 if TYPE_CHECKING:
     import torch
@@ -229,11 +229,12 @@ def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
 
 
 class _Companions:
-    """The cards of the other backbones that conditions name, each loaded once."""
+    """The cards of the other backbones, and the digests of the folders, that conditions name; each is looked at once."""
 
     def __init__(self, device: "torch.device") -> None:
         self.device = device
         self.cards: dict[str, BackboneCard] = {}
+        self.folders: dict[str, str] = {}
         self.missing: dict[str, str] = {}
 
     def of(self, condition: Any) -> tuple[tuple[tuple[str, str], ...], str | None]:
@@ -250,6 +251,12 @@ class _Companions:
             card = self.cards[spec]
             seen = json.dumps(plain(card.preprocess), sort_keys=True)
             found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
+        for path in folders(condition).values():
+            if path not in self.folders:
+                from visionvitals.datasets import _digest
+
+                self.folders[path] = _digest.folder_digest(Path(path).expanduser())
+            found.append((path, self.folders[path]))
         return tuple(found), None
 
 

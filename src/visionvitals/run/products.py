@@ -2,7 +2,8 @@
 
 A product is an entry of the cache beside the decoded pictures (`vitals cache` shows and clears it), a folder with one mapped file per
 column and `meta.json`. It is made under the name `<key>.part` and renamed when it is whole; `done.json` in there says how many rows
-are on the disk, so that a killed run goes on where it stood. Two processes that make the same product write the same values.
+are on the disk, so that a killed run goes on where it stood. Two processes that make the same product write the same values into the
+same files, and neither takes back what the other has written.
 """
 
 import contextlib
@@ -49,18 +50,18 @@ def product(
         start = _begun(part)
         decoded_folder().mkdir(parents=True, exist_ok=True)
         if not start:
-            make_room(sum(n * int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in columns.values()))
+            make_room(sum(_bytes(n, shape, dtype) for shape, dtype in columns.values()))
             part.mkdir(parents=True, exist_ok=True)
-        arrays = _begin(part, n, columns)
+            _extend(part, n, columns)
+        arrays = _open(part, n, columns, "r+")
         done = start
         for done in fill(arrays, start):
             for array in arrays.values():
                 array.flush()
-            (part / "done.tmp").write_text(json.dumps(done))
-            (part / "done.tmp").replace(part / "done.json")
+            _replace(part / "done.json", done)
         if done != n:
             raise RuntimeError(f"the product `{name}` stopped at {done} of {n} rows")
-        (part / "meta.json").write_text(json.dumps({"description": f"{name}, {n} images", **content}))
+        _replace(part / "meta.json", {"description": f"{name}, {n} images", **content})
         if not final.exists():
             part.rename(final)
     except OSError as error:
@@ -80,12 +81,21 @@ def _begun(part: Path) -> int:
         return 0
 
 
-def _begin(part: Path, n: int, columns: Columns) -> "dict[str, np.memmap[Any, Any]]":
-    """Mapped for writing. Rows that are there stay: another process may just be writing the same ones."""
+def _replace(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content))
+    temporary.replace(path)
+
+
+def _extend(part: Path, n: int, columns: Columns) -> None:
+    """Give every column its file at full length, of zeros; rows that another process has written already stay."""
     for key, (shape, dtype) in columns.items():
-        with (part / key).open("ab") as file:
-            file.truncate(n * int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    return _open(part, n, columns, "r+")
+        with (part / key).open("ab") as file:  # never "w", which would empty a file that another process has mapped
+            file.truncate(_bytes(n, shape, dtype))
+
+
+def _bytes(n: int, shape: tuple[int, ...], dtype: str) -> int:
+    return n * int(np.prod(shape)) * np.dtype(dtype).itemsize
 
 
 def _open(folder: Path, n: int, columns: Columns, mode: Any) -> "dict[str, np.memmap[Any, Any]]":

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals import registry
-from visionvitals.core import Backbone, Cell, Job, Row
+from visionvitals.core import Backbone, Cell, Job
 from visionvitals.errors import VitalsError, require
 from visionvitals.metrics import METRICS
 from visionvitals.run import devices, exhibits, folder, memory, planner, products, provenance
@@ -23,7 +23,8 @@ from visionvitals.run.calibrate import images_of
 from visionvitals.run.identity import cell_id, plain
 from visionvitals.run.planner import Planned
 from visionvitals.run.progress import Meter, meter
-from visionvitals.run.store import Place, Store
+from visionvitals.run.rows import Place, Rows
+from visionvitals.run.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -89,10 +90,15 @@ def execute(
             if not cells:
                 continue
             state.say(f"Loading {spec}")
+            try:
+                backbone = planner.load_backbone(spec, device=device)
+            except Exception as error:  # it could be loaded for the plan; now its file is gone, or memory is full
+                failed += [_fail(store, state, cell, error) for cell in cells]
+                continue
             run = _Run(
                 planned=planned,
                 store=store,
-                backbone=planner.load_backbone(spec, device=device),
+                backbone=backbone,
                 workers=workers,
                 command=tuple(command),
                 state=state,
@@ -100,7 +106,7 @@ def execute(
                 companion=functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=device)),
             )
             failed += _run_backbone(run, cells, batch_size or devices.default_batch_size(device))
-            del run
+            del run, backbone
             gc.collect()
     return Outcome(
         measured=len(missing) - len(failed),
@@ -142,7 +148,7 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
         try:
             data = _decode(run, spec)
         except Exception as error:
-            failed += [_fail(run, cell, error) for cell in mine]
+            failed += [_fail(run.store, run.state, cell, error) for cell in mine]
             continue
         aligned = run.planned.alignments.get((card.spec, spec))
         outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels]
@@ -155,12 +161,19 @@ def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str
             try:
                 measured = _measure(run, task, batch_size)
             except Exception as error:
-                failed.append(_fail(run, cell, error))
+                failed.append(_fail(run.store, run.state, cell, error))
                 continue
             batch_size = measured.batch_size
             if cell.study == "clean":  # before the cell is kept: a kill in between must not lose the warning
                 _check_chance(run, cell, measured.rows)
-            _keep(run, task, measured, facts)
+            try:
+                _keep(run, task, measured, facts)
+            except VitalsError:  # the store cannot be written
+                raise
+            except Exception as error:  # what the study gave cannot be stored, e.g. places of two types on one axis
+                run.state.advance(-len(data.ids))
+                failed.append(_fail(run.store, run.state, cell, error))
+                continue
             run.state.finish_cell(unmeasured=images_of(cell) - len(data.ids))
     return failed
 
@@ -177,7 +190,7 @@ class _Task:
 
 
 class _Measured(NamedTuple):
-    rows: list[Row]
+    rows: Rows
     pictures: dict[tuple[str, Place], Image.Image]
     seconds: float
     batch_size: int
@@ -228,7 +241,7 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
         start = time.perf_counter()
         try:
             with run.state.measuring(), torch.no_grad():
-                rows = list(task.study.measure(job))
+                rows = Rows(task.study.measure(job))
             break
         except Exception as error:
             run.state.advance(-counted)
@@ -239,11 +252,11 @@ def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
         gc.collect()
         if run.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
-    unknown = {row.metric for row in rows} - METRICS.keys()
+    unknown = set(rows.metrics) - METRICS.keys()
     require(not unknown, "A study's metrics must stand in `metrics.METRICS`", sorted(unknown))
     axes = len(task.study.AXES)
     require(
-        all(len(row.at) == axes for row in rows), f"Every row must say where it stands on {task.study.AXES}", "others"
+        all(len(at) == axes for at in rows.places), f"Every row must say where it stands on {task.study.AXES}", "others"
     )
     warnings = list(dict.fromkeys(said))
     if batch_size != began_with:
@@ -335,21 +348,21 @@ def _decode(run: _Run, spec: str) -> "Decoded":
     return data
 
 
-def _fail(run: _Run, cell: Cell, error: Exception) -> str:
+def _fail(store: Store, state: Meter, cell: Cell, error: Exception) -> str:
     """Record why a cell failed, and say it in a sentence."""
     said = str(error) if isinstance(error, VitalsError) else f"{type(error).__name__}: {error}"
     values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
     sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
     try:
-        run.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
+        store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
     except OSError as full:
-        raise VitalsError(f"Results must be writable under {run.store.root}. Got: {full}. Free some space.") from full
-    run.state.say(f"Failed: {sentence}")
-    run.state.finish_cell(unmeasured=images_of(cell))
+        raise VitalsError(f"Results must be writable under {store.root}. Got: {full}. Free some space.") from full
+    state.say(f"Failed: {sentence}")
+    state.finish_cell(unmeasured=images_of(cell))
     return sentence
 
 
-def _check_chance(run: _Run, cell: Cell, rows: Sequence[Row]) -> None:
+def _check_chance(run: _Run, cell: Cell, rows: Rows) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
     from visionvitals.datasets import _labels
 

@@ -13,7 +13,7 @@ A cell is written under a temporary name and renamed, so a killed writer leaves 
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,12 @@ import numpy as np
 from visionvitals.core import Cell, Row
 from visionvitals.errors import VitalsError
 from visionvitals.run.identity import cell_id, plain
+from visionvitals.run.rows import Place, Rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEMA = 2
-Place = tuple[int | float | str, ...]
-"""Where on a study's axes, see `core.Row.at`."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Store:
     def write(
         self,
         cell: Cell,
-        rows: Sequence[Row],
+        rows: Iterable[Row],
         *,
         facts: Mapping[str, Any],
         exhibits: "Mapping[tuple[str, str, Place], Image]",
@@ -136,12 +135,13 @@ class Store:
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             (temporary / "exhibits").mkdir(parents=True)
-            items, metrics, values, places = zip(*rows, strict=True) if rows else ((), (), (), ())
+            found = rows if isinstance(rows, Rows) else Rows(rows)
+            item, metric, place = (pa.array(np.asarray(codes)) for codes in (found.item, found.metric, found.place))
             columns = {
-                "item": pa.array(items, pa.string()).dictionary_encode(),
-                "metric": pa.array(metrics, pa.string()).dictionary_encode(),
-                "value": pa.array(np.asarray(values, dtype=np.float64)),
-            } | {f"at_{axis}": pa.array([place[k] for place in places]) for k, axis in enumerate(axes)}
+                "item": pa.DictionaryArray.from_arrays(item, pa.array(found.items, pa.string())),
+                "metric": pa.DictionaryArray.from_arrays(metric, pa.array(found.metrics, pa.string())),
+                "value": pa.array(np.asarray(found.value)),
+            } | {f"at_{axis}": pa.array([at[k] for at in found.places]).take(place) for k, axis in enumerate(axes)}
             pq.write_table(pa.table(columns), temporary / "rows.parquet", compression="zstd")
             shown = []
             for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
@@ -151,10 +151,12 @@ class Store:
             for name, data in files.items():
                 (temporary / "files").mkdir(exist_ok=True)
                 (temporary / "files" / name).write_bytes(data)
-            points = {"axes": list(axes), "points": [list(place) for place in dict.fromkeys(places)]} if axes else {}
+            points = {"axes": list(axes), "points": [list(at) for at in found.places]} if axes else {}
             content = {"schema": SCHEMA, "id": identifier, "cell": described(cell)}
             content |= {**facts, **points, "exhibits": shown}
             (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+            if final.is_dir() and not self.has(identifier):  # it lost its cell.json, and would be in the way for ever
+                shutil.rmtree(final)
             if not final.exists():
                 temporary.rename(final)
         except OSError as error:
@@ -173,12 +175,14 @@ class Store:
         path = self._failure(cell_id(cell))
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")  # half a record would make every later reader fail
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.replace(path)
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; a folder of a living process stays."""
         for folder in self.root.glob("*/.tmp-*"):
-            if not _alive(int(folder.name.split("-")[1])):
+            if not alive(int(folder.name.split("-")[1])):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self, identifier: str) -> Path:
@@ -198,7 +202,8 @@ def described(cell: Cell) -> dict[str, Any]:
     return content
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -15,7 +15,8 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.errors import require
 from visionvitals.metrics import METRICS
-from visionvitals.run.store import Place, Store, Stored
+from visionvitals.run.rows import Place
+from visionvitals.run.store import Store, Stored
 
 REPEATS = "run"  # the condition field that counts repetitions
 AVERAGED = tuple(m for m in METRICS if m != "prediction")
@@ -95,13 +96,16 @@ def groups(cells: Iterable[Stored]) -> list[Group]:
         cell = stored.cell
         condition = {k: _hashable(v) for k, v in cell["condition"].items() if k != REPEATS}
         condition |= dict(zip(stored.axes, at, strict=True))
-        # The digests keep apart what shares a spelling (a file that changed between two runs).
+        # The digests keep apart what shares a spelling (a file that changed between two runs), the rest what must never be averaged.
         key = (
             cell["study"],
             cell["backbone"]["spec"],
             cell["images"]["spec"],
             cell["backbone"]["digest"],
             cell["images"]["digest"],
+            _hashable(cell.get("companions", [])),
+            cell["version"],
+            cell["decoder"],
             at,
             tuple(condition.items()),
         )

@@ -276,8 +276,15 @@ def _patch(job: Job, training: np.ndarray) -> "Tensor":
         key = randomness.stream(job.seed, ["patch"], f"adversarial_patch/noise/run={c.run}")
         return randomness.uniform(key, 3 * side * side).view(3, side, side)
     source = job.companion(c.source) if c.source else job.backbone
-    same = source.card.outputs == job.backbone.card.outputs
-    require(same, "A patch's labels need the same outputs in both networks", c.source, "Leave this `source` out.")
+    theirs, ours = source.card, job.backbone.card
+    reordered = theirs.classes != ours.classes and set(theirs.classes or ()) == set(ours.classes or ())
+    same = theirs.outputs == ours.outputs and not reordered
+    require(
+        same,
+        "A patch's labels need the same outputs, in the same order, in both networks",
+        c.source,
+        "Leave this `source` out.",
+    )
     placement = _placement(c, source.card, _side(c, source.card))
     used = ("area", "rotation", "scale", "target", "epochs", "training", "lr", "run")
     facts = {"version": VERSION, "shape": c.shape, "where": c.where} | {name: vars(c)[name] for name in used}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
+from visionvitals.core import BackboneCard, Batch, FolderSpec, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import near, require
 from visionvitals.figure import Chart, Published, Sign
 from visionvitals.probes import mce
@@ -40,7 +40,7 @@ Name = Literal[
     "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise",
     "gaussian_blur", "spatter", "saturate", "rain",
 ]  # fmt: skip
-PROCEDURAL = "procedural"
+PROCEDURAL = FolderSpec("procedural")
 QUICK: tuple[Name, ...] = ("gaussian_noise", "motion_blur", "fog", "jpeg_compression")
 QUICK_SEVERITIES = (1, 3, 5)
 
@@ -110,7 +110,7 @@ class Condition:
 
     corruption: Name = "gaussian_noise"
     severity: int = 3
-    frost: str = PROCEDURAL
+    frost: FolderSpec = PROCEDURAL
 
     def __post_init__(self) -> None:
         known = get_args(Name)

@@ -9,7 +9,7 @@ A picture that is there already is not made again, so the same command resumes a
 """
 
 import json
-import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,8 +28,9 @@ from visionvitals.core import ImageSet, Preprocess
 from visionvitals.datasets._decode import decode
 from visionvitals.datasets._files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
+from visionvitals.run.store import alive
 from visionvitals.stylize.draw import style_indices
-from visionvitals.stylize.styles import Styles
+from visionvitals.stylize.styles import Styles, unfinished
 
 Engine = Callable[[Tensor, Tensor], Tensor]
 """(content, style), both float (b, 3, s, s) in [0, 1] -> the stylised pictures, the same."""
@@ -144,8 +145,10 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
         foreign = out.exists() and (not out.is_dir() or any(out.iterdir()))
         require(not foreign, "`--out` must be a new or empty folder, or a copy that was begun", str(out))
         _write(path, facts)
-    for leftover in out.rglob(".*.part"):
-        if not _alive(int(leftover.name.split(".")[-2])):
+    for leftover in out.rglob(
+        f".*.{socket.gethostname()}.*.part"
+    ):  # of another machine nobody here knows whether it lives
+        if not alive(int(leftover.name.split(".")[-2])):
             leftover.unlink(missing_ok=True)
 
 
@@ -228,7 +231,7 @@ def _ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], items: Sequ
 
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = unfinished(path)
     Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
     temporary.replace(path)
 
@@ -236,18 +239,8 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 def _write(path: Path, content: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary = unfinished(path)
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise VitalsError(f"`--out` must be a folder that can be written. Got {path.parent}: {error}.") from error
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -133,7 +133,6 @@ def keep(
 
         facts = provenance.collect(device=device, dtype=torch.float32, batch_size=recipe.batch, command=command)
         ids = test.ids or [str(k) for k in range(len(test.labels))]
-        kept = list(rows(history, ids))
         about = {
             "provenance": as_json(facts),
             "skipped": [],
@@ -141,10 +140,11 @@ def keep(
             "seconds": round(seconds, 1),
             "warnings": [],
         }
-        store.write(cell, kept, facts=about, exhibits={}, axes=AXES)
+        store.write(cell, rows(history, ids), facts=about, exhibits={}, axes=AXES)
     plan = {"backbones": [card.spec], "data": [test.spec], "studies": [__file__]}
     path = out / "plan.json"
     if not path.is_file():
-        path.write_text(
-            json.dumps({"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}, indent=1)
-        )
+        from visionvitals.training.checkpoints import replace_whole
+
+        content = {"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}
+        replace_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
