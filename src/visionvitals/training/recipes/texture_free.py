@@ -13,30 +13,20 @@ Sources. "Without applying any augmentation, label smoothing or mixup" (the pape
 `deit`. Not stated: the number of epochs. 300 is DeiT's.
 """
 
-from visionvitals.training.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
+from dataclasses import replace
 
-RECIPE = Recipe(
+from visionvitals.training.recipes import deit
+
+RECIPE = replace(
+    deit.RECIPE,
     name="texture_free",
-    model="timm:deit_tiny_patch16_224?model.drop_path_rate=0.1",
-    train="",
-    test="",
-    size=224,
-    resize=256,
-    interpolation="bicubic",
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-    epochs=300,
-    batch=1024,
-    lr=1e-3,
-    min_lr=1e-5,
-    warmup=5 / 300,
-    weight_decay=0.05,
-    clip=0.0,
+    stored=0,
     smoothing=0.0,
-    ema=0.99996,
-    crop=0,
     flip=False,
-    jitter=0.0,
-    precision="float16",
-    seed=0,
+    augment="",
+    scale=1.0,
+    erase=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+    repeats=1,
 )
