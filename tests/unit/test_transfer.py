@@ -1,6 +1,8 @@
 """The transfer study: what it measures on known features, bad input, and that the test images decide nothing."""
 
 import dataclasses
+import itertools
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from visionvitals import registry
 from visionvitals.core import NO_IMAGES, Backbone, Job, Row, compute
 from visionvitals.errors import VitalsError
 from visionvitals.probes.features import columns, features
-from visionvitals.report import build, charts, read
+from visionvitals.report import build, by_class, charts, read
 from visionvitals.run import planner, runner
 from visionvitals.run.planner import Plan, Section
 from visionvitals.studies import transfer
@@ -262,14 +264,28 @@ def test_features_that_are_not_finite_yield_no_row(vit: Backbone) -> None:
 
 def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "cache"))
-    plan = Plan(backbones=("tiny:cnn",), data=("shapes:test?n=80&size=32",), studies=(Section(name="transfer"),))
+    both = ("tiny:cnn", "tiny:vit")
+    plan = Plan(backbones=both, data=("shapes:test?n=80&size=32",), studies=(Section(name="transfer"),))
     planned = planner.make(plan, device=torch.device("cpu"))
     assert runner.execute(planned, out=tmp_path / "run", device=torch.device("cpu")).failed == ()
     run = read.load(tmp_path / "run")
+    (found,) = by_class.by_class(run, "transfer")
+    assert found.pair == both
+    chosen = {p.backbone: p.estimates["top1"] for p in run.of("transfer") if p.condition["probe"] == "chosen"}
+    for backbone in both:
+        cell = next(p.cells[0] for p in run.of("transfer") if p.backbone == backbone)
+        entries = json.loads((cell.path / "files" / "classes.json").read_text(encoding="utf-8"))
+        total = sum(e["n"] for e in entries)
+        assert (total, sum(e["right"] for e in entries) / total) == (chosen[backbone].n, chosen[backbone].value)
+        assert all(sum(count for _, count in e["taken_for"]) <= e["n"] - e["right"] for e in entries)
+        shares = [w.right for w in found.worst[backbone]]
+        assert shares == sorted(shares)
+        assert all(share < 1 for share in shares)
+    assert all(abs(a.second - a.first) >= abs(b.second - b.first) for a, b in itertools.pairwise(found.changes))
     bars, curve, points = charts.plots(run, "transfer")
     assert (bars.kind, curve.kind, points.kind) == ("bars", "line", "scatter")
     assert bars.chance is None, "the outputs of the network are not the classes of the set"
-    (multiple,) = points.multiples
+    multiple, _ = points.multiples
     assert len(points.x_order) == 8
     drawn = charts.interactive(points)[0]["data"]["values"]
     assert len(drawn) == len(multiple.records) == len({r["item"] for r in drawn})
@@ -277,3 +293,4 @@ def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypa
     assert any("chosen on" in warning for warning in run.warnings)
     page = build.build(tmp_path / "run").read_text(encoding="utf-8")
     assert "Where the classes lie" in page
+    assert "The worst classes of tiny:cnn" in page.replace("<wbr>", "")

@@ -16,7 +16,7 @@ from typing import Any
 from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.metrics import METRICS
-from visionvitals.report import charts, notes, origin, panels, read, signs, tables, words
+from visionvitals.report import by_class, charts, notes, origin, panels, read, signs, tables, words
 
 _HERE = Path(__file__).parent
 
@@ -33,6 +33,7 @@ class Section:
         published: numbers of others beside ours.
         table: all numbers.
         panels: pictures.
+        classes: answers class by class.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Section:
     published: list[tables.Beside]
     table: tables.Table
     panels: list[panels.Panel]
+    classes: list[by_class.ByClass]
 
 
 def build(run_folder: Path, *, out: Path | None = None) -> Path:
@@ -92,6 +94,8 @@ def _content(run: read.Run) -> dict[str, Any]:
     library = Library()
     for picture in (p for s in sections for panel in s.panels for row in panel.rows for p in row.pictures):
         library.add(picture.data)  # before the page's head, which holds them all, is written
+    for worst in (w for s in sections for c in s.classes for found in c.worst.values() for w in found if w.picture):
+        library.add(worst.picture or b"")
     return {
         "run": run,
         "cells": len({cell.path for p in run.points for cell in p.cells}),
@@ -137,6 +141,7 @@ def _section(run: read.Run, study: str) -> Section:
         published=tables.beside_published(run, study),
         table=tables.of_study(run, study),
         panels=panels.panels(run, study),
+        classes=by_class.by_class(run, study),
     )
 
 

@@ -32,6 +32,7 @@ import numpy as np
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
+from visionvitals.studies._by_class import attach as attach_classes
 from visionvitals.studies._partition import partition
 from visionvitals.studies._transfer_probes import Answer, Data, as_published, logistic, neighbours, ridge
 
@@ -187,6 +188,7 @@ def measure(job: Job) -> Iterator[Row]:
         yield from _rows(job, "top1", test, answer.test == everywhere[test], CHOSEN)
         yield from _rows(job, "validation_top1", validation, answer.validation == everywhere[validation], CHOSEN)
         yield from _rows(job, "prediction", test, classes[answer.test], CHOSEN)
+        attach_classes(job, test, classes[answer.test])
         yield from _projected(job, found["pooled"], parts.test)
 
 
