@@ -92,9 +92,9 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
 
 def _forms(text: str) -> list[str]:
     """Ever longer names of a spelling; the last one is the spelling itself."""
-    if len(text) <= 28:
-        return [text]
     rest, _, options = text.partition("?")
+    if len(text) <= 28 or ":" not in rest:  # short, or shortened already
+        return [text]
     name, _, checkpoint = rest.partition(":")[2].partition("@")
     path = Path(name)
     short = f"{path.parent.name}/{path.name}" if path.suffix == ".csv" else _stem(path) if path.suffix else path.name

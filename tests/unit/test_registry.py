@@ -68,6 +68,7 @@ def test_every_plug_in_has_a_first_line(kind: registry.Kind) -> None:
         (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/x/b.pth"], ["resnet50.tv_in1k@a", "resnet50.tv_in1k@b"]),
         (["checkpoint:runs/a/weights.safetensors", "checkpoint:runs/b/weights.pth?size=256"], ["a", "b"]),
         (["checkpoint:runs/b/weights.pth?token=class", "checkpoint:runs/b/weights.pth?token=shape"], ["b?token=class", "b?token=shape"]),
+        (["deit_tiny_patch16_224?pretrained=false", "deit_tiny_patch16_224"], ["deit_tiny_patch16_224?pretrained=false", "deit_tiny_patch16_224"]),
         (["folder:/data/imagenet/validation", "csv:/data/imagenet/nips17/labels.csv"], ["validation", "nips17/labels.csv"]),
         (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"], ["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"]),
     ],
