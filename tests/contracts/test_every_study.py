@@ -74,10 +74,10 @@ def job(condition: Any, *, batch_size: int = 4, seed: int = 0, **more: Any) -> J
 
 
 def measurable(study: ModuleType) -> list[Any]:
-    """Of the conditions that the small network allows, over all presets, a dozen evenly spread ones."""
+    """Of the conditions that the small network allows, over all presets, at most forty evenly spread ones."""
     every = [c for preset in get_args(Preset) for c in study.conditions(preset, SIZE)]
     allowed = [c for c in dict.fromkeys(every) if study.refusal(c, backbone().card, IMAGES) is None]
-    return allowed[:: -(-len(allowed) // 12) or 1]
+    return allowed[:: -(-len(allowed) // 40) or 1]
 
 
 def one_of(study: ModuleType, index: int) -> Any:

@@ -104,9 +104,9 @@ def test_a_plan_validates_itself(change: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_names_list_near_ones(toy_backbone: str, toy_images: str) -> None:
-    with pytest.raises(VitalsError, match=r"No study is called `oclusion`\. Did you mean occlusion"):
+    with pytest.raises(VitalsError, match=r"No study is called `oclusion`\. Did you mean occlusion[,?]"):
         planner.sections("clean,oclusion")
-    with pytest.raises(VitalsError, match=r"`oclusion`\. Did you mean occlusion"):
+    with pytest.raises(VitalsError, match=r"`oclusion`\. Did you mean occlusion[,?]"):
         planned([toy_backbone], [toy_images], Section(name="oclusion"))
     with pytest.raises(VitalsError, match=r"known family\. Got 'tim:resnet18'\. Did you mean timm"):
         planned(["tim:resnet18"], [toy_images], Section(name="clean"))

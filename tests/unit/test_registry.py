@@ -38,7 +38,7 @@ def test_an_unknown_option_lists_the_near_ones() -> None:
 
 
 def test_an_unknown_plug_in_lists_the_near_ones() -> None:
-    with pytest.raises(VitalsError, match=r"called `oclusion`. Did you mean occlusion"):
+    with pytest.raises(VitalsError, match=r"called `oclusion`. Did you mean occlusion[,?]"):
         registry.load("studies", "oclusion")
     with pytest.raises(VitalsError, match="called `_grids`"):
         registry.load("studies", "_grids")

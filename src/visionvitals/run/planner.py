@@ -139,11 +139,11 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     skips: list[Skip] = []
     cards: dict[str, BackboneCard] = {}
     alignments: dict[tuple[str, str], Alignment] = {}
-    cells_of = _Companions(device)
+    companions = _Companions(device)
     notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
     for text in plan.backbones:
         backbone = load_backbone(text, device=device)
-        card = cards[text] = cells_of.cards[text] = backbone.card
+        card = cards[text] = companions.cards[text] = backbone.card
         if visit is not None:
             visit(backbone)
         del backbone
@@ -163,7 +163,7 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
             if any(module.LABELS == "own" for module in studies.values()):
                 notes += [note] if (note := _labels.known_classes(sets[data].card, card)) else []
             for section in plan.studies:
-                found, refused = _points(plan, section, studies[section.name], card, sets[data].card, cells_of)
+                found, refused = _points(plan, section, studies[section.name], card, sets[data].card, companions)
                 skips += refused
                 for cell in found:
                     first = cells.setdefault(cell_id(cell), cell)
