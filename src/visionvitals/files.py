@@ -1,0 +1,62 @@
+"""Files that are there whole or not at all: one function that writes, used wherever a result, a cache entry or a page is written."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+Content = bytes | str | Callable[[BinaryIO], None]
+
+
+def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
+    """Write a file under a temporary name in its folder, sync it to the disk, rename it, sync the folder.
+
+    Whatever happens in between, a reader finds the old file or the new one. The temporary name holds a random number, since process
+    ids repeat over machines that share a disk. A link in the place of `path` is replaced, not followed.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        content: bytes, text (UTF-8), or a function that writes into the open file.
+        replace: False where a file that is there already stays and its content is not written.
+
+    Raises:
+        OSError: the disk is full, read-only or gone; nothing half-written stays behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not replace and path.exists():
+        return
+    temporary = temporary_beside(path)
+    try:
+        with temporary.open("xb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder that nobody else uses and that `is_temporary` knows."""
+    return path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name[:100]}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name was made by `temporary_beside`."""
+    return path.name.startswith(".tmp-")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder lasting; a system that cannot is left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
