@@ -20,7 +20,7 @@ from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
-    from visionvitals.run.planner import Plan
+    from visionvitals.plan.planner import Plan
 
 app = App(
     name="vitals",
@@ -58,7 +58,7 @@ class Choices:
     decoder: Literal["pillow", "fast"] = "pillow"
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
-        from visionvitals.run import planner
+        from visionvitals.plan import planner
 
         return planner.Plan(
             backbones=tuple(backbones),
@@ -207,7 +207,7 @@ def table(
         study: Only this one.
         metric: Only this one.
     """
-    from visionvitals.run import table as tables
+    from visionvitals.results import table as tables
 
     rows = tables.rows(tables.read(run_folders))
     for column, wanted in (("study", study), ("metric", metric)):
@@ -237,7 +237,7 @@ def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -
         b: Another one.
         metric: Only this one.
     """
-    from visionvitals.run import table as tables
+    from visionvitals.results import table as tables
 
     groups = tables.read([run_folder])
     labels = registry.labels(g.backbone for g in groups)
@@ -369,7 +369,7 @@ def _finish(out: Path) -> None:
 
 def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
     """The plan of a file, or of backbones and flags."""
-    from visionvitals.run import plan_file
+    from visionvitals.plan import plan_file
 
     if not (len(what) == 1 and what[0].endswith(".toml")):
         return choices.plan(what)

@@ -1,11 +1,10 @@
-"""The six nouns: Backbone, ImageSet, Study, Condition, Cell, Row. A study is a function from a backbone and an image set to rows.
+"""The nouns: Backbone, ImageSet, Study (in `study.py`), Condition, Cell, Scores. A study is a function from a backbone and an image set to scores.
 
 What can be written down is a card or a cell: plain frozen data, no torch, so that plans, stores and reports need no torch. What
 computes is a callable in a `Backbone` or a method of `Job`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
 
@@ -13,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
 
 if TYPE_CHECKING:
     import torch
@@ -184,37 +182,40 @@ class Backbone:
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
 
 
-class Row(NamedTuple):
-    """One measured number.
+Place = tuple[int | float | str, ...]
+"""Where on a study's axes, one value for each of them."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A block of measured numbers: what `measure` yields, never a Python object per image.
 
     Attributes:
-        item: what was sampled: an image id (or a class, an episode, an epoch); intervals are over items.
-        metric: a key of `metrics.METRICS`.
-        value: a float; NaN where this item cannot be scored.
-        at: where on the study's `AXES`, one value for each of them.
+        items: what was sampled, n of them: image ids (or classes, episodes, epochs); intervals are over items.
+        values: metric -> one number per item, (n,): an array, a tensor or a list of floats; NaN where an item cannot be scored.
+        at: where on the study's axes, the same for the whole block.
     """
 
-    item: str
-    metric: str
-    value: float
-    at: tuple[int | float | str, ...] = ()
+    items: Sequence[str]
+    values: "Mapping[str, np.ndarray | Tensor | Sequence[float]]"
+    at: Place = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The unit of work, of identity, of resume and of distribution. Its id is made by `run.identity.cell_id`.
+    """The unit of work, of identity and of resume. Its id is made by `plan.identity.cell_id`.
 
     Attributes:
-        study: name of the study's file.
+        study: name of the study.
         version: the study's `VERSION`; bumped when the meaning of its numbers changes.
         condition: the study's `Condition`, a frozen dataclass.
         backbone, images: the cards.
         seed: root of all randomness.
-        shard, shards: this cell covers the images whose index is `shard` modulo `shards`.
         limit: only the first `limit` images of a seeded draw, or None for all.
         decoder: which decoder made the pixels; never mixed.
         companions: (spelling, digest of the content; of another backbone, of its weights and `Preprocess`) of the other backbones and of
             the folders that the condition names.
+        source: digest of the study's own file where it is not one of ours.
     """
 
     study: str
@@ -223,167 +224,7 @@ class Cell:
     backbone: BackboneCard
     images: ImageSetCard
     seed: int = 0
-    shard: int = 0
-    shards: int = 1
     limit: int | None = None
     decoder: Literal["pillow", "fast"] = "pillow"
     companions: tuple[tuple[str, str], ...] = ()
-
-
-class Batch(NamedTuple):
-    """Some images on the backbone's device.
-
-    Attributes:
-        ids: the image ids, length b.
-        images: float32 (b, 3, h, w) in [0, 1].
-        labels: int64 (b,), as the job's.
-        rows: where they stand in the job's arrays.
-    """
-
-    ids: tuple[str, ...]
-    images: "Tensor"
-    labels: "Tensor"
-    rows: slice
-
-
-Columns = Mapping[str, tuple[tuple[int, ...], str]]
-"""name -> (shape of one image's entry, numpy dtype)."""
-
-
-def _ignore_progress(images: int) -> None: ...
-
-
-def _ignore_exhibit(item: str, image: "Tensor", at: tuple[int | float | str, ...] = ()) -> None: ...
-
-
-def _ignore_warning(text: str) -> None: ...
-
-
-def _ignore_file(name: str, content: bytes) -> None: ...
-
-
-def _no_companion(spec: str) -> Backbone:
-    raise LookupError(
-        f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
-    )
-
-
-def compute(
-    name: str,
-    facts: Mapping[str, Any],
-    n: int,
-    columns: Columns,
-    fill: Callable[[Mapping[str, np.ndarray], int], Iterator[int]],
-) -> Mapping[str, np.ndarray]:
-    """A product computed in memory and kept nowhere; see `Job.product`."""
-    arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in columns.items()}
-    for _ in fill(arrays, 0):
-        pass
-    return arrays
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that `measure` gets.
-
-    Attributes:
-        backbone: the network.
-        condition: the study's own `Condition`.
-        ids: image ids, length n.
-        pixels: uint8 (n, h, w, 3), usually memory-mapped.
-        labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
-        images: the card of the image set.
-        textures: int64 (n,), -1 where unknown; None where the set does not provide them.
-        masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
-        splits: the part of the set that each image belongs to; None where the set has no parts.
-        seed: root of all randomness.
-        batch_size: images a forward pass; results do not depend on it.
-        exhibits: ids of the few images whose perturbed form is kept for the report.
-        keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], and its place on the study's `AXES` where
-            there are several pictures of one image.
-        progress: called with the number of images done since the last call.
-        companion: spelling -> the loaded backbone, for the condition's fields of type `BackboneSpec`.
-        product: (name, facts, n, columns, fill) -> arrays with one row per image, computed once for all cells and runs with equal
-            facts, kept in the cache and mapped from it. `fill(arrays, start)` writes from row `start` on and yields the number of
-            rows done; after a kill it is called again with the rows done so far. `facts` must name all that decides the values
-            beside the image set, its decoding, the limit and the seed, which are added.
-        warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
-        attach: called with a file name and the file's bytes: kept in the cell's folder under `files/`.
-    """
-
-    backbone: Backbone
-    condition: Any
-    ids: Sequence[str]
-    pixels: np.ndarray
-    labels: np.ndarray
-    images: ImageSetCard = NO_IMAGES
-    textures: np.ndarray | None = None
-    masks: np.ndarray | None = None
-    splits: Sequence[Split] | None = None
-    seed: int = 0
-    batch_size: int = 32
-    exhibits: frozenset[str] = frozenset()
-    keep: "Callable[..., None]" = field(default=_ignore_exhibit)
-    progress: Callable[[int], None] = field(default=_ignore_progress)
-    companion: Callable[[str], Backbone] = field(default=_no_companion)
-    product: Callable[..., Mapping[str, np.ndarray]] = field(default=compute)
-    warn: Callable[[str], None] = field(default=_ignore_warning)
-    attach: Callable[[str, bytes], None] = field(default=_ignore_file)
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.
-
-        The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting.
-        """
-        import torch
-
-        device = self.backbone.device
-
-        def read(start: int) -> "Tensor":
-            raw = torch.from_numpy(np.ascontiguousarray(self.pixels[start : start + self.batch_size]))
-            return raw.pin_memory() if device.type == "cuda" else raw
-
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            coming = reader.submit(read, start)
-            for first in range(start, len(self.ids), self.batch_size):
-                raw = coming.result().to(device, non_blocking=True)
-                part = slice(first, min(first + self.batch_size, len(self.ids)))
-                if part.stop < len(self.ids):
-                    coming = reader.submit(read, part.stop)
-                images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
-                labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
-                yield Batch(tuple(self.ids[part]), images, labels, part)
-
-
-class Study(Protocol):
-    """The contract of a file in `studies/`. It imports torch only inside `measure`.
-
-    VERSION: bumped when the meaning of a number changes.
-    TITLE: a few words for the report.
-    Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
-        default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
-    conditions(preset, size): the points of the experiment for a network input of `size` (height, width).
-    AXES: names of what is told apart within one cell, because one pass measures it all (blocks, heads, thresholds); `Row.at` says
-        where a row stands. To tables, charts and signs an axis is as good as a field of the condition.
-    LABELS: what `Job.labels` are: `outputs` of the backbone (an image set whose classes are none of its outputs is refused), the
-        set's `own` classes, or `none`: they are not looked at.
-    refusal(condition, backbone, images): why this condition cannot be measured on that backbone and image set, as one sentence, or
-        None.
-    passes(condition): forward passes per image, for the estimate of time; a backward pass counts as two.
-    measure(job): yields rows, at most one value per item, metric and place.
-    CHARTS, SIGNS, PUBLISHED: what the report shows of it; pictures are laid out along the first chart's x.
-    """
-
-    VERSION: int
-    TITLE: str
-    AXES: tuple[str, ...]
-    LABELS: Literal["outputs", "own", "none"]
-    Condition: type
-    CHARTS: tuple[Chart, ...]
-    SIGNS: tuple[Sign, ...]
-    PUBLISHED: tuple[Published, ...]
-
-    def conditions(self, preset: Preset, size: tuple[int, int]) -> list[Any]: ...
-    def refusal(self, condition: Any, backbone: BackboneCard, images: ImageSetCard) -> str | None: ...
-    def passes(self, condition: Any) -> float: ...
-    def measure(self, job: Job) -> Iterator[Row]: ...
+    source: str = ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from visionvitals import registry
 
 if TYPE_CHECKING:
-    from visionvitals.run.planner import Planned
+    from visionvitals.plan.planner import Planned
 
 
 SPELLED = ("backbone", "data")

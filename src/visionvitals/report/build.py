@@ -13,9 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from visionvitals.metrics import METRICS
+
 from visionvitals import stats
 from visionvitals.errors import VitalsError
-from visionvitals.metrics import METRICS
 from visionvitals.report import by_class, charts, notes, origin, panels, read, signs, tables, words
 
 _HERE = Path(__file__).parent

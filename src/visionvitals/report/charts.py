@@ -11,9 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from visionvitals.report.read import Point, Run, is_grid, load, rank
+
 from visionvitals.figure import Chart
 from visionvitals.report import scatter, words
-from visionvitals.report.read import Point, Run, is_grid, load, rank
 
 LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
 DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8ff", "#ff8f98")

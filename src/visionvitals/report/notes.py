@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals.report import words
 from visionvitals.report.read import Run, is_grid, strength
+
+from visionvitals.report import words
 from visionvitals.run.store import Store
 
 FEW = 100

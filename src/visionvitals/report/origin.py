@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from visionvitals.report import words
 from visionvitals.report.read import Run
+
+from visionvitals.report import words
 
 
 def command(run: Run) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from visionvitals.report.read import Point, Run, usual
+
 from visionvitals.figure import Chart
 from visionvitals.report import words
-from visionvitals.report.read import Point, Run, usual
 from visionvitals.run.store import Stored
 
 COLUMNS, ROWS, SPEAKERS = 6, 4, 6

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionvitals.report.read import Point, aligned
+
 from visionvitals.figure import Chart
 from visionvitals.report import words
-from visionvitals.report.read import Point, aligned
 
 
 def records(p: Point, chart: Chart) -> list[dict[str, Any]]:

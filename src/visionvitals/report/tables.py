@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from visionvitals.report.read import Point, Run
+
 from visionvitals.figure import Published
 from visionvitals.report import words
 from visionvitals.report.charts import varying
-from visionvitals.report.read import Point, Run
 
 ROWS = 600
 """As many rows of a study as the page shows; all of them are in `vitals table`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from visionvitals.metrics import METRICS
 from visionvitals.run.table import readable
+
 from visionvitals.stats import Estimate
 
 MISSING = "–"

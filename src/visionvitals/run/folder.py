@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals.errors import VitalsError, require
-from visionvitals.run import plan_file
+from visionvitals.plan import plan_file
+from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.planner import Plan, Planned
 from visionvitals.run.calibrate import images_of
-from visionvitals.run.identity import cell_id, plain
-from visionvitals.run.planner import Plan, Planned
 from visionvitals.run.provenance import now, versions
 from visionvitals.run.store import Store
 

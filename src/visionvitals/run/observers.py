@@ -19,8 +19,8 @@ from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
 from visionvitals.datasets import _responses
 from visionvitals.datasets._responses import Trial
 from visionvitals.errors import require
+from visionvitals.plan import planner
 from visionvitals.probes import shape_bias
-from visionvitals.run import planner
 from visionvitals.run.folder import warn
 from visionvitals.run.store import Store, Stored
 

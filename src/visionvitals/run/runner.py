@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+from visionvitals.metrics import METRICS
+from visionvitals.run.rows import Place, Rows
 
 from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Job
 from visionvitals.errors import VitalsError, require
-from visionvitals.metrics import METRICS
+from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.planner import Planned
 from visionvitals.run import devices, exhibits, folder, memory, planner, products, provenance
 from visionvitals.run.calibrate import images_of
-from visionvitals.run.identity import cell_id, plain
-from visionvitals.run.planner import Planned
 from visionvitals.run.progress import Meter, meter
-from visionvitals.run.rows import Place, Rows
 from visionvitals.run.store import Store
 
 if TYPE_CHECKING:

@@ -1,20 +1,22 @@
 """The store: one folder per finished cell, immutable, `cell.json` written last.
 
-    store/<study>/<cell id>/rows.parquet     item, metric, value: one row per image and metric
-    store/<study>/<cell id>/exhibits/*.webp  what the network saw, for a few images
-    store/<study>/<cell id>/files/*          what else the study keeps, e.g. a patch
-    store/<study>/<cell id>/cell.json        the cell, its provenance, what was skipped; its presence means complete
-    store/<study>/<cell id>.failed.json      why the last try failed; removed when a later one succeeds
+    store/<study>/<cell id>/<rows>-<hash>.parquet  a part of the cell: a row per (item, place), a column per metric
+    store/<study>/<cell id>/exhibits/*.webp        what the network saw, for a few images
+    store/<study>/<cell id>/files/*                what else the study keeps, e.g. a patch
+    store/<study>/<cell id>/cell.json              the cell, its provenance, its parts with their checksums; its presence means complete
+    store/<study>/<cell id>.failed.json            why the last try failed; removed when a later one succeeds
 
-A cell is written under a temporary name and renamed, so a killed writer leaves at most a folder that starts with `.tmp-`, which
-`sweep` removes once its process is gone. Two workers that finish the same cell write the same rows; the first one stays.
+A part covers a range of the images; its name holds the hash of its content, so that two writers of one cell never disturb each other:
+both write the same rows, or files of two names, and the first `cell.json` stays. All access goes through `run.shelf`, which knows names and
+bytes only, so that an object store needs no other schema. No file is written in place, so a killed writer leaves at most files that
+no `cell.json` names.
 """
 
+import hashlib
+import io
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,31 +24,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals.core import Cell, Row
+from visionvitals.core import Cell, Place
 from visionvitals.errors import VitalsError
-from visionvitals.run.identity import cell_id, plain
-from visionvitals.run.rows import Place, Rows
+from visionvitals.plan.identity import cell_id, plain
+from visionvitals.run.shelf import Shelf
+from visionvitals.run.wide import Wide
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A finished cell on disk.
+    """A finished cell.
 
     Attributes:
-        path: its folder.
-        facts: the content of `cell.json`: `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
-            (list of [image id, reason]), `n`, `seconds`, `axes` (names), `points` (the places on them that have rows), `exhibits`
-            (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place on the
-            axes or empty, the last two are absent where unknown).
+        id: of the cell.
+        facts: the content of `cell.json`: `schema`, `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
+            (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, sha256, n, points}),
+            `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place
+            on the axes or empty, the last two are absent where unknown), `files` (name -> sha256). A point of a part is
+            {at, rows: [start, stop], items: digest of its items, metrics}.
     """
 
-    path: Path
+    id: str
     facts: Mapping[str, Any]
+    _shelf: Shelf = field(repr=False)
+    _base: str = field(repr=False)
 
     @property
     def cell(self) -> Mapping[str, Any]:
@@ -56,141 +62,191 @@ class Stored:
 
     @property
     def axes(self) -> tuple[str, ...]:
-        return tuple(self.facts.get("axes", ()))
-
-    @property
-    def points(self) -> list[Place]:
-        """The places on the axes that have rows; the empty place alone where there are no axes."""
-        return [tuple(place) for place in self.facts.get("points", ((),))]
-
-    def values(self, at: Place = ()) -> dict[str, dict[str, float]]:
-        """metric -> {item: value} at one place on the axes."""
-        return self._parts.get(at, {})
+        return tuple(self.facts["axes"])
 
     @cached_property
-    def _parts(self) -> dict[Place, dict[str, dict[str, float]]]:
+    def points(self) -> Mapping[Place, tuple[str, ...]]:
+        """place on the axes -> the metrics that have values there, in order of first appearance."""
+        found: dict[Place, dict[str, None]] = {}
+        for part in self.facts["parts"]:
+            for point in part["points"]:
+                found.setdefault(tuple(point["at"]), {}).update(dict.fromkeys(point["metrics"]))
+        return {at: tuple(metrics) for at, metrics in found.items()}
+
+    def items_key(self, at: Place = ()) -> str:
+        """Equal for two places, of any cells, only where their items are the same in the same order."""
+        return "+".join(point["items"] for _, point in self._at(at))
+
+    def items(self, at: Place = ()) -> list[str]:
+        """The items at a place, in the order of the image set."""
+        found: list[str] = []
+        for part, point in self._at(at):
+            start, stop = point["rows"]
+            found += self._table(part, ["item"])["item"].slice(start, stop - start).to_pylist()
+        return found
+
+    def values(self, metrics: Sequence[str], at: Place = ()) -> dict[str, np.ndarray]:
+        """metric -> float64 (n,) in the order of `items`; NaN where an item has no such value."""
+        found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
+        for part, point in self._at(at):
+            start, stop = point["rows"]
+            here = [m for m in metrics if m in point["metrics"]]
+            table = self._table(part, here)
+            for metric in metrics:
+                column = table[metric].to_numpy()[start:stop] if metric in here else np.full(stop - start, np.nan)
+                found[metric].append(column)
+        return {
+            metric: parts[0] if len(parts) == 1 else np.concatenate([*parts, []]) for metric, parts in found.items()
+        }
+
+    def read(self, name: str) -> bytes:
+        """The bytes of an exhibit or of a file that `facts` names."""
+        return self._shelf.read(f"{self._base}/{name}")
+
+    def _at(self, at: Place) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        for part in self.facts["parts"]:
+            for point in part["points"]:
+                if tuple(point["at"]) == at:
+                    yield part, point
+
+    def _table(self, part: Mapping[str, Any], columns: Sequence[str]) -> Any:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.path / "rows.parquet")
-        items, metrics, values, *places = (
-            table[c].to_pylist() for c in ("item", "metric", "value", *(f"at_{axis}" for axis in self.axes))
+        try:
+            with self._shelf.open(f"{self._base}/{part['file']}") as file:
+                return pq.ParquetFile(file, page_checksum_verification=True).read(list(columns), use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedCell(self.id, f"{part['file']}: {error}") from error
+
+
+class DamagedCell(VitalsError):
+    """A cell whose files are not what was written; it counts as missing and is measured again."""
+
+    def __init__(self, identifier: str, what: str) -> None:
+        super().__init__(
+            f"The cell {identifier} must be as it was written. Got {what}. `vitals run` measures it again."
         )
-        result: dict[Place, dict[str, dict[str, float]]] = {}
-        for item, metric, value, *at in zip(items, metrics, values, *places, strict=True):
-            result.setdefault(tuple(at), {}).setdefault(metric, {})[item] = value
-        return result
+        self.id = identifier
 
 
 class Store:
-    """The cells under one folder. Reading needs no lock; writing needs none either."""
+    """The cells on a shelf. Reading needs no lock; writing needs none either."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, shelf: Shelf | Path) -> None:
+        self.shelf = Shelf(shelf) if isinstance(shelf, Path) else shelf
 
     def has(self, identifier: str) -> bool:
-        return (self._folder(identifier) / "cell.json").is_file()
+        return self.shelf.exists(f"{_base(identifier)}/cell.json")
+
+    def ids(self) -> list[str]:
+        """The ids of all finished cells, sorted."""
+        names = (name.split("/") for name in self.shelf.names("*/*/cell.json"))
+        return sorted(parts[1] for parts in names)
+
+    def cell(self, identifier: str) -> Stored:
+        """A finished cell.
+
+        Raises:
+            DamagedCell: its `cell.json` is not what was written.
+        """
+        base = _base(identifier)
+        try:
+            facts = json.loads(self.shelf.read(f"{base}/cell.json"))
+        except (OSError, ValueError) as error:
+            raise DamagedCell(identifier, f"cell.json: {error}") from error
+        whole = isinstance(facts, dict) and {"id", "cell", "axes", "parts"} <= facts.keys()
+        if not whole or facts["schema"] != SCHEMA or facts["id"] != identifier:
+            raise DamagedCell(identifier, "a cell.json of another form")
+        return Stored(identifier, facts, self.shelf, base)
 
     def cells(self) -> list[Stored]:
-        """Every finished cell, in order of its path."""
-        return [
-            Stored(path.parent, json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(self.root.glob("*/[!.]*/cell.json"))
-        ]
+        """Every finished cell that is whole, in order of study and id."""
+        found = []
+        for identifier in self.ids():
+            try:
+                found.append(self.cell(identifier))
+            except DamagedCell:
+                continue
+        return found
 
     def failures(self) -> list[dict[str, Any]]:
         """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`."""
-        return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(self.root.glob("*/*.failed.json"))]
+        return [json.loads(self.shelf.read(name)) for name in sorted(self.shelf.names("*/*.failed.json"))]
 
     def write(
         self,
         cell: Cell,
-        rows: Iterable[Row],
+        parts: Sequence[Wide],
         *,
-        facts: Mapping[str, Any],
-        exhibits: "Mapping[tuple[str, str, Place], Image]",
         axes: Sequence[str] = (),
+        facts: Mapping[str, Any] = MappingProxyType({}),
+        exhibits: "Mapping[tuple[str, str, Place], Image]" = MappingProxyType({}),
         marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         files: Mapping[str, bytes] = MappingProxyType({}),
-    ) -> None:
-        """Keep a finished cell.
+    ) -> str:
+        """Keep a finished cell, and return its id.
 
         Args:
             cell: what was measured.
-            rows: its numbers.
+            parts: its numbers, of ranges of the images in their order; usually one.
+            axes: the study's `AXES`; every place has as many values.
             facts: goes into `cell.json` beside the cell: provenance, n, skipped, seconds.
             exhibits: (image id, caption, place on the axes or empty) -> picture of what the network saw.
-            axes: the study's `AXES`; every row's `at` has as many values.
             marks: image id -> what else is known of an exhibit: `label`, its class in words, and `correct`.
             files: name -> bytes of what else the study keeps.
 
         Raises:
-            VitalsError: the disk is full or not writable; nothing half-written stays under the final name.
+            VitalsError: the disk is full or not writable; the cell does not count as finished then.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         identifier = cell_id(cell)
-        final = self._folder(identifier)
-        temporary = final.parent / f".tmp-{os.getpid()}-{identifier}"
+        base = _base(identifier)
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            (temporary / "exhibits").mkdir(parents=True)
-            found = rows if isinstance(rows, Rows) else Rows(rows)
-            item, metric, place = (pa.array(np.asarray(codes)) for codes in (found.item, found.metric, found.place))
-            columns = {
-                "item": pa.DictionaryArray.from_arrays(item, pa.array(found.items, pa.string())),
-                "metric": pa.DictionaryArray.from_arrays(metric, pa.array(found.metrics, pa.string())),
-                "value": pa.array(np.asarray(found.value)),
-            } | {f"at_{axis}": pa.array([at[k] for at in found.places]).take(place) for k, axis in enumerate(axes)}
-            pq.write_table(pa.table(columns), temporary / "rows.parquet", compression="zstd")
+            written = [self._part(base, wide, axes) for wide in parts]
             shown = []
             for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
                 name = f"exhibits/{number}.webp"
-                picture.save(temporary / name, quality=88)
+                self.shelf.write(f"{base}/{name}", _webp(picture))
                 shown.append({"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})})
             for name, data in files.items():
-                (temporary / "files").mkdir(exist_ok=True)
-                (temporary / "files" / name).write_bytes(data)
-            points = {"axes": list(axes), "points": [list(at) for at in found.places]} if axes else {}
-            content = {"schema": SCHEMA, "id": identifier, "cell": described(cell)}
-            content |= {**facts, **points, "exhibits": shown}
-            (temporary / "cell.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-            if final.is_dir() and not self.has(identifier):  # it lost its cell.json, and would be in the way for ever
-                shutil.rmtree(final)
-            if not final.exists():
-                temporary.rename(final)
+                self.shelf.write(f"{base}/files/{name}", data)
+            content = {
+                "schema": SCHEMA,
+                "id": identifier,
+                "cell": described(cell),
+                **facts,
+                "axes": list(axes),
+                "parts": written,
+            }
+            content |= {
+                "exhibits": shown,
+                "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            }
+            text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+            self.shelf.write(f"{base}/cell.json", text.encode(), replace=False)
+            self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
-            if self.has(identifier):  # another worker was faster in between
-                return
             raise VitalsError(
-                f"Results must be writable under {self.root}. Got: {error}. Free some space or rights and give the same "
+                f"Results must be writable under {self.shelf}. Got: {error}. Free some space or rights and give the same "
                 "command again: finished cells are kept and only the rest is computed."
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        self._failure(identifier).unlink(missing_ok=True)
+        return identifier
+
+    def _part(self, base: str, wide: Wide, axes: Sequence[str]) -> dict[str, Any]:
+        import pyarrow.parquet as pq
+
+        held = io.BytesIO()
+        pq.write_table(wide.table(axes), held, compression="zstd", write_page_checksum=True, store_schema=False)
+        data = held.getbuffer()
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{wide.start}-{wide.stop}-{digest[:12]}.parquet"
+        self.shelf.write(f"{base}/{name}", data)
+        return {"file": name, "sha256": digest, "images": [wide.start, wide.stop], "points": wide.points()}
 
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""
-        path = self._failure(cell_id(cell))
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")  # half a record would make every later reader fail
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(path)
-
-    def sweep(self) -> None:
-        """Remove what killed writers left behind; a folder of a living process stays."""
-        for folder in self.root.glob("*/.tmp-*"):
-            if not alive(int(folder.name.split("-")[1])):
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _folder(self, identifier: str) -> Path:
-        return self.root / identifier.rpartition("-")[0] / identifier
-
-    def _failure(self, identifier: str) -> Path:
-        folder = self._folder(identifier)
-        return folder.with_name(folder.name + ".failed.json")
+        self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
 
 
 def described(cell: Cell) -> dict[str, Any]:
@@ -202,12 +258,11 @@ def described(cell: Cell) -> dict[str, Any]:
     return content
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _base(identifier: str) -> str:
+    return f"{identifier.rpartition('-')[0]}/{identifier}"
+
+
+def _webp(picture: "Image") -> bytes:
+    held = io.BytesIO()
+    picture.save(held, "webp", quality=88)
+    return held.getvalue()

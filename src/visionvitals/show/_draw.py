@@ -101,7 +101,7 @@ def draw(
     require(kind in KINDS, "`vitals show` must name a kind", kind, near(kind, KINDS))
     require(len(models) > 0, "`--model` must name a backbone", "none", "Try `--model tiny:vit`.")
     require(out.suffix.lower() in (".png", ".jpg", ".webp"), "`--out` must end in .png, .jpg or .webp", str(out))
-    from visionvitals.run import planner
+    from visionvitals.plan import planner
 
     names = registry.labels(models)
     kinds = [name for name in KINDS if name != "all"] if kind == "all" else [kind]

@@ -28,12 +28,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from visionvitals.studies._scoring import answers
 
 from visionvitals.core import BackboneCard, BackboneSpec, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
 from visionvitals.perturb._limits import Shape, extent, patch_side
-from visionvitals.studies._scoring import answers
 from visionvitals.studies._universal_patch import Training, hand_over, parts, train
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ Rows: `top1`, `top5`, `cross_entropy` and `prediction` for every image.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from visionvitals.studies._scoring import score
+
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._scoring import score
 
 VERSION = 1
 TITLE = "Clean accuracy"

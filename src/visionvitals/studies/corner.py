@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from visionvitals.studies._scoring import score
+
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._scoring import score
 
 VERSION = 1
 TITLE = "Object in a corner"

@@ -29,11 +29,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
+
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import VitalsError, require
 from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies import _superclasses
-from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies._places import last_place
 
 if TYPE_CHECKING:

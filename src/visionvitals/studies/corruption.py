@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from visionvitals.studies._scoring import score
 
 from visionvitals.core import BackboneCard, Batch, FolderSpec, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import near, require
 from visionvitals.figure import Chart, Published, Sign
 from visionvitals.probes import mce
 from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, OWN, errors, group, mean_error
-from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
     from torch import Tensor

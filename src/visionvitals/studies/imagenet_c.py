@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from visionvitals.studies._scoring import score
 
 from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
 from visionvitals.figure import Chart, Published, Sign
 from visionvitals.probes import mce
 from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, errors, group, mean_error
-from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
+from visionvitals.studies._scoring import score
+
 from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
-from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,12 +24,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
+from visionvitals.studies._scoring import score
+
 from visionvitals.core import BackboneCard, BackboneSpec, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies._saliency import Source, weights
-from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import torch
 from visionvitals.core import ImageSet
 from visionvitals.errors import require
 from visionvitals.perturb.stylize import fourier
-from visionvitals.run import planner
+from visionvitals.plan import planner
 from visionvitals.run.devices import choose_device
 from visionvitals.run.progress import meter
 from visionvitals.stylize import copy, networks

@@ -111,9 +111,9 @@ def keep(
 ) -> None:
     """Write the curves of a finished training into its folder as one cell of a run folder."""
     from visionvitals import registry
+    from visionvitals.plan.identity import cell_id
+    from visionvitals.plan.identity import plain as as_json
     from visionvitals.run import provenance
-    from visionvitals.run.identity import cell_id
-    from visionvitals.run.identity import plain as as_json
     from visionvitals.run.store import Store
 
     spec = registry.parse(f"checkpoint:{weights}", families=["checkpoint"])

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import VitalsError, near
-from visionvitals.run import planner
-from visionvitals.run.identity import plain
-from visionvitals.run.planner import Decoder, Plan, Section
+from visionvitals.plan import planner
+from visionvitals.plan.identity import plain
+from visionvitals.plan.planner import Decoder, Plan, Section
 
 _ELSEWHERE = {
     "out": "give `--out` to `vitals run`",

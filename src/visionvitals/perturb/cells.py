@@ -1,4 +1,4 @@
-"""Which grids a network input of a given size allows, and which of them fit the network's own patches."""
+"""The grids of cells that studies cut an image into: which of them divide an input, and which fit a network's own patches. No torch."""
 
 from visionvitals.core import BackboneCard
 

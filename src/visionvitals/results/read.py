@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
+from visionvitals.run.rows import Place
 
 from visionvitals import registry, stats
 from visionvitals.errors import require
 from visionvitals.run import table
-from visionvitals.run.rows import Place
 from visionvitals.run.store import Store, Stored
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals import registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.run.identity import cell_id, folders, plain, spelled
+from visionvitals.plan.identity import cell_id, folders, plain, spelled
 
 if TYPE_CHECKING:
     import torch

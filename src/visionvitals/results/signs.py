@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from visionvitals.report.read import Point, Run, aligned, load, strength, usual
 
 from visionvitals import stats
 from visionvitals.figure import Sign
 from visionvitals.report import words
-from visionvitals.report.read import Point, Run, aligned, load, strength, usual
 
 CLEAN = "clean"
 

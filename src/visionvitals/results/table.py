@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from visionvitals.metrics import METRICS
+from visionvitals.run.rows import Place
 
 from visionvitals import stats
 from visionvitals.errors import require
-from visionvitals.metrics import METRICS
-from visionvitals.run.rows import Place
 from visionvitals.run.store import Store, Stored
 
 REPEATS = "run"  # the condition field that counts repetitions

@@ -1,0 +1,194 @@
+"""The work that a study gets: images of a set as batches, the network, and what the engine does for it."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, ImageSetCard, Place, Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Some images on the backbone's device.
+
+    Attributes:
+        ids: the image ids, length b.
+        images: float32 (b, 3, h, w) in [0, 1].
+        labels: int64 (b,), as the job's.
+        rows: where they stand in the job's arrays.
+        card: of the backbone that will see them.
+    """
+
+    ids: tuple[str, ...]
+    images: "Tensor"
+    labels: "Tensor"
+    rows: slice
+    card: BackboneCard
+
+
+Columns = Mapping[str, tuple[tuple[int, ...], str]]
+"""name -> (shape of one row's entry, numpy dtype)."""
+Arrays = Mapping[str, np.ndarray]
+Fill = Callable[[Mapping[str, np.ndarray], int], Iterator[int]]
+"""(arrays, start): writes rows from `start` on, and yields how many are done, the last time all of them."""
+
+
+class Memos(Protocol):
+    """Where a job keeps what is computed once; `run.memo` on disk, `Forgetful` nowhere."""
+
+    def rows(self, name: str, key: Mapping[str, Any], n: int, columns: Columns, fill: Fill) -> Arrays: ...
+    def whole(self, name: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays: ...
+
+
+class Forgetful:
+    """Computes every time."""
+
+    def rows(self, name: str, key: Mapping[str, Any], n: int, columns: Columns, fill: Fill) -> Arrays:
+        arrays = {column: np.zeros((n, *shape), dtype) for column, (shape, dtype) in columns.items()}
+        for _ in fill(arrays, 0):
+            pass
+        return arrays
+
+    def whole(self, name: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        return make()
+
+
+def _ignore_progress(images: int) -> None: ...
+
+
+def _ignore_exhibit(item: str, image: "Tensor", at: Place = ()) -> None: ...
+
+
+def _ignore_warning(text: str) -> None: ...
+
+
+def _ignore_file(name: str, content: bytes) -> None: ...
+
+
+def _no_companion(spec: str) -> Backbone:
+    raise LookupError(
+        f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that `measure` gets.
+
+    Attributes:
+        backbone: the network.
+        condition: the study's own `Condition`.
+        ids: image ids, length n.
+        pixels: uint8 (n, h, w, 3), usually memory-mapped.
+        labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
+        images: the card of the image set.
+        textures: int64 (n,), -1 where unknown; None where the set does not provide them.
+        masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
+        splits: the part of the set that each image belongs to; None where the set has no parts.
+        seed: root of all randomness.
+        batch_size: images a forward pass; results do not depend on it.
+        exhibits: ids of the few images whose perturbed form is kept for the report.
+        keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], and its place on the study's `AXES` where
+            there are several pictures of one image.
+        progress: called with the number of images done since the last call.
+        companion: spelling -> the loaded backbone, for the condition's fields of type `BackboneSpec`.
+        warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
+        attach: called with a file name and the file's bytes: kept with the cell.
+        memos: where `memo` and `memo_rows` keep what they are given.
+        facts: what decides the images of the job and their order, and the code that measures; part of the key of every memo.
+    """
+
+    backbone: Backbone
+    condition: Any
+    ids: Sequence[str]
+    pixels: np.ndarray
+    labels: np.ndarray
+    images: ImageSetCard = NO_IMAGES
+    textures: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    splits: Sequence[Split] | None = None
+    seed: int = 0
+    batch_size: int = 32
+    exhibits: frozenset[str] = frozenset()
+    keep: "Callable[..., None]" = field(default=_ignore_exhibit)
+    progress: Callable[[int], None] = field(default=_ignore_progress)
+    companion: Callable[[str], Backbone] = field(default=_no_companion)
+    warn: Callable[[str], None] = field(default=_ignore_warning)
+    attach: Callable[[str, bytes], None] = field(default=_ignore_file)
+    memos: Memos = field(default_factory=Forgetful)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.
+
+        The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting.
+        """
+        import torch
+
+        device = self.backbone.device
+
+        def read(start: int) -> "Tensor":
+            raw = torch.from_numpy(np.ascontiguousarray(self.pixels[start : start + self.batch_size]))
+            return raw.pin_memory() if device.type == "cuda" else raw
+
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            coming = reader.submit(read, start)
+            for first in range(start, len(self.ids), self.batch_size):
+                raw = coming.result().to(device, non_blocking=True)
+                part = slice(first, min(first + self.batch_size, len(self.ids)))
+                if part.stop < len(self.ids):
+                    coming = reader.submit(read, part.stop)
+                images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
+                labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
+                yield Batch(tuple(self.ids[part]), images, labels, part, self.backbone.card)
+
+    def memo(
+        self, name: str, settings: Mapping[str, Any], make: Callable[[], Arrays], *, of: Backbone | None = None
+    ) -> Arrays:
+        """Arrays computed once for all cells and runs that ask for the same.
+
+        The key is made here, of all that a computation from this job can depend on beside the condition: the network `of` (weights,
+        code, preprocessing, class order), the images, how they were cut, decoded and drawn, their labels, the seed, the code that
+        measures. The author adds the settings of the computation. The state of the cache never changes a number.
+
+        Args:
+            name: what it is, for people.
+            settings: every value of the condition, and every constant, that `make` uses; JSON values.
+            make: computes the arrays; text and bytes travel as uint8.
+            of: the network that it is computed with, the job's own where None.
+        """
+        return self.memos.whole(name, self._key(settings, of), make)
+
+    def memo_rows(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        columns: Columns,
+        fill: Fill,
+        *,
+        of: Backbone | None = None,
+        rows: int | None = None,
+    ) -> Arrays:
+        """As `memo`, for arrays with one row per image (or `rows` of them), filled step by step: after a kill, `fill` is called again
+        from the first row that is not on the disk. The arrays are mapped, not loaded."""
+        n = len(self.ids) if rows is None else rows
+        return self.memos.rows(name, self._key(settings, of), n, columns, fill)
+
+    def _key(self, settings: Mapping[str, Any], of: Backbone | None) -> dict[str, Any]:
+        card, own = (self.backbone if of is None else of).card, self.backbone.card.preprocess
+        labels = np.ascontiguousarray(self.labels, dtype=np.int64)
+        return {
+            "settings": dict(settings),
+            "network": {"digest": card.digest, "preprocess": asdict(card.preprocess), "classes": card.classes},
+            "images": {"digest": self.images.digest, "classes": self.images.classes, "n": len(self.ids)},
+            "cut": [own.size, own.resize, own.interpolation],
+            "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+            "seed": self.seed,
+            **self.facts,
+        }

@@ -1,0 +1,161 @@
+"""From the blocks that a study yields to the rows of a cell: one row per (item, place), one column per metric, checked as they come."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from visionvitals.core import Place, Scores
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.figure import Metric
+
+
+@dataclass(frozen=True)
+class Block:
+    """All items of one place: `items` in the order of the image set (others in the order in which they came), `values` float64
+    (n,) by metric, NaN where an item has none."""
+
+    items: list[str]
+    values: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Wide:
+    """The numbers of a range of images.
+
+    Attributes:
+        start, stop: the range, positions in the image set.
+        blocks: place on the axes -> its block.
+        broken: (metric's `over`, how many items of it have a value that is not finite), where there are any.
+    """
+
+    start: int
+    stop: int
+    blocks: Mapping[Place, Block]
+    broken: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(dict.fromkeys(metric for block in self.blocks.values() for metric in block.values))
+
+    def table(self, axes: Sequence[str]) -> Any:
+        """As an Arrow table: `item`, one column per metric, `at_<axis>` for each axis."""
+        import pyarrow as pa
+
+        lengths = [len(block.items) for block in self.blocks.values()]
+        columns: dict[str, Any] = {
+            "item": pa.array([item for b in self.blocks.values() for item in b.items], pa.string())
+        }
+        for metric in self.metrics:
+            parts = [b.values.get(metric, np.full(len(b.items), np.nan)) for b in self.blocks.values()]
+            columns[metric] = pa.array(np.concatenate(parts))
+        for k, axis in enumerate(axes):
+            values = pa.array([at[k] for at in self.blocks])
+            columns[f"at_{axis}"] = values.take(pa.array(np.repeat(np.arange(len(lengths)), lengths)))
+        return pa.table(columns)
+
+    def points(self) -> list[dict[str, Any]]:
+        """Where each place stands in the table: {at, rows, items, metrics}; see `store.Stored`."""
+        found, row, seen = [], 0, dict[int, str]()
+        for at, block in self.blocks.items():
+            digest = seen.get(id(block.items)) or hashlib.sha256("\0".join(block.items).encode()).hexdigest()[:24]
+            seen[id(block.items)] = digest
+            rows = [row, row + len(block.items)]
+            found.append({"at": list(at), "rows": rows, "items": digest, "metrics": list(block.values)})
+            row = rows[1]
+        return found
+
+
+def gather(
+    blocks: Iterable[Scores],
+    *,
+    study: str,
+    axes: Sequence[str],
+    metrics: Mapping[str, Metric],
+    ids: Sequence[str],
+    start: int = 0,
+) -> Wide:
+    """The rows of a cell from what `measure` yields.
+
+    Args:
+        blocks: what it yields.
+        study: its name, for errors.
+        axes: its axes.
+        metrics: all that it may yield.
+        ids: the image ids of the job, in order.
+        start: position of the first of them in the image set.
+
+    Raises:
+        VitalsError: no block at all, an unknown metric or item, a place of the wrong length, arrays of another length than the items,
+            two values for one (item, metric, place), a value beyond the bounds of its metric.
+    """
+    found: dict[Place, dict[str, list[tuple[Sequence[str], Any]]]] = {}
+    for block in blocks:
+        must = f"`{study}` must say where a block stands on its axes {tuple(axes)}"
+        require(isinstance(block, Scores), f"`{study}` must yield `study.Scores`", block)
+        require(isinstance(block.at, tuple) and len(block.at) == len(axes), must, block.at)
+        for metric, values in block.values.items():
+            require(metric in metrics, f"`{study}` must declare its metrics in METRICS", metric, near(metric, metrics))
+            must = f"`{study}` must give as many values of `{metric}` as items"
+            require(len(values) == len(block.items), must, (len(values), len(block.items)))
+            if len(values):
+                found.setdefault(block.at, {}).setdefault(metric, []).append((block.items, values))
+    require(bool(found), f"`{study}` must yield at least one value", "none")
+    whole = list(ids)
+    position = {item: k for k, item in enumerate(whole)}
+    broken: dict[str, set[str]] = {}
+    result = {at: _block(study, by_metric, metrics, whole, position, broken) for at, by_metric in found.items()}
+    return Wide(start, start + len(whole), result, {over: len(items) for over, items in broken.items()})
+
+
+def _block(
+    study: str,
+    by_metric: Mapping[str, list[tuple[Sequence[str], Any]]],
+    metrics: Mapping[str, Metric],
+    whole: list[str],
+    position: Mapping[str, int],
+    broken: dict[str, set[str]],
+) -> Block:
+    columns: dict[str, tuple[list[str], np.ndarray]] = {}
+    for metric, parts in by_metric.items():
+        items = [item for some, _ in parts for item in some]
+        values = np.concatenate([_array(some) for _, some in parts])
+        _check(study, metric, metrics[metric], items, values, position)
+        if not (fine := np.isfinite(values)).all():
+            broken.setdefault(metrics[metric].over, set()).update(items[k] for k in np.flatnonzero(~fine))
+        columns[metric] = items, values
+    first = next(iter(columns.values()))[0]
+    if first == whole and all(items is first or items == whole for items, _ in columns.values()):
+        return Block(whole, {metric: values for metric, (_, values) in columns.items()})
+    union = dict.fromkeys(item for items, _ in columns.values() for item in items)
+    order = sorted(union, key=lambda item: position.get(item, len(position)))
+    row = {item: k for k, item in enumerate(order)}
+    spread = {}
+    for metric, (items, values) in columns.items():
+        spread[metric] = np.full(len(order), np.nan)
+        spread[metric][[row[item] for item in items]] = values
+    return Block(order, spread)
+
+
+def _array(values: Any) -> np.ndarray:
+    tensor = hasattr(values, "detach")
+    return np.asarray(values.detach().cpu().numpy() if tensor else values, dtype=np.float64)
+
+
+def _check(
+    study: str, metric: str, declared: Metric, items: list[str], values: np.ndarray, position: Mapping[str, int]
+) -> None:
+    if len(set(items)) < len(items):
+        seen: set[str] = set()
+        twice = next(item for item in items if item in seen or seen.add(item))  # type: ignore[func-returns-value]
+        raise VitalsError(f"`{study}` must give one value of `{metric}` to an item and place. Got two for {twice!r}.")
+    if declared.over == "images":
+        unknown = [item for item in items if item not in position]
+        require(not unknown, f"`{study}` must give `{metric}` to images of the set only", unknown[:3])
+    low, high = declared.bounds
+    slack = 1e-6 * max(1.0, abs(low) if np.isfinite(low) else 0.0)
+    beyond = values[(values < low - slack) | (values > high + slack)]
+    must = f"`{study}` must keep `{metric}` in [{low:g}, {high:g}], as its unit `{declared.unit}` says"
+    require(not len(beyond), must, float(beyond[0]) if len(beyond) else None)

@@ -1,0 +1,296 @@
+"""What the author of a study imports. A study is one file: it changes images, or measures in its own way, and says what to show.
+
+The shortest study is a docstring, a `Condition`, `conditions` and `perturb`; everything else has a default. `load` makes the file into a
+`Study`, once per file, and names all that is missing or misspelt in one error. A study imports torch only inside its functions.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from visionvitals import registry, source
+from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCard, Place, Preset, Scores
+from visionvitals.errors import VitalsError, near, require
+from visionvitals.figure import COMMON, Chart, Metric, Published, Record, Sign
+from visionvitals.job import Batch, Job
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "BASELINE", "BackboneCard", "BackboneSpec", "Batch", "COMMON", "Chart", "FolderSpec", "ImageSetCard", "Job", "Metric", "Place",
+    "Preset", "Published", "Record", "Scores", "Sign", "Study", "VitalsError", "answers", "load", "name_of", "names", "near",
+    "require", "score",
+]  # fmt: skip
+
+BASELINE = "clean"
+"""The study of the unchanged images: what is `kept` is measured against it."""
+REPEATS = "run"
+"""The condition's field that counts independent repetitions, which are averaged within each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Record):
+    """A study, made from its file by `load`. In capitals: the name in the file, where it is not that of the field.
+
+    Attributes:
+        version: VERSION, bumped when the meaning of a number changes. Default 1.
+        title: TITLE, a few words for the report. Default: the name of the file.
+        axes: AXES, names of what is told apart within one cell, because one pass measures it all (blocks, heads, thresholds);
+            `Scores.at` says where a block stands. To tables, charts and signs an axis is as good as a field of the condition.
+        labels: LABELS, what `Job.labels` are: `outputs` of the backbone (an image set whose classes are none of its outputs is
+            refused), the set's `own` classes, or `none`: they are not looked at. Default `outputs`.
+        metrics: METRICS, the study's own, beside the `COMMON` ones.
+        charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
+        Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
+            default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
+        conditions: (preset, size) -> the points of the experiment for a network input of `size` (height, width).
+        refusal: (condition, backbone card, image set card) -> why this condition cannot be measured on that backbone and image set,
+            as one sentence, or None. Default: never.
+        passes: condition -> forward passes per image, for the estimate of time; a backward pass counts as two. Default 1.
+        perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; the one place where images change.
+            None for a study that shows no changed images.
+        measure: job -> blocks of scores, at most one value per item, metric and place. Default: `score` over `perturb`.
+        file: where it stands.
+        source: digest of that file where it is not one of ours; it is part of the identity of the cells.
+    """
+
+    Condition: type
+    conditions: Callable[[Preset, tuple[int, int]], list[Any]]
+    refusal: Callable[[Any, BackboneCard, ImageSetCard], str | None]
+    passes: Callable[[Any], float]
+    perturb: "Callable[[Any, Batch, int], Tensor] | None"
+    measure: Callable[[Job], Iterator[Scores]]
+    file: str
+    source: str = ""
+
+
+PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
+"""The names in capitals that a file may define."""
+_TYPES = {
+    "VERSION": int,
+    "TITLE": str,
+    "AXES": tuple,
+    "METRICS": Mapping,
+    "CHARTS": tuple,
+    "SIGNS": tuple,
+    "PUBLISHED": tuple,
+}
+_ARGUMENTS = {"conditions": 2, "refusal": 3, "passes": 1, "perturb": 3, "measure": 1}
+
+
+def names() -> list[str]:
+    """Every installed study, the baseline first."""
+    return sorted(registry.names("studies"), key=lambda name: (name != BASELINE, name))
+
+
+def name_of(where: str) -> str:
+    """What a study is called in cells and tables: its name, or the name of its file."""
+    return Path(where).stem if where.endswith(".py") else where
+
+
+def load(where: str | Path) -> Study:
+    """The study of a name, or of the path of its file; made once.
+
+    Raises:
+        VitalsError: no such study (near names are listed), a file that hides one of ours, or all that is wrong in it.
+    """
+    text = str(where)
+    if not text.endswith(".py"):
+        return _made(text, "")
+    path = Path(text).expanduser().resolve()
+    require(path.is_file(), "The path of a study must be a Python file", text)
+    hidden = path.stem in registry.names("studies")
+    require(not hidden, "The file of a new study must have a name of its own", text, "Rename it.")
+    return _made(str(path), source.digest(path))
+
+
+@functools.cache
+def _made(where: str, digest: str) -> Study:
+    """A study whose file has this digest: a file that changes is another study."""
+    name = name_of(where)
+    try:
+        module = _from_file(Path(where), digest) if digest else registry.load("studies", where)
+    except VitalsError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise VitalsError(f"The study `{where}` must be importable. Got {type(error).__name__}: {error}.") from error
+    faults = _faults(module)
+    if faults:
+        raise VitalsError("\n  ".join([f"`{where}` is no study yet:", *faults]))
+    own: Mapping[str, Metric] = getattr(module, "METRICS", {})
+    perturb = getattr(module, "perturb", None)
+    condition = module.Condition()
+    return Study(
+        name=name,
+        version=getattr(module, "VERSION", 1),
+        title=getattr(module, "TITLE", name.replace("_", " ").capitalize()),
+        asks=" ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split()),
+        axes=getattr(module, "AXES", ()),
+        labels=getattr(module, "LABELS", "outputs"),
+        metrics={**COMMON, **own},
+        charts=getattr(module, "CHARTS", ()),
+        signs=getattr(module, "SIGNS", ()),
+        published=getattr(module, "PUBLISHED", ()),
+        choices=_choices(module.Condition),
+        defaults={f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)},
+        Condition=module.Condition,
+        conditions=module.conditions,
+        refusal=getattr(module, "refusal", lambda condition, backbone, images: None),
+        passes=getattr(module, "passes", lambda condition: 1),
+        perturb=perturb,
+        measure=getattr(module, "measure", lambda job: score(job, perturb)),
+        file=str(module.__file__),
+        source=""
+        if str(module.__file__).startswith(str(Path(__file__).parent))
+        else digest or source.digest(Path(str(module.__file__))),
+    )
+
+
+def _from_file(path: Path, digest: str) -> ModuleType:
+    """Execute a file as a module of its own, once per content."""
+    found = importlib.util.spec_from_file_location(f"visionvitals_study_{path.stem}_{digest[:16]}", path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[found.name]
+        raise
+    return module
+
+
+def _faults(module: ModuleType) -> list[str]:
+    """All that keeps a module from being a study, a sentence each."""
+    here = vars(module)
+    found = [f"it must define `{name}`" for name in ("Condition", "conditions") if name not in here]
+    if "perturb" not in here and "measure" not in here:
+        found.append("it must define `perturb` or `measure`")
+    if not (inspect.getdoc(module) or "").strip():
+        found.append("it must begin with a docstring that says what it asks")
+    found += [f"`{name}` is no part of a study. {near(name, PARTS)}" for name in here if _misspelt(name)]
+    found += [
+        f"`{n}` must be a {t.__name__}. Got {here[n]!r}"
+        for n, t in _TYPES.items()
+        if n in here and not isinstance(here[n], t)
+    ]
+    if here.get("LABELS", "own") not in ("outputs", "own", "none"):
+        found.append(f"`LABELS` must be outputs, own or none. Got {here['LABELS']!r}")
+    found += [
+        fault for name, count in _ARGUMENTS.items() if name in here and (fault := _arity(name, here[name], count))
+    ]
+    if "Condition" in here:
+        found += _condition_faults(here["Condition"])
+    if not any("METRICS" in fault for fault in found):
+        found += _figure_faults(here)
+    return found
+
+
+def _misspelt(name: str) -> bool:
+    return (
+        name.isupper()
+        and not name.startswith("_")
+        and name not in PARTS
+        and any(len(name) > 3 and name in (part[:-1], part + "S") for part in PARTS)
+    )
+
+
+def _arity(name: str, function: object, count: int) -> str:
+    if not callable(function):
+        return f"`{name}` must be a function. Got {function!r}"
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError as error:
+        return f"`{name}` must take {count} argument{'s' if count > 1 else ''}. Got: {error}"
+    return ""
+
+
+def _condition_faults(condition: Any) -> list[str]:
+    if not (isinstance(condition, type) and dataclasses.is_dataclass(condition)):
+        return ["`Condition` must be a dataclass: `@dataclass(frozen=True, kw_only=True)`"]
+    found = [] if condition.__dataclass_params__.frozen else ["`Condition` must be frozen"]  # type: ignore[attr-defined]
+    open_ = [f.name for f in dataclasses.fields(condition) if f.default is f.default_factory is dataclasses.MISSING]
+    return found + [f"the field `{name}` of `Condition` must have a default" for name in open_]
+
+
+def _figure_faults(here: Mapping[str, Any]) -> list[str]:
+    """Metrics that are none, and charts or signs that name a metric which the study has not."""
+    metrics = {**COMMON, **here.get("METRICS", {})}
+    found = [
+        f"`METRICS[{n!r}]` must be a `study.Metric`. Got {m!r}" for n, m in metrics.items() if not isinstance(m, Metric)
+    ]
+    found += [f"`METRICS[{n!r}]` is a common metric already" for n in here.get("METRICS", {}) if n in COMMON]
+    shown = [("CHARTS", Chart), ("SIGNS", Sign), ("PUBLISHED", Published)]
+    for part, kind in shown:
+        for entry in here.get(part, ()):
+            if not isinstance(entry, kind):
+                found.append(f"`{part}` must hold `study.{kind.__name__}` only. Got {entry!r}")
+            elif entry.metric not in metrics:
+                found.append(f"`{part}` names the metric `{entry.metric}`. {near(entry.metric, metrics)}")
+    return found
+
+
+def _choices(condition: type) -> dict[str, tuple[str, ...]]:
+    """field -> the words of its `Literal` type."""
+    return {n: get_args(t) for n, t in get_type_hints(condition).items() if get_origin(t) is Literal}
+
+
+def score(
+    job: Job,
+    perturb: "Callable[[Any, Batch, int], Tensor] | None",
+    *,
+    at: Place = (),
+    logits: "Callable[[Tensor, Batch], Tensor] | None" = None,
+    more: "Callable[[Batch], Mapping[str, Tensor]] | None" = None,
+) -> Iterator[Scores]:
+    """`top1`, `top5` (with more than five outputs), `cross_entropy` and `prediction` of every image of a job.
+
+    Args:
+        job: the cell's work.
+        perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; None shows them as they are.
+        at: the place on the study's axes.
+        logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
+        more: batch -> further metrics of its images, (b,) each; called after `perturb`.
+    """
+    import torch
+
+    for batch in job.batches():
+        with torch.inference_mode():
+            seen = batch.images if perturb is None else perturb(job.condition, batch, job.seed)
+            out = job.backbone.logits(seen) if logits is None else logits(seen, batch)
+            measured = answers(out.float(), batch.labels) | dict({} if more is None else more(batch))
+        for position, item in enumerate(batch.ids):
+            if item in job.exhibits:
+                job.keep(item, seen[position])
+        yield Scores(batch.ids, measured, at)
+        job.progress(len(batch.ids))
+
+
+def answers(out: "Tensor", labels: "Tensor") -> "dict[str, Tensor]":
+    """`top1`, `cross_entropy`, `prediction` and, with more than five outputs, `top5` of each image, float64 (b,), from logits (b, k).
+
+    An image whose logits are not finite has no answer: NaN.
+    """
+    from torch.nn import functional
+
+    best = out.argmax(dim=1)
+    columns = {
+        "top1": (best == labels).double(),
+        "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
+        "prediction": best.double(),
+    }
+    if out.shape[1] > 5:
+        columns["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
+    finite = out.isfinite().all(dim=1)
+    if not bool(finite.all()):
+        columns = {metric: values.masked_fill(~finite, float("nan")) for metric, values in columns.items()}
+    return columns
