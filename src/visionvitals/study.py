@@ -6,7 +6,7 @@ The shortest study is a docstring, a `Condition`, `conditions` and `perturb`; ev
 
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
