@@ -116,7 +116,8 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
     """
-    from visionvitals.run import calibrate, devices, planner
+    from visionvitals.plan import planner
+    from visionvitals.run import calibrate, devices
 
     asked = _plan_of(what, choices)
     device = devices.choose_device(machine.device)
@@ -138,7 +139,8 @@ def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine())
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
     """
-    from visionvitals.run import folder, plan_file
+    from visionvitals.plan import plan_file
+    from visionvitals.run import folder
 
     if what.is_dir():
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
@@ -328,7 +330,8 @@ def train(
 
 def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
-    from visionvitals.run import devices, folder, planner, runner
+    from visionvitals.plan import planner
+    from visionvitals.run import devices, folder, runner
 
     folder.refuse_another(out, asked)
     device = devices.choose_device(machine.device)

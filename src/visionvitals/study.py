@@ -229,7 +229,11 @@ def _figure_faults(here: Mapping[str, Any]) -> list[str]:
         f"`METRICS[{n!r}]` must be a `study.Metric`. Got {m!r}" for n, m in metrics.items() if not isinstance(m, Metric)
     ]
     found += [f"`METRICS[{n!r}]` is a common metric already" for n in here.get("METRICS", {}) if n in COMMON]
-    shown = [("CHARTS", Chart), ("SIGNS", Sign), ("PUBLISHED", Published)]
+    shown: list[tuple[str, type[Chart | Sign | Published]]] = [
+        ("CHARTS", Chart),
+        ("SIGNS", Sign),
+        ("PUBLISHED", Published),
+    ]
     for part, kind in shown:
         for entry in here.get(part, ()):
             if not isinstance(entry, kind):

@@ -120,6 +120,16 @@ class Stored:
             raise DamagedCell(self.id, f"{part['file']}: {error}") from error
 
 
+class Unwritable(VitalsError):
+    """Results cannot be written, so that going on would keep nothing."""
+
+    def __init__(self, where: object, error: OSError) -> None:
+        super().__init__(
+            f"Results must be writable under {where}. Got: {error}. Free some space or rights and give the same command again: "
+            "finished cells are kept and only the rest is computed."
+        )
+
+
 class DamagedCell(VitalsError):
     """A cell whose files are not what was written; it counts as missing and is measured again."""
 
@@ -226,10 +236,7 @@ class Store:
             self.shelf.write(f"{base}/cell.json", text.encode(), replace=False)
             self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
-            raise VitalsError(
-                f"Results must be writable under {self.shelf}. Got: {error}. Free some space or rights and give the same "
-                "command again: finished cells are kept and only the rest is computed."
-            ) from error
+            raise Unwritable(self.shelf, error) from error
         return identifier
 
     def _part(self, base: str, wide: Wide, axes: Sequence[str]) -> dict[str, Any]:
@@ -246,7 +253,10 @@ class Store:
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
-        self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        try:
+            self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        except OSError as full:
+            raise Unwritable(self.shelf, full) from full
 
 
 def described(cell: Cell) -> dict[str, Any]:
