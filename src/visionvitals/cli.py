@@ -330,10 +330,23 @@ def train(
 
 def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
+    from visionvitals.run import folder
+
+    done = folder.finished(out, asked)
+    if done is not None:
+        say(f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed")
+        if folder.report_is_current(out):
+            print(f"Report: {out / 'report.html'}")
+        else:
+            _finish(out)
+        return 0
+    return _measure(asked, out, machine)
+
+
+def _measure(asked: "Plan", out: Path, machine: Machine) -> int:
     from visionvitals.plan import planner
     from visionvitals.run import devices, folder, runner
 
-    folder.refuse_another(out, asked)
     device = devices.choose_device(machine.device)
     say(f"Planning on {device}")
     planned = planner.make(asked, device=device)
@@ -349,8 +362,8 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
             command=("vitals", *_typed.get()),
         )
     except KeyboardInterrupt:
-        done = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
-        say(f"\nStopped. {done} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
+        kept = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
+        say(f"\nStopped. {kept} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
         return 130
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
     if outcome.measured + outcome.found:
@@ -363,11 +376,13 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
 
 
 def _finish(out: Path) -> None:
-    """The vital signs on the terminal, and the report."""
+    """The vital signs on the terminal, and the report; what was measured is read once."""
+    from visionvitals import results
     from visionvitals.report.build import build
 
-    show_vital_signs(out)
-    print(f"Report: {build(out)}")
+    run = results.load(out)
+    show_vital_signs(run)
+    print(f"Report: {build(run)}")
 
 
 def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":

@@ -20,6 +20,7 @@ from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Plan, Planned
+from visionvitals.plan.stamp import stamp
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
 from visionvitals.run.store import Store, Unwritable
@@ -58,6 +59,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         "notes": list(planned.notes),
         "command": list(command),
         "versions": versions(),
+        "stamp": stamp(planned.plan),
         "started": now(),
     }
     there = refuse_another(out, planned.plan)
@@ -113,6 +115,27 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
             f"Give another --out, or continue that one with `vitals run {out}`."
         )
     return there
+
+
+def finished(out: Path, plan: Plan) -> int | None:
+    """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
+    there = refuse_another(out, plan)
+    if there is None or there["versions"] != versions():
+        return None
+    have = set(Store(out / "store").ids())
+    if not all(cell["id"] in have for cell in there["cells"]) or there["stamp"] != stamp(plan):
+        return None
+    return len(there["cells"])
+
+
+def report_is_current(out: Path) -> bool:
+    """Whether `report.html` is there and younger than every cell, warning and record of the run."""
+    try:
+        made = (out / "report.html").stat().st_mtime_ns
+        beside = [path.stat().st_mtime_ns for path in out.glob("*.json") if path.name != "plan.json"]
+    except OSError:
+        return False
+    return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
 
 
 def read_plan(out: Path) -> Plan:
