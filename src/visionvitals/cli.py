@@ -334,7 +334,9 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
 
     done = folder.finished(out, asked)
     if done is not None:
-        say(f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed")
+        say(
+            f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed"
+        )
         if folder.report_is_current(out):
             print(f"Report: {out / 'report.html'}")
         else:
