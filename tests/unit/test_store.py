@@ -250,6 +250,24 @@ def test_a_damaged_cell_json_is_no_finished_cell(tmp_path: Path, content: bytes)
         store.cell(cell_id(CELL))
 
 
+def test_a_survey_tells_damaged_cells_and_setting_aside_makes_them_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8))}, files={"x": b"y"})
+    assert store.survey() == ({cell_id(CELL)}, {})
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        before = path.read_bytes()
+        for after in (before[:-1], before[:1] + b"?" + before[2:]):
+            path.write_bytes(after)
+            whole, damaged = store.survey()
+            assert (whole, list(damaged)) == (set(), [cell_id(CELL)])
+        path.write_bytes(before)
+    next(tmp_path.rglob("*.webp")).unlink()
+    store.set_aside(cell_id(CELL))
+    assert (store.survey(), store.has(cell_id(CELL))) == ((set(), {}), False)
+    keep(store)
+    assert store.survey() == ({cell_id(CELL)}, {})
+
+
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//b", "."])
 def test_no_name_leaves_the_shelf(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="must stay below its shelf"):

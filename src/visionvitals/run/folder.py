@@ -122,8 +122,8 @@ def finished(out: Path, plan: Plan) -> int | None:
     there = refuse_another(out, plan)
     if there is None or there["versions"] != versions():
         return None
-    have = set(Store(out / "store").ids())
-    if not all(cell["id"] in have for cell in there["cells"]) or there["stamp"] != stamp(plan):
+    whole, damaged = Store(out / "store").survey()
+    if damaged or not all(cell["id"] in whole for cell in there["cells"]) or there["stamp"] != stamp(plan):
         return None
     return len(there["cells"])
 
@@ -194,6 +194,7 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
     """
     content = _content(out)
     store = Store(out / "store")
+    whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
     counts: dict[tuple[str, str, str], dict[str, int]] = {}
 
@@ -202,12 +203,12 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
         counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
 
     for cell in content["cells"]:
-        done = store.has(cell["id"])
+        done = cell["id"] in whole
         count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
     for skip in content["skips"]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
-    return found, [record for identifier, record in failures.items() if not store.has(identifier)]
+    return found, [record for identifier, record in failures.items() if identifier not in whole]
 
 
 def command_of(out: Path) -> tuple[str, ...]:

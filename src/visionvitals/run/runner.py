@@ -75,7 +75,8 @@ def execute(
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
     store = folder.claim(out, planned, command=command)
     memory.keep()
-    missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
+    there, damaged = store.survey()
+    missing = [cell for cell in planned.cells if cell_id(cell) not in there]
     with meter(cells=len(missing), images=sum(map(images_of, missing))) as state:
         run = _Run(
             planned=planned,
@@ -88,6 +89,11 @@ def execute(
             command=tuple(command),
             warnings=folder.warn(out, ()),
         )
+        for identifier, what in damaged.items():
+            store.set_aside(identifier)
+            run.warn(
+                f"the cell {identifier} was not as it was written ({what}); it was set aside and counts as missing"
+            )
         for spec in planned.plan.backbones:
             cells = [cell for cell in missing if cell.backbone.spec == spec]
             if cells:
