@@ -10,7 +10,7 @@ from PIL import Image
 
 from visionvitals import registry
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets._cache import decoded
+from visionvitals.datasets.base.cache import decoded
 from visionvitals.errors import VitalsError
 
 FAMILIES = registry.names("datasets")

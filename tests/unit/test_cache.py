@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from visionvitals.core import Example, ImageSetCard, Preprocess
-from visionvitals.datasets._cache import clear, decoded, draw, entries
-from visionvitals.datasets._cache_folder import cache_limit, decoded_folder, temporary_folder
-from visionvitals.datasets._decode import decode
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets.base.cache import clear, decoded, draw, entries
+from visionvitals.datasets.base.cache_folder import cache_limit, decoded_folder, temporary_folder
+from visionvitals.datasets.base.decode import decode
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError
 
 HOW = Preprocess(size=(12, 10), resize=16, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

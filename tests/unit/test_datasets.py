@@ -18,8 +18,9 @@ from PIL import Image
 
 from visionvitals import registry
 from visionvitals.core import ImageSet, Interpolation, Preprocess
-from visionvitals.datasets import _digest, csv, folder, hf
-from visionvitals.datasets._decode import decode, decode_fast, open_image
+from visionvitals.datasets import csv, folder, hf
+from visionvitals.datasets.base import digest as _digest
+from visionvitals.datasets.base.decode import decode, decode_fast, open_image
 from visionvitals.errors import UnreadableImage, VitalsError
 
 FAMILIES = ["folder", "csv", "hf"]
@@ -233,7 +234,7 @@ def test_a_bad_classes_file_is_refused(tmp_path: Path, text: str, message: str) 
 def test_wnids_are_shown_by_their_words_without_importing_timm(tmp_path: Path) -> None:
     write(tmp_path / "n01440764" / "0.png")
     code = (
-        "import sys; from visionvitals import registry; from visionvitals.datasets import csv, folder, _cache, _labels\n"
+        "import sys; from visionvitals import registry; from visionvitals.datasets import csv, folder; from visionvitals.datasets.base import cache, labels\n"
         f"images = folder.open(registry.parse('folder:{tmp_path}', families=['folder']))\n"
         "print(images.card.class_names, images[0].id, {'torch', 'timm', 'torchvision', 'pyarrow'} & set(sys.modules))"
     )

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets import _cache, cue_conflict, masks, voc
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets import cue_conflict, masks, voc
+from visionvitals.datasets.base import cache as _cache
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import VitalsError
 from visionvitals.run import planner
 

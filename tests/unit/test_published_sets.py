@@ -8,7 +8,8 @@ import pytest
 
 from visionvitals import registry
 from visionvitals.core import ImageSet
-from visionvitals.datasets import _labels, omniglot
+from visionvitals.datasets import omniglot
+from visionvitals.datasets.base import labels as _labels
 from visionvitals.errors import VitalsError
 
 PUBLISHED = ("aircraft", "cub", "dtd", "flowers", "fungi", "gtsrb", "inaturalist", "places365")

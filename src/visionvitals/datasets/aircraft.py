@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import require
 from visionvitals.registry import Spec
 

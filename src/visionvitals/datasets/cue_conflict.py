@@ -16,9 +16,9 @@ from jaxtyping import Bool
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._masks import read_values
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
+from visionvitals.datasets.base.masks import read_values
 from visionvitals.errors import near, require
 from visionvitals.registry import Spec
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet, Split
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 

@@ -19,9 +19,17 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard, Split
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import ENDINGS, find_images, from_paths, local_path, missing, parts_notes, printable
-from visionvitals.datasets._labels import readable_names
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import (
+    ENDINGS,
+    find_images,
+    from_paths,
+    local_path,
+    missing,
+    parts_notes,
+    printable,
+)
+from visionvitals.datasets.base.labels import readable_names
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import competition, source
+from visionvitals.datasets.base.listed import competition, source
 from visionvitals.registry import Spec
 
 _HOME = "Get fungi_train_val.tgz and train_val_annotations.tgz by https://github.com/visipedia/fgvcx_fungi_comp and unpack both there."

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet
-from visionvitals.datasets._files import find_images
-from visionvitals.datasets._listed import Picture, Source, listed, source
+from visionvitals.datasets.base.files import find_images
+from visionvitals.datasets.base.listed import Picture, Source, listed, source
 from visionvitals.errors import VitalsError
 from visionvitals.registry import Spec
 

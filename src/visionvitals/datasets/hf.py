@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import MISSING, digest
-from visionvitals.datasets._files import EncodedImages, find_images, missing
-from visionvitals.datasets._labels import readable_names
+from visionvitals.datasets.base.digest import MISSING, digest
+from visionvitals.datasets.base.files import EncodedImages, find_images, missing
+from visionvitals.datasets.base.labels import readable_names
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._labels import readable_names
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
+from visionvitals.datasets.base.labels import readable_names
 from visionvitals.errors import require
 from visionvitals.probes.mce import COMMON, EXTRA, SEVERITIES
 from visionvitals.registry import Spec

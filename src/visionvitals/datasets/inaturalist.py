@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import competition, source
+from visionvitals.datasets.base.listed import competition, source
 from visionvitals.errors import require
 from visionvitals.registry import Spec
 

@@ -14,10 +14,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._labels import readable_names
-from visionvitals.datasets._masks import VOID, as_kinds, as_object, read_values
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
+from visionvitals.datasets.base.labels import readable_names
+from visionvitals.datasets.base.masks import VOID, as_kinds, as_object, read_values
 from visionvitals.errors import UnreadableImage, require
 from visionvitals.registry import Spec
 

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest
-from visionvitals.datasets._files import EncodedImages, local_path, missing
+from visionvitals.datasets.base.digest import digest
+from visionvitals.datasets.base.files import EncodedImages, local_path, missing
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 

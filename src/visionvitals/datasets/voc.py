@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import from_paths, local_path, missing
-from visionvitals.datasets._masks import VOID, as_kinds, read_values
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import from_paths, local_path, missing
+from visionvitals.datasets.base.masks import VOID, as_kinds, read_values
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 

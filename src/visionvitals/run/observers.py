@@ -16,8 +16,8 @@ import numpy as np
 
 from visionvitals import registry
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
-from visionvitals.datasets import _responses
-from visionvitals.datasets._responses import Trial
+from visionvitals.datasets.base import responses as _responses
+from visionvitals.datasets.base.responses import Trial
 from visionvitals.errors import require
 from visionvitals.probes import shape_bias
 from visionvitals.run import planner
@@ -51,7 +51,7 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
 
     Args:
         run_folder: with finished cells of `shape_bias`.
-        answers: a csv or a folder of them, see `datasets._responses`.
+        answers: a csv or a folder of them, see `datasets.base.responses`.
 
     Raises:
         VitalsError: no such cells, no picture in common, answers that cannot be read, or an observer who answered a picture twice.

@@ -21,7 +21,7 @@ from visionvitals.run.identity import cell_id, folders, plain, spelled
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._labels import Alignment
+    from visionvitals.datasets.base.labels import Alignment
 
 Decoder = Literal["pillow", "fast"]
 
@@ -129,7 +129,7 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     Raises:
         VitalsError: anything that cannot be opened, loaded or aligned; nothing has been computed then.
     """
-    from visionvitals.datasets import _labels
+    from visionvitals.datasets.base import labels as _labels
 
     studies = {section.name: study(section.name) for section in plan.studies}
     for text in plan.backbones:
@@ -253,7 +253,7 @@ class _Companions:
             found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
         for path in folders(condition).values():
             if path not in self.folders:
-                from visionvitals.datasets import _digest
+                from visionvitals.datasets.base import digest as _digest
 
                 self.folders[path] = _digest.folder_digest(Path(path).expanduser())
             found.append((path, self.folders[path]))

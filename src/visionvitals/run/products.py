@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from visionvitals.core import Columns
-from visionvitals.datasets._cache_folder import decoded_folder, make_room
+from visionvitals.datasets.base.cache_folder import decoded_folder, make_room
 from visionvitals.errors import VitalsError
 
 Fill = Callable[[Mapping[str, np.ndarray], int], Iterator[int]]

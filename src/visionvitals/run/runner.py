@@ -29,7 +29,7 @@ from visionvitals.run.store import Store
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._cache import Decoded
+    from visionvitals.datasets.base.cache import Decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +319,7 @@ def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provena
 
 def _decode(run: _Run, spec: str) -> "Decoded":
     """The image set at the backbone's size, from the cache or decoded now."""
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     plan = run.planned.plan
     images = run.planned.sets[spec]
@@ -364,7 +364,7 @@ def _fail(store: Store, state: Meter, cell: Cell, error: Exception) -> str:
 
 def _check_chance(run: _Run, cell: Cell, rows: Rows) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
-    from visionvitals.datasets import _labels
+    from visionvitals.datasets.base import labels as _labels
 
     card = run.backbone.card
     correct = [row.value for row in rows if row.metric == "top1"]

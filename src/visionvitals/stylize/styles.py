@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from visionvitals.datasets._decode import open_image, to_rgb
-from visionvitals.datasets._files import find_images, missing
+from visionvitals.datasets.base.decode import open_image, to_rgb
+from visionvitals.datasets.base.files import find_images, missing
 from visionvitals.errors import UnreadableImage, VitalsError, require
 
 

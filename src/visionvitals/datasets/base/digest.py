@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from visionvitals.datasets._cache_folder import cache_folder
+from visionvitals.datasets.base.cache_folder import cache_folder
 
 MISSING = "missing"
 _SETTLED = 2.0  # seconds

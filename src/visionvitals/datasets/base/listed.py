@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visionvitals.core import ImageSet, ImageSetCard, Split
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import from_paths, local_path, missing, parts_notes, printable
+from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.datasets.base.files import from_paths, local_path, missing, parts_notes, printable
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 

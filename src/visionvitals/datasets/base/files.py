@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from visionvitals.core import Example, ImageSetCard, Split
-from visionvitals.datasets._decode import open_image
+from visionvitals.datasets.base.decode import open_image
 from visionvitals.errors import UnreadableImage, VitalsError, near
 from visionvitals.registry import Spec
 

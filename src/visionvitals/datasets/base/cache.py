@@ -24,7 +24,7 @@ import numpy as np
 import PIL
 
 from visionvitals.core import ImageSet, Preprocess, Split
-from visionvitals.datasets._cache_folder import (
+from visionvitals.datasets.base.cache_folder import (
     Entry,
     cache_folder,
     clear,
@@ -36,8 +36,8 @@ from visionvitals.datasets._cache_folder import (
     sweep,
     temporary_folder,
 )
-from visionvitals.datasets._decode import decode, decode_fast, decode_mask, require_fast
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets.base.decode import decode, decode_fast, decode_mask, require_fast
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
 
 __all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries"]

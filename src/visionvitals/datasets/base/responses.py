@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from visionvitals.datasets._files import missing
+from visionvitals.datasets.base.files import missing
 from visionvitals.errors import VitalsError, near, require
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from visionvitals.datasets._decode import open_image
+from visionvitals.datasets.base.decode import open_image
 from visionvitals.errors import UnreadableImage
 
 VOID = 255
