@@ -5,7 +5,6 @@ training pictures each are frames of one sign, so a random draw of test pictures
 keep the parts.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from PIL import Image
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images
 from visionvitals.datasets.base.listed import Picture, Source, listed, source
-from visionvitals.errors import VitalsError
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
 _HOME = (
@@ -82,14 +82,21 @@ def examples(tmp: Path) -> list[str]:
 def _test(found: Source) -> list[Picture]:
     images = found.need("GTSRB/Final_Test/Images", "Final_Test/Images").relative_to(found.root).as_posix()
     table = found.need("GT-final_test.csv", "GTSRB/GT-final_test.csv", f"{images}/GT-final_test.csv")
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter=";", skipinitialspace=True))
-    try:
-        return [Picture(f"{images}/{row['Filename']}", _name(row["ClassId"], table), "test") for row in rows]
-    except KeyError as error:
-        raise VitalsError(
-            f"{table} must have the columns Filename and ClassId, separated by `;`. Got no {error}. {found.home}"
-        ) from None
+    rows = read_rows(table, delimiter=";")
+    _, header = next(rows, (1, []))
+    for column in ("Filename", "ClassId"):
+        require(
+            column in header,
+            f"{table} must have the columns Filename and ClassId, separated by `;`",
+            header[:9],
+            found.home,
+        )
+    file, sign = header.index("Filename"), header.index("ClassId")
+    pictures = []
+    for line, row in rows:
+        require(len(row) == len(header), f"{table}, line {line} must have {len(header)} fields", len(row))
+        pictures.append(Picture(f"{images}/{row[file]}", _name(row[sign], table), "test"))
+    return pictures
 
 
 def _name(number: str, where: Path) -> str:
@@ -99,4 +106,4 @@ def _name(number: str, where: Path) -> str:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.ppm"), *(folder / name for name in find_images(folder)[0])])
+    return sorted([*folder.glob("*.ppm"), *(folder / name for name in find_images(folder).pictures)])

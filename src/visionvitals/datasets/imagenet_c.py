@@ -1,4 +1,4 @@
-"""ImageNet-C as released: `imagenet_c:FOLDER[?images=500][&clean=FOLDER]`, corruption/severity/wnid/picture, also one level deeper.
+"""ImageNet-C as released: `imagenet_c:FOLDER[?images=500][&clean=FOLDER][&exif=apply]`, corruption/severity/wnid/picture, also one level deeper.
 
 The tar files unpack to such folders, with or without the name of the tar above (`blur/defocus_blur/1/...`); those that are there are
 read. `images=500` takes 500 pictures, the same ones in every corruption and severity, by a hash of their names. `clean=FOLDER` adds
@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets.base.digest import digest, file_hashes
+from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets.base.labels import readable_names
 from visionvitals.errors import require
 from visionvitals.probes.mce import COMMON, EXTRA, SEVERITIES
 from visionvitals.registry import Spec
@@ -27,7 +25,7 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: no such folder, no folder of a corruption, no pictures, or `images` that is no positive number.
     """
-    options = spec.only("images", "clean")
+    options = spec.only("images", "clean", "exif")
     root = local_path(spec)
     if not root.is_dir():
         raise missing("The folder", root)
@@ -66,15 +64,7 @@ def open(spec: Spec) -> ImageSet:
     absent = [name for name in COMMON if not any(place.startswith(f"{name}/") for place in folders)]
     if absent:
         notes.append(f"there is no mCE without all 15 corruptions; missing: {', '.join(absent)}")
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(classes, ids, labels, file_hashes(paths, owner=root)),
-        n=len(ids),
-        classes=classes,
-        class_names=readable_names(classes),
-        notes=tuple(notes),
-    )
-    return from_paths(card, ids, labels, paths)
+    return from_paths(spec, classes, ids, labels, paths, owner=root, notes=notes)
 
 
 def examples(tmp: Path) -> list[str]:
@@ -104,7 +94,7 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def _names(folder: Path) -> list[str]:
     """`wnid/picture` of every picture, sorted."""
-    return [name for name in find_images(folder)[0] if "/" in name]
+    return [name for name in find_images(folder).pictures if "/" in name]
 
 
 def _draw(names: list[str], count: int) -> list[str]:

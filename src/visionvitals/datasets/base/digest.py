@@ -6,15 +6,21 @@ change time are those noted beside its hash, as git's index does; a file that ch
 not noted, since a second change within the clock's tick would go unseen.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from visionvitals.datasets.base.cache_folder import cache_folder
+from visionvitals.datasets.base.decode import PLAIN, Traits, traits
+from visionvitals.datasets.base.reading import MAX_BYTES, read_regular
+from visionvitals.files import write_safely
 
 MISSING = "missing"
 _SETTLED = 2.0  # seconds
@@ -43,8 +49,17 @@ def digest(
     return total.hexdigest()
 
 
-def file_hashes(paths: Sequence[Path], *, owner: Path) -> list[str]:
-    """sha256 of each file's content, in order, or `MISSING` where it cannot be read.
+class Content(NamedTuple):
+    """What is known of a file: sha256 of its content, or `MISSING` where it cannot be read; and the traits of a picture."""
+
+    hash: str
+    traits: Traits = PLAIN
+
+
+def contents(paths: Sequence[str | Path], *, owner: Path, any_size: bool = False) -> list[Content]:
+    """Hash and look at each file, in order.
+
+    What `read_regular` refuses (no such file, a pipe, a device, too large unless `any_size`) is `MISSING`.
 
     Args:
         paths: the files.
@@ -53,53 +68,78 @@ def file_hashes(paths: Sequence[Path], *, owner: Path) -> list[str]:
     note = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(owner.absolute())).hexdigest()[:32]}.json"
     known = _read_note(note)
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    noted: dict[str, _Entry] = {}
+    found: list[Content] = []
     with ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
-        found = [
-            entry for part in pool.map(lambda chunk: [_hash(path, known) for path in chunk], chunks) for entry in part
-        ]
-    settled = {str(path): entry for path, entry in zip(paths, found, strict=True) if entry[3]}
-    if settled != known:
-        _write_note(note, settled)
-    return [entry[4] for entry in found]
+        looked = pool.map(lambda chunk: [_look(str(path), known, any_size) for path in chunk], chunks)
+        for path, entry in zip(paths, (entry for part in looked for entry in part), strict=True):
+            if entry.settled:
+                noted[str(path)] = entry
+            found.append(Content(entry.hash, Traits(*entry.traits) if entry.traits else PLAIN))
+    if noted != known:
+        with contextlib.suppress(OSError):  # a full or read-only disk costs only the time of the next hashing
+            write_safely(note, json.dumps(noted))
+    return found
 
 
 def folder_digest(folder: Path) -> str:
-    """sha256, hexadecimal, of the names and contents of all files below a folder but hidden ones; its own path does not matter."""
+    """sha256, hexadecimal, of the names and contents of all regular files below a folder but hidden ones; its path does not matter."""
     found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     files = {name.as_posix(): found[name] for name in sorted(found) if not any(part[0] == "." for part in name.parts)}
-    return digest((), files, [0] * len(files), file_hashes(list(files.values()), owner=folder))
+    looked = contents([*files.values()], owner=folder, any_size=True)
+    return digest((), files, [0] * len(files), [content.hash for content in looked])
 
 
-_Entry = tuple[int, int, int, bool, str]
-"""(size, modification time in ns, change time in ns, worth noting, hash)"""
-
-
-def _hash(path: Path, known: dict[str, _Entry]) -> _Entry:
+def look_at(load: Callable[[], bytes]) -> Content:
+    """What is known of a picture that is no file of its own; `MISSING` where `load` raises OSError."""
     try:
-        status = path.stat()
+        data = load()
+    except OSError:
+        return Content(MISSING)
+    return Content(hashlib.sha256(data).hexdigest(), traits(data))
+
+
+class _Entry(NamedTuple):
+    """A line of the note; `traits` is empty for a plain picture."""
+
+    size: int
+    modified: int
+    changed: int
+    settled: bool
+    hash: str
+    traits: tuple[Any, ...]
+
+
+def _look(path: str, known: Mapping[str, _Entry], any_size: bool) -> _Entry:
+    try:
+        status = os.stat(path)
         stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        before = known.get(str(path))
+        before = known.get(path) if any_size or status.st_size <= MAX_BYTES else None
         if before is not None and before[:3] == stamp:
             return before
         settled = max(stamp[1:]) < (time.time() - _SETTLED) * 1e9
-        with path.open("rb") as file:
-            return (*stamp, settled, hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError:
-        return (0, 0, 0, False, MISSING)
+        if any_size and status.st_size > MAX_BYTES and stat.S_ISREG(status.st_mode):
+            with open(path, "rb") as file:
+                return _Entry(*stamp, settled, hashlib.file_digest(file, "sha256").hexdigest(), ())
+        data = read_regular(path)
+    except (OSError, ValueError):
+        return _Entry(0, 0, 0, False, MISSING, ())
+    found = traits(data)
+    return _Entry(*stamp, settled, hashlib.sha256(data).hexdigest(), () if found == PLAIN else tuple(found))
 
 
 def _read_note(note: Path) -> dict[str, _Entry]:
     try:
-        return {path: tuple(entry) for path, entry in json.loads(note.read_bytes()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged: hash again
+        noted = json.loads(note.read_bytes())
+        return {
+            path: _Entry(size, modified, changed, settled, hash, tuple(special))
+            for path, (size, modified, changed, settled, hash, special) in noted.items()
+        }
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+        IndexError,
+    ):  # none yet, of an older form, or damaged: hash again
         return {}
-
-
-def _write_note(note: Path, entries: dict[str, _Entry]) -> None:
-    temporary = note.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entries))
-        temporary.replace(note)
-    except OSError:  # a full or read-only disk costs only the time of the next hashing
-        temporary.unlink(missing_ok=True)
