@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dataset_inputs
 from visionvitals import registry
 from visionvitals.core import ImageSet, Interpolation, Preprocess
 from visionvitals.datasets import csv, folder, hf
 from visionvitals.datasets.base import digest as _digest
 from visionvitals.datasets.base.decode import decode, decode_fast, open_image
+from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError
 
 FAMILIES = ["folder", "csv", "hf"]
@@ -273,29 +275,32 @@ def test_the_digest_is_of_the_order_the_labels_and_the_classes() -> None:
     assert one != _digest.digest(("a", "b"), ["x", "y"], [1, 1], ["1", "2"])
 
 
+def hashes(paths: list[Path], owner: Path) -> list[str]:
+    return [content.hash for content in _digest.contents(paths, owner=owner)]
+
+
 def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / name for name in ("0", "1", "missing")]
     for path in paths[:2]:
         path.write_bytes(path.name.encode())
     expected = [hashlib.sha256(b"0").hexdigest(), hashlib.sha256(b"1").hexdigest(), "missing"]
     monkeypatch.setattr(_digest, "_SETTLED", -60.0)  # so that files written just now count as settled
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
     read: list[str] = []
-    file_digest = hashlib.file_digest
 
-    def watched(file: io.BufferedReader, name: str) -> "hashlib._Hash":
-        read.append(Path(file.name).name)
-        return file_digest(file, name)
+    def watched(path: str) -> bytes:
+        read.append(Path(path).name)
+        return read_regular(path)
 
-    monkeypatch.setattr(hashlib, "file_digest", watched)
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    monkeypatch.setattr(_digest, "read_regular", watched)
+    assert hashes(paths, tmp_path) == expected
     assert read == []
     os.utime(paths[0])
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
     assert read == ["0"]
     [note] = (tmp_path / "the cache" / "hashes").iterdir()
     note.write_text("{damaged")
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
 
 
 # ----------------------------------------------------------------------------------------------------------------- csv
@@ -330,10 +335,16 @@ def test_a_table_of_names_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
 
 
 def test_a_file_that_appears_changes_the_digest(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("path,label\na.png,0\n")
-    before = open_csv(tmp_path / "x.csv").card.digest
-    write(tmp_path / "a.png")
-    assert open_csv(tmp_path / "x.csv").card.digest != before
+    (tmp_path / "x.csv").write_text("path,label\na.png,0\nb.png,1\n")
+    with pytest.raises(VitalsError, match=r"must be files that can be read\. Got \['a.png', 'b.png'\]"):
+        open_csv(tmp_path / "x.csv")
+    write(tmp_path / "b.png")
+    before = open_csv(tmp_path / "x.csv").card
+    assert before.notes == ("1 pictures are missing or no file that can be read: a.png",)
+    write(tmp_path / "a.png", 1)
+    after = open_csv(tmp_path / "x.csv").card
+    assert after.digest != before.digest
+    assert after.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -371,7 +382,7 @@ def test_a_table_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> None
 def test_parquet_and_saved_sets_are_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    [saved] = hf.examples(tmp_path)
+    [saved] = dataset_inputs.hf(tmp_path)
     table = datasets.load_from_disk(str(tmp_path / "saved"))
     table.to_parquet(str(tmp_path / "x.parquet"))
     (tmp_path / "splits").mkdir()

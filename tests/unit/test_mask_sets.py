@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dataset_inputs
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets import cue_conflict, masks, voc
+from visionvitals.datasets import cue_conflict
 from visionvitals.datasets.base import cache as _cache
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import VitalsError
@@ -94,7 +95,7 @@ def test_folders_that_do_not_fit_are_errors(tmp_path: Path) -> None:
 
 
 def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
-    (spelling, _) = masks.examples(tmp_path)
+    (spelling, _) = dataset_inputs.masks(tmp_path)
     before = planner.open_images(spelling).card
     write(tmp_path / "masks" / "0.png", grey(0, 255))
     after = planner.open_images(spelling).card
@@ -103,7 +104,7 @@ def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
 
 
 def test_classes_are_the_sub_folders(tmp_path: Path) -> None:
-    (_, by_class) = masks.examples(tmp_path)
+    (_, by_class) = dataset_inputs.masks(tmp_path)
     images = planner.open_images(by_class)
     assert images.card.classes == ("cat", "dog")
     assert [images[k].label for k in range(3)] == [0, 0, 1]
@@ -111,7 +112,7 @@ def test_classes_are_the_sub_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["ImageSets/Segmentation/val.txt", "SegmentationClass", "JPEGImages"])
 def test_a_devkit_that_is_not_whole_names_what_is_missing(tmp_path: Path, lost: str) -> None:
-    (spelling, _) = voc.examples(tmp_path)
+    (spelling, _) = dataset_inputs.voc(tmp_path)
     gone = tmp_path / "VOCdevkit" / "VOC2012" / lost
     gone.unlink() if gone.is_file() else shutil.rmtree(gone)
     with pytest.raises(VitalsError, match=rf"needs .*{lost}, which does not exist"):
@@ -119,7 +120,7 @@ def test_a_devkit_that_is_not_whole_names_what_is_missing(tmp_path: Path, lost: 
 
 
 def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) -> None:
-    (spelling, inner) = voc.examples(tmp_path)
+    (spelling, inner) = dataset_inputs.voc(tmp_path)
     images = planner.open_images(spelling)
     assert images.card.digest == planner.open_images(inner).card.digest
     mask = images[1].mask
@@ -134,7 +135,7 @@ def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) ->
 
 
 def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None:
-    (both, bare) = cue_conflict.examples(tmp_path)
+    (both, bare) = dataset_inputs.cue_conflict(tmp_path)
     images = planner.open_images(both)
     examples = [images[k] for k in range(len(images))]
     named = [(e.id, cue_conflict.CLASSES[e.label], cue_conflict.CLASSES[e.texture or 0]) for e in examples]
@@ -153,7 +154,7 @@ def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None
 
 
 def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path: Path) -> None:
-    (both, bare) = cue_conflict.examples(tmp_path)
+    (both, bare) = dataset_inputs.cue_conflict(tmp_path)
     (tmp_path / "both" / "silhouettes" / "dog" / "dog1.png").unlink()
     assert set(skipped(planner.open_images(both))) == {"dog/dog1-cat2.png", "dog/dog1-knife1.png"}
     write(tmp_path / "bare" / "cat" / "cat1-aeroplane1.png", PIXELS)
@@ -165,7 +166,7 @@ def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path
 
 def test_textures_and_masks_survive_the_fast_decoder(tmp_path: Path) -> None:
     pytest.importorskip("simplejpeg")
-    for spelling in (*masks.examples(tmp_path / "masks"), *cue_conflict.examples(tmp_path / "cues")):
+    for spelling in (*dataset_inputs.masks(tmp_path / "masks"), *dataset_inputs.cue_conflict(tmp_path / "cues")):
         images = planner.open_images(spelling)
         assert isinstance(images, EncodedImages)
         slow, fast = (_cache.decoded(images, WHOLE, decoder=decoder) for decoder in ("pillow", "fast"))

@@ -9,9 +9,6 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing, printable
 from visionvitals.datasets.base.reading import read_rows, shortened
@@ -43,17 +40,6 @@ def open(spec: Spec) -> ImageSet:
     labels = [position[str(int(label)) if numbers else printable(label)] for _, _, label in rows]
     paths = [os.path.join(table.parent, path) for _, path, _ in rows]
     return from_paths(spec, classes, ids, labels, paths, owner=table, kind="indices" if numbers else "names")
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    tmp.mkdir(parents=True, exist_ok=True)
-    for index in range(4):
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp / f"{index}.png")
-    (tmp / "indices.csv").write_text("path,label,note\n" + "".join(f"{i}.png,{i % 2},x\n" for i in range(4)))
-    (tmp / "names.csv").write_text("label,path\n" + "".join(f"{'dog' if i % 2 else 'cat'},{i}.png\n" for i in range(4)))
-    return [f"csv:{tmp / 'indices.csv'}", f"csv:{tmp / 'names.csv'}"]
 
 
 _Row = tuple[int, str, str]

@@ -10,11 +10,9 @@ Source: Geirhos et al. 2019, "ImageNet-trained CNNs are biased towards texture".
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images, from_paths, listing_notes, local_path, missing, printable
@@ -68,19 +66,3 @@ def open(spec: Spec) -> ImageSet:
     return from_paths(
         spec, CLASSES, ids, shapes, paths, owner=folder, names=CLASSES, textures=textures, masks=held, notes=notes
     )
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for shape in ("cat", "dog"):
-        for folder in (tmp / "both" / "stimuli" / shape, tmp / "both" / "silhouettes" / shape, tmp / "bare" / shape):
-            folder.mkdir(parents=True)
-        outline = np.full((40, 50), 255, dtype=np.uint8)
-        outline[10:30, 10:30] = 0
-        Image.fromarray(outline).save(tmp / "both" / "silhouettes" / shape / f"{shape}1.png")
-        for texture in ("cat2", "knife1"):
-            picture = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-            picture.save(tmp / "both" / "stimuli" / shape / f"{shape}1-{texture}.png")
-            picture.save(tmp / "bare" / shape / f"{shape}1-{texture}.png")
-    return [f"cue_conflict:{tmp / 'both'}", f"cue_conflict:{tmp / 'bare'}"]

@@ -16,9 +16,6 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet, Split
 from visionvitals.datasets.base.files import (
     ENDINGS,
@@ -116,23 +113,6 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
     splits = [_PARTS[path.partition("/")[0]] for _, path in files] if "parts" in options else []
     notes = [*notes, *parts_notes(splits, labels, classes)]
     return from_paths(spec, classes, ids, labels, paths, owner=root, splits=splits, notes=notes)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp / "pictures" / name).mkdir(parents=True)
-        for index in range(3):
-            pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp / "pictures" / name / f"{index}.png")
-    for part, names in {"train": ("cat", "dog"), "test": ("cat", "owl")}.items():
-        for name in names:
-            (tmp / "parts" / part / name).mkdir(parents=True)
-            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(
-                tmp / "parts" / part / name / "0.png"
-            )
-    return [f"folder:{tmp / 'pictures'}", f"folder:{tmp / 'parts'}?parts=all"]
 
 
 _Listing = dict[str, Listing]

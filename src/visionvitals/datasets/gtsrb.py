@@ -7,9 +7,6 @@ keep the parts.
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images
 from visionvitals.datasets.base.listed import Picture, Source, listed, source
@@ -61,22 +58,6 @@ def open(spec: Spec) -> ImageSet:
     if "test" in found.parts:
         pictures += _test(found)
     return listed(found, pictures, NAMES)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    names = [f"Training/{k:05d}/{frame:05d}_00000.ppm" for k in (0, 42) for frame in range(2)]
-    for name in (*names, *(f"Final_Test/Images/{k:05d}.ppm" for k in range(2))):
-        (tmp / "GTSRB" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp / "GTSRB" / name)
-    rows = [
-        "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId",
-        "00000.ppm;50;40;5;5;45;35;42",
-        "00001.ppm;50;40;5;5;45;35;0",
-    ]
-    (tmp / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
-    return [f"gtsrb:{tmp}", f"gtsrb:{tmp}?part=test"]
 
 
 def _test(found: Source) -> list[Picture]:

@@ -13,9 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.digest import look_at
 from visionvitals.datasets.base.files import encoded, find_images, missing
@@ -63,19 +60,6 @@ def open(spec: Spec) -> ImageSet:
     ids = [f"{index:08d}" for index in range(len(labels))]
     known = [look_at(partial(load, index)) for index in range(len(ids))]
     return encoded(spec, classes, ids, labels, load, known, kind=kind)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests; none without the extra."""
-    if importlib.util.find_spec("datasets") is None:
-        return []
-    library = _library()
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(4)]
-    features = library.Features({"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])})
-    table = library.Dataset.from_dict({"image": pictures, "label": [0, 1, 0, 1]}, features=features)
-    table.save_to_disk(str(tmp / "saved"))
-    return [f"hf:{tmp / 'saved'}"]
 
 
 def _library() -> ModuleType:

@@ -9,9 +9,6 @@ An id is `corruption/severity/wnid/picture`, or `wnid/picture` where it is clean
 import hashlib
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
 from visionvitals.errors import require
@@ -65,18 +62,6 @@ def open(spec: Spec) -> ImageSet:
     if absent:
         notes.append(f"there is no mCE without all 15 corruptions; missing: {', '.join(absent)}")
     return from_paths(spec, classes, ids, labels, paths, owner=root, notes=notes)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for place in ("noise/gaussian_noise/1", "noise/gaussian_noise/2", "fog/5"):
-        for wnid in ("n01440764", "n01443537"):
-            folder = tmp / "c" / place / wnid
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in "ab":
-                Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / f"{name}.JPEG")
-    return [f"imagenet_c:{tmp / 'c'}", f"imagenet_c:{tmp / 'c'}?images=3"]
 
 
 def _folders(root: Path) -> dict[str, Path]:

@@ -11,11 +11,9 @@ Where the pictures lie in sub-folders, the first sub-folder is the class; otherw
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images, from_paths, listing_notes, local_path, missing, printable
@@ -66,23 +64,6 @@ def open(spec: Spec) -> ImageSet:
     notes += listing_notes([listing])
     names = [printable(key) for key in classes]
     return from_paths(spec, names, ids, labels, paths, owner=folders[0], masks=found, notes=notes)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks", "by_class/cat", "by_class/dog", "maps/cat", "maps/dog"):
-        (tmp / folder).mkdir(parents=True)
-    for k, (name, kind) in enumerate([("cat/a", 1), ("cat/b", 2), ("dog/c", 2)]):
-        picture = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-        values = np.zeros((40, 50), dtype=np.uint8)
-        values[10 : 20 + k, 10:30] = kind
-        values[9] = VOID
-        picture.save(tmp / "images" / f"{k}.jpg")
-        Image.fromarray(((values == kind) * 255).astype(np.uint8)).save(tmp / "masks" / f"{k}.png")
-        picture.save(tmp / "by_class" / f"{name}.jpg")
-        Image.fromarray(values).save(tmp / "maps" / f"{name}.png")
-    return [f"masks:{tmp}", f"masks:{tmp}?images=by_class&masks=maps&kinds=2"]
 
 
 def _stem(path: str) -> str:

@@ -5,16 +5,12 @@ unpacked, or one such archive. The small ones overlap: a drawing that is in seve
 character. Class keys name the alphabet, so that episodes of `related` classes can be drawn.
 """
 
-import io
 import re
 import zipfile
 import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.digest import look_at
@@ -53,24 +49,6 @@ def open(spec: Spec) -> ImageSet:
     names = [key.replace("_", " ").replace("/character", " ") for key in classes]
     known = [look_at(load) for load in loads]
     return encoded(spec, classes, ids, labels, lambda index: loads[index](), known, names=names)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    tmp.mkdir(parents=True, exist_ok=True)
-    for archive, alphabets in (
-        ("images_background_small1", ("Greek", "Latin")),
-        ("images_background_small2", ("Latin", "Tagalog")),
-    ):
-        with zipfile.ZipFile(tmp / f"{archive}.zip", "w") as file:
-            for alphabet in alphabets:
-                for k in range(4):
-                    buffer = io.BytesIO()
-                    Image.fromarray(rng.integers(0, 2, (35, 35), dtype=np.uint8) * 255).convert("1").save(buffer, "PNG")
-                    name = f"{archive}/{alphabet}/character{k % 2 + 1:02d}/{k % 2:04d}_{k:02d}.png"
-                    file.writestr(name, buffer.getvalue())
-    return [f"omniglot:{tmp}", f"omniglot:{tmp / 'images_background_small1.zip'}?alphabets=Latin&drawings=1"]
 
 
 def _drawings(spec: Spec, path: Path) -> dict[str, Callable[[], bytes]]:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing
-from visionvitals.datasets.base.masks import VOID, MaskFiles, as_kinds
+from visionvitals.datasets.base.masks import MaskFiles, as_kinds
 from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
@@ -59,27 +58,6 @@ def open(spec: Spec) -> ImageSet:
     owner = root / "JPEGImages" / split
     labels = [0] * len(ids)
     return from_paths(spec, ["picture"], ids, labels, pictures, owner=owner, keyed=KINDS, masks=masks, notes=notes)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    root = tmp / "VOCdevkit" / "VOC2012"
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"2007_{k:06d}" for k in range(3)]
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    for k, id in enumerate(ids):
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{id}.jpg")
-        labels = np.zeros((40, 50), dtype=np.uint8)
-        labels[9:31, 9:31] = VOID
-        labels[10:30, 10:30] = 15
-        labels[10:20, 10:20] = k + 1
-        drawn = Image.fromarray(labels).convert("P")
-        drawn.putpalette(bytes((37 * v) % 256 for v in range(768)))
-        drawn.putdata(labels.flatten().tolist())
-        drawn.save(root / "SegmentationClass" / f"{id}.png")
-    return [f"voc:{tmp / 'VOCdevkit'}", f"voc:{root}?split=val"]
 
 
 def _root(spec: Spec, year: str) -> Path:
