@@ -26,7 +26,7 @@ def open(spec: Spec) -> ImageSet:
     """
     spec.only("exif")
     table = local_path(spec)
-    if not os.path.isfile(table):
+    if not table.is_file():
         raise missing("The csv file", table)
     rows = _read(table)
     require(bool(rows), f"{table} must have at least one row below its header", 0)
@@ -53,7 +53,12 @@ def _read(table: Path) -> list[_Row]:
     _, header = next(reader, (1, []))
     for column in ("path", "label"):
         must = f"The header of {table} must have a column `{column}`"
-        require(column in header, must, [shortened(name) for name in header[:20]], near(column, header[:20]))
+        require(
+            column in header,
+            must,
+            [shortened(name) for name in header[:20]],
+            near(column, (name for name in header[:20] if len(name) < 50)),
+        )
     at_path, at_label = header.index("path"), header.index("label")
     for line, got in reader:
         where = f"{table}, line {line}"

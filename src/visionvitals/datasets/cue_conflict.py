@@ -35,7 +35,7 @@ def open(spec: Spec) -> ImageSet:
     """
     spec.only("exif")
     root = local_path(spec)
-    if not os.path.isdir(root):
+    if not root.is_dir():
         raise missing("The folder", root)
     folder = root / "stimuli" if (root / "stimuli").is_dir() else root
     listing = find_images(folder)

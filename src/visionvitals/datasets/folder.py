@@ -29,6 +29,7 @@ from visionvitals.datasets.base.files import (
     parts_notes,
     printable,
     some_counts,
+    user_path,
 )
 from visionvitals.datasets.base.reading import read_rows, shortened
 from visionvitals.errors import VitalsError, near, require
@@ -45,7 +46,7 @@ def open(spec: Spec) -> ImageSet:
     """
     options = spec.only("classes", "parts", "exif")
     root = local_path(spec)
-    if not os.path.isdir(root):
+    if not root.is_dir():
         raise missing("The folder", root)
     if "parts" in options:
         require(
@@ -96,11 +97,7 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
     """The set of the listed folders; the last name of each is its class, and with parts the first one is its part."""
     folders = {place: place.rpartition("/")[2] for place in listing}
     distinct = sorted(set(folders.values()))
-    keys = (
-        _read_mapping(Path(options["classes"]).expanduser(), distinct)
-        if "classes" in options
-        else {f: f for f in distinct}
-    )
+    keys = _read_mapping(user_path(options["classes"]), distinct) if "classes" in options else {f: f for f in distinct}
     files = sorted(
         (keys[name], f"{place}/{image}") for place, name in folders.items() for image in listing[place].pictures
     )
@@ -134,7 +131,7 @@ def _refuse_splits(spec: Spec, root: Path, listing: _Listing) -> None:
 
 def _read_mapping(path: Path, folders: list[str]) -> dict[str, str]:
     """Folder name -> class key, from lines of `folder,key`."""
-    if not os.path.isfile(path):
+    if not path.is_file():
         raise missing("The file of `classes=`", path)
     keys: dict[str, str] = {}
     for line, row in read_rows(path):

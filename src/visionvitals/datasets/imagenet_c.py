@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from visionvitals.core import ImageSet
-from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable
+from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable, user_path
 from visionvitals.errors import require
 from visionvitals.probes.mce import COMMON, EXTRA, SEVERITIES
 from visionvitals.registry import Spec
@@ -35,7 +35,7 @@ def open(spec: Spec) -> ImageSet:
         sorted(entry.name for entry in root.iterdir())[:8],
     )
     if "clean" in options:
-        clean = Path(options["clean"]).expanduser()
+        clean = user_path(options["clean"])
         if not clean.is_dir():
             raise missing("The folder of `clean=`", clean)
         folders = {"": clean, **folders}

@@ -32,7 +32,7 @@ def open(spec: Spec) -> ImageSet:
     root = local_path(spec)
     folders = [root / options.get(key, key) for key in ("images", "masks")]
     for folder, what in zip((root, *folders), ("folder", "folder of pictures", "folder of masks"), strict=True):
-        if not os.path.isdir(folder):
+        if not folder.is_dir():
             raise missing(f"The {what} of `{spec.text}`", folder)
     kinds = _kinds(spec)
     listing = find_images(folders[0])

@@ -132,7 +132,7 @@ def turned_array(pixels: np.ndarray, orientation: int, *, back: bool = False) ->
     if orientation not in _TURNS:
         return pixels
     picture = Image.fromarray(np.ascontiguousarray(pixels).view(np.uint8))
-    return np.asarray(turned(picture, orientation, back=back)).view(pixels.dtype)
+    return np.array(turned(picture, orientation, back=back)).view(pixels.dtype)
 
 
 def open_image(data: bytes, id: str, *, most: int = MAX_PIXELS) -> Image.Image:
@@ -266,7 +266,7 @@ def decode_fast(data: bytes, preprocess: Preprocess, id: str, *, upright: bool =
 
     width, height = resized_size(array.shape[1], array.shape[0], preprocess)
     pixels = resize(
-        torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1),
+        torch.from_numpy(array).permute(2, 0, 1),
         [height, width],
         interpolation=InterpolationMode(preprocess.interpolation),
     ).permute(1, 2, 0)

@@ -116,7 +116,11 @@ def encoded(
     exif = spec.options.get("exif")
     require(exif in (None, "apply"), "`exif` must be `apply`, or left out to read pictures as stored", exif)
     absent = [id for id, content in zip(ids, known, strict=True) if content.hash == MISSING]
-    require(len(absent) < len(ids), f"The pictures of `{spec.text}` must be files that can be read", absent[:3])
+    require(
+        len(absent) < len(ids),
+        f"The pictures of `{spec.text}` must be files that can be read",
+        [shortened(id) for id in absent[:3]],
+    )
     looked, behind = None, ["" for _ in ids] if masks is None else []
     if masks is not None:
         there = [path for path in dict.fromkeys(masks.paths) if path is not None]
@@ -190,7 +194,22 @@ def _bare(name: str) -> str:
 
 def local_path(spec: Spec) -> Path:
     """The path in a spelling; an `@` in it is part of the path, since image sets have no checkpoint."""
-    return Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}").expanduser()
+    return user_path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
+
+
+def user_path(text: str) -> Path:
+    """A path that a user wrote.
+
+    Raises:
+        VitalsError: it cannot be one: too long, a NUL byte, or behind a folder that may not be read.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        got = getattr(error, "strerror", None) or error
+        raise VitalsError(f"A path must be one that can be read. Got {shortened(text)!r}: {got}.") from None
+    return path
 
 
 def missing(what: str, path: Path) -> VitalsError:

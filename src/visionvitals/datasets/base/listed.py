@@ -90,7 +90,7 @@ def source(
     """
     given = spec.only("part", "exif", *options)
     path = local_path(spec)
-    if not os.path.isdir(path):
+    if not path.is_dir():
         raise VitalsError(f"{missing('The folder', path)} {home}")
     part = given.get("part")
     require(part is None or part in parts, f"`part` must be one of {', '.join(parts)}", part)

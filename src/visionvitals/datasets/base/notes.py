@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from visionvitals.datasets.base.digest import MISSING, Content
+from visionvitals.datasets.base.reading import shortened
 
 _DARK = 0.25
 """A picture with more than 8 bits that uses less of its range than this is nearly black to a network."""
@@ -82,4 +83,4 @@ def _copies(ids: Sequence[str], labels: Sequence[int], known: Sequence[Content])
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(shortened, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
