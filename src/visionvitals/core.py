@@ -34,7 +34,7 @@ class Example(NamedTuple):
 
     Attributes:
         id: stable and unique within the set; all randomness of the picture derives from it.
-        image: any Pillow mode; the decoder converts it to RGB.
+        image: any Pillow mode; the decoder converts it to RGB. As stored: no EXIF orientation is applied after this.
         label: index into the set's own `classes`.
         texture: index of the surface texture, for sets that know it.
         mask: array (h, w) of the image's size, for sets that know it: bool, True on the object; or uint8, 0 background, 1.. kinds of
@@ -64,6 +64,9 @@ class ImageSetCard:
             indices (a csv of integers).
         provides: what its examples know beside the label: `texture`, `mask`, `split`.
         notes: warnings for the report.
+
+    Raises:
+        VitalsError: a class called `.` or `..`, which would lead out of a folder that is written by class.
     """
 
     spec: str
@@ -74,6 +77,10 @@ class ImageSetCard:
     kind: Literal["names", "indices"] = "names"
     provides: tuple[Literal["texture", "mask", "split"], ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must = f"The classes of `{self.spec}` must have other names than `.` and `..`"
+        require(not {".", ".."}.intersection(self.classes), must, "one of them")
 
 
 NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())

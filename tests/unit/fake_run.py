@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
-from visionvitals.datasets._labels import Alignment
+from visionvitals.datasets.base.labels import Alignment
 from visionvitals.run import folder
 from visionvitals.run.identity import plain
 from visionvitals.run.planner import Plan, Planned, Section, Skip, study, study_name

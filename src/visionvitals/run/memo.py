@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from visionvitals.datasets._cache_folder import decoded_folder, make_room
+from visionvitals.datasets.base.cache_folder import decoded_folder, make_room
 from visionvitals.errors import VitalsError
 from visionvitals.files import write_safely
 from visionvitals.job import Arrays, Columns, Fill

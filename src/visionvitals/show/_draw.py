@@ -128,8 +128,8 @@ def draw(
 def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _View:
     import torch
 
-    from visionvitals.datasets import _masks
-    from visionvitals.datasets._decode import decode, decode_mask, open_image
+    from visionvitals.datasets.base import masks as _masks
+    from visionvitals.datasets.base.decode import decode, decode_mask, open_image
 
     card = backbone.card
     try:
