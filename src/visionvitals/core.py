@@ -7,7 +7,7 @@ computes is a callable in a `Backbone` or a method of `Job`.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, NewType, Protocol
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,8 @@ from visionvitals.figure import Chart, Published, Sign
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from visionvitals.inside import Inside
 
 Preset = Literal["quick", "default", "paper"]
 Split = Literal["train", "val", "test"]
@@ -122,13 +124,57 @@ class Preprocess:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a network answers to two fixed pictures, in float32, both in one batch.
+
+    Attributes:
+        logits: of each picture, at most 32 outputs, evenly spaced; empty where one is not finite.
+        stable: two passes, and each picture alone, gave the same within `TOLERANCE`.
+        versions: (package, version) of the libraries that computed them.
+    """
+
+    TOLERANCE: ClassVar[float] = 1e-3
+    """Of the largest absolute output; devices and versions of libraries agree far better."""
+    logits: tuple[tuple[float, ...], ...]
+    stable: bool
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any]) -> "Answers":
+        """From their JSON form."""
+        logits = tuple(tuple(float(x) for x in row) for row in value["logits"])
+        return cls(
+            logits=logits, stable=bool(value["stable"]), versions=tuple((str(a), str(b)) for a, b in value["versions"])
+        )
+
+    def differs(self, now: "Answers") -> str | None:
+        """By how much the answers changed, and which libraries did, as a clause; None if they agree or are not stable."""
+        if not (self.stable and now.stable):
+            return None
+        mine, its = ([x for row in each.logits for x in row] for each in (self, now))
+        if len(mine) != len(its):
+            return f"it gives {len(its)} answers, and gave {len(mine)}"
+        largest = max((abs(x) for x in mine + its), default=0.0)
+        apart = max((abs(a - b) for a, b in zip(mine, its, strict=True)), default=0.0)
+        if apart <= self.TOLERANCE * largest:
+            return None
+        before, after = dict(self.versions), dict(now.versions)
+        names = [n for n in sorted(before.keys() | after.keys()) if before.get(n) != after.get(n)]
+        libraries = ", ".join(f"{n} {before.get(n, 'absent')} -> {after.get(n, 'absent')}" for n in names)
+        return (
+            f"its answers differ by {apart / largest:.2g} of the largest ({libraries or 'the libraries are the same'})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneCard:
     """What is written down of a backbone.
 
     Attributes:
         spec: the user's spelling.
         architecture: the family's own name for the network, e.g. `vit_tiny_patch16_224`.
-        digest: sha256 over the names, shapes and bytes of the weights, and the architecture.
+        digest: sha256 over the names, shapes and bytes of the weights, the architecture, its build options, and the source of a
+            user's own code.
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
@@ -141,6 +187,7 @@ class BackboneCard:
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         notes: warnings for the report.
+        answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
     """
 
     spec: str
@@ -156,6 +203,7 @@ class BackboneCard:
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    answers: Answers | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +221,7 @@ class Backbone:
         heads: token (`class`, `distillation`) -> (images -> the logits of that token's own head, float (b, k)), where the network
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
+        inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
     """
 
     card: BackboneCard
@@ -182,6 +231,7 @@ class Backbone:
     features: "Callable[[Tensor], Tensor] | None" = None
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
+    inside: "Inside | None" = None
 
 
 class Row(NamedTuple):
