@@ -101,7 +101,7 @@ def test_the_heads_of_a_checkpoint_are_asked_apart(distilled, pictures) -> None:
     assert any("mean of its class head" in note for note in mean.card.notes)
     torch.testing.assert_close(first.module.head(first.features(images)), first.logits(images))
     torch.testing.assert_close(second.module.head_dist(second.features(images)), second.logits(images))
-    with pytest.raises(VitalsError, match=r"no token `shap`\. Did you mean shape"):
+    with pytest.raises(VitalsError, match=r"`token` must be one of class, distillation, shape\. Got 'shap'"):
         backbone(f"checkpoint:{path}?token=shap")
     with pytest.raises(VitalsError, match="needs a network with a distillation token"):
         backbone("timm:test_vit?pretrained=false&size=64&token=class")

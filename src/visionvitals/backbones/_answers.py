@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visionvitals.core import Answers
+from visionvitals.answers import Answers
 
 LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 KEPT = 32

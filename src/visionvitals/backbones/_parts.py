@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from visionvitals import core
+from visionvitals.answers import Answers
 from visionvitals.backbones import _answers, _classes, _identity, _layout, _token_removal
 from visionvitals.errors import VitalsError, require
 from visionvitals.inside import Inside, attention, heads
@@ -142,7 +143,7 @@ def assemble(network: Network, *, spelling: str, device: torch.device, classes: 
     )
 
 
-def noted(answers: core.Answers) -> tuple[str, ...]:
+def noted(answers: Answers) -> tuple[str, ...]:
     """What the report must say of them."""
     return () if answers.stable else (_answers.UNSTABLE if answers.logits else "its answers are not finite numbers",)
 

@@ -42,7 +42,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         raise VitalsError(f"It needs weights that `vitals train` wrote: `tiny:{name}@FILE.safetensors`.")
     weights = _weights.read(WEIGHTS / f"tiny_{name}.safetensors" if file is None else Path(file))
     arch = weights.metadata.get("arch")
-    require(arch == f"tiny:{name}", f"The weights must be of `tiny:{name}`, as `vitals train` writes them", arch)
+    require(arch == f"tiny:{name}", f"It needs a weights file of `tiny:{name}`, as `vitals train` writes it", arch)
     made = checkpoint.described(weights, options)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
