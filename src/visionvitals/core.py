@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
 import numpy as np
 from PIL import Image
 
+from visionvitals.answers import Answers
 from visionvitals.errors import require
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from visionvitals.inside import Inside
 
 Preset = Literal["quick", "default", "paper"]
 Split = Literal["train", "val", "test"]
@@ -133,7 +136,8 @@ class BackboneCard:
     Attributes:
         spec: the user's spelling.
         architecture: the family's own name for the network, e.g. `vit_tiny_patch16_224`.
-        digest: sha256 over the names, shapes and bytes of the weights, and the architecture.
+        digest: sha256 over the names, shapes and bytes of the weights, the architecture, its build options, and the source of a
+            user's own code.
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
@@ -146,6 +150,7 @@ class BackboneCard:
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         notes: warnings for the report.
+        answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
     """
 
     spec: str
@@ -161,6 +166,7 @@ class BackboneCard:
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    answers: Answers | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +184,7 @@ class Backbone:
         heads: token (`class`, `distillation`) -> (images -> the logits of that token's own head, float (b, k)), where the network
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
+        inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
     """
 
     card: BackboneCard
@@ -187,6 +194,7 @@ class Backbone:
     features: "Callable[[Tensor], Tensor] | None" = None
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
+    inside: "Inside | None" = None
 
 
 Place = tuple[int | float | str, ...]
