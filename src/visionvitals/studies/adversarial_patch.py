@@ -33,8 +33,18 @@ from visionvitals.perturb._limits import Shape, extent, patch_side
 from visionvitals.studies._universal_patch import Training, hand_over, parts, train
 from visionvitals.studies.attack import SUCCESS
 from visionvitals.study import (
-    BackboneCard, BackboneSpec, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, answers, require,
-)  # fmt: skip
+    BackboneCard,
+    BackboneSpec,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    answers,
+    require,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,8 +2,9 @@
 
 Every attack stays within `eps` of the image, on the scale of pixel values in [0, 1] before the network's normalisation (4/255 is
 0.0157), and within [0, 1]; see `perturb/attacks.py` for the equations. `top1` is the accuracy that is left: an image that was wrong
-before counts as lost, and nothing is changed on it; an image at which the network gives NaN or Inf has no value. An attack stops on an image as soon as it succeeds, so `linf_distance`,
-`l2_distance` and `cross_entropy` are those of the first success, not of the strongest attack in the ball.
+before counts as lost, and nothing is changed on it; an image at which the network gives NaN or Inf has no value. An attack stops on
+an image as soon as it succeeds, so `linf_distance`, `l2_distance` and `cross_entropy` are those of the first success, not of the
+strongest attack in the ball.
 
 Methods, with the values that 0 and `own` stand for:
 

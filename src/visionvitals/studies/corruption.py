@@ -23,8 +23,20 @@ import numpy as np
 from visionvitals.probes import mce
 from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, OWN, errors, group, mean_error
 from visionvitals.study import (
-    BackboneCard, Batch, Chart, FolderSpec, ImageSetCard, Job, Preset, Scores, Sign, VitalsError, near, require, score,
-)  # fmt: skip
+    BackboneCard,
+    Batch,
+    Chart,
+    FolderSpec,
+    ImageSetCard,
+    Job,
+    Preset,
+    Scores,
+    Sign,
+    VitalsError,
+    near,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,18 @@ from typing import TYPE_CHECKING, Literal
 
 from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
 from visionvitals.study import (
-    BackboneCard, Batch, Chart, ImageSetCard, Job, Preset, Published, Scores, Sign, require, score,
-)  # fmt: skip
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

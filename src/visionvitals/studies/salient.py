@@ -27,8 +27,20 @@ from typing import TYPE_CHECKING, Literal, get_args
 from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies._saliency import Source, weights
 from visionvitals.study import (
-    BackboneCard, BackboneSpec, Batch, Chart, ImageSetCard, Job, Metric, Preset, Published, Scores, Sign, require, score,
-)  # fmt: skip
+    BackboneCard,
+    BackboneSpec,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,8 @@
 An image is cut into a grid and its cells are permuted, each image by its own permutation. A network that needs the global shape
 loses its accuracy; one that reads a bag of local features does not. With more cells, less structure is left.
 
-Source: Naseer et al. 2021, section 3.3, which shows its numbers in a figure only. Deviation from the authors' code: one permutation per image and run (theirs: per batch).
+Source: Naseer et al. 2021, section 3.3, which shows its numbers in a figure only. Deviation from the authors' code: one permutation
+per image and run (theirs: per batch).
 
 Metrics: those of `clean`.
 """
