@@ -116,7 +116,8 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
     """
-    from visionvitals.run import calibrate, devices, planner
+    from visionvitals.plan import planner
+    from visionvitals.run import calibrate, devices
 
     asked = _plan_of(what, choices)
     device = devices.choose_device(machine.device)
@@ -138,7 +139,8 @@ def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine())
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
     """
-    from visionvitals.run import folder, plan_file
+    from visionvitals.plan import plan_file
+    from visionvitals.run import folder
 
     if what.is_dir():
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
@@ -321,9 +323,25 @@ def train(
 
 def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
-    from visionvitals.run import devices, folder, planner, runner
+    from visionvitals.run import folder
 
-    folder.refuse_another(out, asked)
+    done = folder.finished(out, asked)
+    if done is not None:
+        say(
+            f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed"
+        )
+        if folder.report_is_current(out):
+            print(f"Report: {out / 'report.html'}")
+        else:
+            _finish(out)
+        return 0
+    return _measure(asked, out, machine)
+
+
+def _measure(asked: "Plan", out: Path, machine: Machine) -> int:
+    from visionvitals.plan import planner
+    from visionvitals.run import devices, folder, runner
+
     device = devices.choose_device(machine.device)
     say(f"Planning on {device}")
     planned = planner.make(asked, device=device)
@@ -339,8 +357,8 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
             command=("vitals", *_typed.get()),
         )
     except KeyboardInterrupt:
-        done = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
-        say(f"\nStopped. {done} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
+        kept = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
+        say(f"\nStopped. {kept} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
         return 130
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
     if outcome.measured + outcome.found:
@@ -353,11 +371,13 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
 
 
 def _finish(out: Path) -> None:
-    """The vital signs on the terminal, and the report."""
+    """The vital signs on the terminal, and the report; what was measured is read once."""
+    from visionvitals import results
     from visionvitals.report.build import build
 
-    show_vital_signs(out)
-    print(f"Report: {build(out)}")
+    run = results.load(out)
+    show_vital_signs(run)
+    print(f"Report: {build(run)}")
 
 
 def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":

@@ -29,7 +29,7 @@ def responses(
             "`vitals responses` must be told what to do. Got neither. Give --add FOLDER or --write FOLDER."
         )
     from visionvitals.report import build, words
-    from visionvitals.run import observers
+    from visionvitals.responses import observers
 
     if add is not None:
         rows = []

@@ -177,9 +177,9 @@ def _faults(module: ModuleType) -> list[str]:
         found.append("it must define `perturb` or `measure`")
     if not (inspect.getdoc(module) or "").strip():
         found.append("it must begin with a docstring that says what it asks")
-    found += [f"`{name}` is no part of a study. {near(name, PARTS)}" for name in here if _misspelt(name)]
+    found += [f"`{name}` is no part of a study. Did you mean {meant}?" for name in here if (meant := _meant(name))]
     found += [
-        f"`{n}` must be a {t.__name__}. Got {here[n]!r}"
+        f"`{n}` must be of type {t.__name__}. Got {here[n]!r}"
         for n, t in _TYPES.items()
         if n in here and not isinstance(here[n], t)
     ]
@@ -190,18 +190,19 @@ def _faults(module: ModuleType) -> list[str]:
     ]
     if "Condition" in here:
         found += _condition_faults(here["Condition"])
-    if not any("METRICS" in fault for fault in found):
+    if all(
+        isinstance(here.get(name, kind()), kind)
+        for name, kind in (("METRICS", dict), ("CHARTS", tuple), ("SIGNS", tuple))
+    ):
         found += _figure_faults(here)
     return found
 
 
-def _misspelt(name: str) -> bool:
-    return (
-        name.isupper()
-        and not name.startswith("_")
-        and name not in PARTS
-        and any(len(name) > 3 and name in (part[:-1], part + "S") for part in PARTS)
-    )
+def _meant(name: str) -> str:
+    """The part of a study that a name in capitals misses by one letter, or ""; other constants are the author's own."""
+    if not name.isupper() or name in PARTS:
+        return ""
+    return next((part for part in PARTS if len(name) > 3 and name in (part[:-1], f"{part}S")), "")
 
 
 def _arity(name: str, function: object, count: int) -> str:
@@ -229,7 +230,11 @@ def _figure_faults(here: Mapping[str, Any]) -> list[str]:
         f"`METRICS[{n!r}]` must be a `study.Metric`. Got {m!r}" for n, m in metrics.items() if not isinstance(m, Metric)
     ]
     found += [f"`METRICS[{n!r}]` is a common metric already" for n in here.get("METRICS", {}) if n in COMMON]
-    shown = [("CHARTS", Chart), ("SIGNS", Sign), ("PUBLISHED", Published)]
+    shown: list[tuple[str, type[Chart | Sign | Published]]] = [
+        ("CHARTS", Chart),
+        ("SIGNS", Sign),
+        ("PUBLISHED", Published),
+    ]
     for part, kind in shown:
         for entry in here.get(part, ()):
             if not isinstance(entry, kind):

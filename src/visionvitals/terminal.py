@@ -61,16 +61,15 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         rates: backbone -> forward passes in images per second.
         device: where they were measured.
     """
-    from visionvitals.run import calibrate, planner
+    from visionvitals.run import calibrate
     from visionvitals.run.progress import duration
 
-    modules = {planner.study_name(s.name): planner.study(s.name) for s in planned.plan.studies}
     cells: Counter[tuple[str, str, str, int]] = Counter()
     times: Counter[tuple[str, str, str, int]] = Counter()
     for cell in planned.cells:
         key = (cell.study, cell.backbone.spec, cell.images.spec, calibrate.images_of(cell))
         cells[key] += 1
-        times[key] += calibrate.seconds(cell, modules[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
+        times[key] += calibrate.seconds(cell, planned.studies[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
     print_table(
         ["study", "backbone", "data", "cells", "images each", "time"],
         [[*key[:3], n, key[3], duration(times[key])] for key, n in cells.items()],

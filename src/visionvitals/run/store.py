@@ -43,9 +43,9 @@ class Stored:
     Attributes:
         id: of the cell.
         facts: the content of `cell.json`: `schema`, `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
-            (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, sha256, n, points}),
+            (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, images, points}),
             `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place
-            on the axes or empty, the last two are absent where unknown), `files` (name -> sha256). A point of a part is
+            on the axes or empty, the last two are absent where unknown), `sha256` (of every file, by name). A point of a part is
             {at, rows: [start, stop], items: digest of its items, metrics}.
     """
 
@@ -93,7 +93,7 @@ class Stored:
 
     def items(self, at: Place = ()) -> list[str]:
         """The items at a place, in the order of the image set."""
-        columns = [self._read(part, ["item"])["item"] for part in self.facts["parts"]]
+        columns = [self._table(part, ["item"])["item"] for part in self.facts["parts"]]
         whole = [chunk for column in columns for chunk in column.chunks]
         import pyarrow as pa
 
@@ -105,7 +105,7 @@ class Stored:
         found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
         for part in self.facts["parts"]:
             there = {metric for point in part["points"] for metric in point["metrics"]}
-            table = self._read(part, [m for m in metrics if m in there])
+            table = self._table(part, [m for m in metrics if m in there])
             for metric in metrics:
                 rows = max(point["rows"][1] for point in part["points"])
                 found[metric].append(table[metric].to_numpy() if metric in there else np.full(rows, np.nan))
@@ -121,20 +121,48 @@ class Stored:
         return {metric: self.place(at, column) for metric, column in self.columns(metrics).items()}
 
     def read(self, name: str) -> bytes:
-        """The bytes of an exhibit or of a file that `facts` names."""
-        return self._shelf.read(f"{self._base}/{name}")
+        """The bytes of a part, an exhibit or a file.
 
-    def _read(self, part: Mapping[str, Any], columns: Sequence[str]) -> Any:
-        """Some columns of a part as an Arrow table, their page checksums verified. One read of the whole file costs least."""
+        Raises:
+            DamagedCell: it is gone, or its checksum is not that of what was written.
+        """
+        try:
+            data = self._shelf.read(f"{self._base}/{name}")
+        except OSError as error:
+            raise DamagedCell(self.id, f"{name}: {error}") from error
+        if hashlib.sha256(data).hexdigest() != self.facts["sha256"].get(name):
+            raise DamagedCell(self.id, f"{name} with another checksum")
+        return data
+
+    def verify(self) -> None:
+        """Read every byte.
+
+        Raises:
+            DamagedCell: one is not what was written.
+        """
+        for name in self.facts["sha256"]:
+            self.read(name)
+
+    def _table(self, part: Mapping[str, Any], columns: Sequence[str]) -> Any:
+        """Some columns of a part as an Arrow table."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            data = pa.py_buffer(self._shelf.read(f"{self._base}/{part['file']}"))
-            file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-            return file.read(list(columns), use_threads=False)
+            file = pa.BufferReader(self.read(part["file"]))  # its checksum is of all bytes: pages, headers, footer
+            return pq.ParquetFile(file).read(list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise DamagedCell(self.id, f"{part['file']}: {error}") from error
+
+
+class Unwritable(VitalsError):
+    """Results cannot be written, so that going on would keep nothing."""
+
+    def __init__(self, where: object, error: OSError) -> None:
+        super().__init__(
+            f"Results must be writable under {where}. Got: {error}. Free some space or rights and give the same command again: "
+            "finished cells are kept and only the rest is computed."
+        )
 
 
 class DamagedCell(VitalsError):
@@ -144,7 +172,7 @@ class DamagedCell(VitalsError):
         super().__init__(
             f"The cell {identifier} must be as it was written. Got {what}. `vitals run` measures it again."
         )
-        self.id, self.old = identifier, old
+        self.id, self.what, self.old = identifier, what, old
 
 
 class Store:
@@ -172,11 +200,13 @@ class Store:
             facts = json.loads(self.shelf.read(f"{base}/cell.json"))
         except (OSError, ValueError) as error:
             raise DamagedCell(identifier, f"cell.json: {error}") from error
-        whole = isinstance(facts, dict) and {"id", "cell"} <= facts.keys()
+        whole = isinstance(facts, dict) and {"schema", "id", "cell"} <= facts.keys()
         if not whole or facts["id"] != identifier:
             raise DamagedCell(identifier, "a cell.json of another form")
-        if facts.get("schema") != SCHEMA:
-            raise DamagedCell(identifier, f"a cell of schema {facts.get('schema', 1)}, not {SCHEMA}", old=True)
+        if facts["schema"] != SCHEMA:
+            raise DamagedCell(identifier, f"a cell of schema {facts['schema']}, not {SCHEMA}", old=True)
+        if not {"axes", "parts", "sha256"} <= facts.keys():
+            raise DamagedCell(identifier, "a cell.json of another form")
         return Stored(identifier, facts, self.shelf, base)
 
     def cells(self) -> list[Stored]:
@@ -188,6 +218,23 @@ class Store:
             except DamagedCell:
                 continue
         return found
+
+    def survey(self) -> tuple[set[str], dict[str, str]]:
+        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others); reads every byte."""
+        whole, damaged = set(), {}
+        for identifier in self.ids():
+            try:
+                self.cell(identifier).verify()
+                whole.add(identifier)
+            except DamagedCell as error:
+                damaged[identifier] = error.what
+        return whole, damaged
+
+    def set_aside(self, identifier: str) -> None:
+        """Let a damaged cell count as missing; what is left of its `cell.json` stays as `damaged.json`."""
+        base = _base(identifier)
+        self.shelf.write(f"{base}/damaged.json", self.shelf.read(f"{base}/cell.json"))
+        self.shelf.remove(f"{base}/cell.json")
 
     def failures(self) -> list[dict[str, Any]]:
         """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`."""
@@ -221,51 +268,52 @@ class Store:
         identifier = cell_id(cell)
         base = _base(identifier)
         try:
-            written = [self._part(base, wide, axes) for wide in parts]
-            shown = []
-            for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
-                name = f"exhibits/{number}.webp"
-                self.shelf.write(f"{base}/{name}", _webp(picture))
-                shown.append({"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})})
-            for name, data in files.items():
-                self.shelf.write(f"{base}/files/{name}", data)
+            sums: dict[str, str] = {}
             content = {
                 "schema": SCHEMA,
                 "id": identifier,
                 "cell": described(cell),
                 **facts,
                 "axes": list(axes),
-                "parts": written,
+                "parts": [self._part(base, wide, axes, sums) for wide in parts],
+                "exhibits": [],
+                "sha256": sums,
             }
-            content |= {
-                "exhibits": shown,
-                "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-            }
+            for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
+                name = f"exhibits/{number}.webp"
+                self._file(base, name, _webp(picture), sums)
+                known = {"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})}
+                content["exhibits"].append(known)
+            for name, data in files.items():
+                self._file(base, f"files/{name}", data, sums)
             text = json.dumps(content, separators=(",", ":"), allow_nan=False)
             self.shelf.write(f"{base}/cell.json", text.encode(), replace=False)
             self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
-            raise VitalsError(
-                f"Results must be writable under {self.shelf}. Got: {error}. Free some space or rights and give the same "
-                "command again: finished cells are kept and only the rest is computed."
-            ) from error
+            raise Unwritable(self.shelf, error) from error
         return identifier
 
-    def _part(self, base: str, wide: Wide, axes: Sequence[str]) -> dict[str, Any]:
+    def _part(self, base: str, wide: Wide, axes: Sequence[str], sums: dict[str, str]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         held = io.BytesIO()
         pq.write_table(wide.table(axes), held, compression="zstd", write_page_checksum=True, store_schema=False)
         data = held.getbuffer()
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{wide.start}-{wide.stop}-{digest[:12]}.parquet"
+        name = f"{wide.start}-{wide.stop}-{hashlib.sha256(data).hexdigest()[:12]}.parquet"
+        self._file(base, name, data, sums)
+        return {"file": name, "images": [wide.start, wide.stop], "points": wide.points()}
+
+    def _file(self, base: str, name: str, data: bytes | memoryview, sums: dict[str, str]) -> None:
         self.shelf.write(f"{base}/{name}", data)
-        return {"file": name, "sha256": digest, "images": [wide.start, wide.stop], "points": wide.points()}
+        sums[name] = hashlib.sha256(data).hexdigest()
 
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
-        self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        try:
+            self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        except OSError as full:
+            raise Unwritable(self.shelf, full) from full
 
 
 def described(cell: Cell) -> dict[str, Any]:

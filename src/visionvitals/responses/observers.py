@@ -1,4 +1,4 @@
-"""People and published networks beside the backbones of a run: their answers to the same pictures, as cells of `shape_bias`.
+"""People and published networks beside the backbones of a run: their answers to the same pictures, as cells of the record `shape_bias`.
 
 An observer is stored as a backbone called `responses:NAME` without weights, so that tables, charts and comparisons need to know nothing
 of it. Only the pictures that the run measured are counted: both sides of a comparison have seen the same ones. Several people are one
@@ -9,20 +9,21 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from visionvitals import registry
+from visionvitals import registry, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
-from visionvitals.datasets import _responses
-from visionvitals.datasets._responses import Trial
 from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.probes import shape_bias
+from visionvitals.responses import csv_files
+from visionvitals.responses.csv_files import Trial
+from visionvitals.run import wide
 from visionvitals.run.folder import warn
 from visionvitals.run.store import Store, Stored
+from visionvitals.studies import shape_bias as asked
 
 STUDY = "shape_bias"
 FAMILY = "responses"
@@ -56,24 +57,24 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
     Raises:
         VitalsError: no such cells, no picture in common, answers that cannot be read, or an observer who answered a picture twice.
     """
-    trials = _responses.read(answers)
+    trials = csv_files.read(answers)
     store = Store(run_folder / "store")
     sets = {(c.cell["images"]["spec"], c.cell["images"]["digest"]): c for c in _cells(run_folder)}
     added = []
     for stored in sets.values():
-        items = {shown.name: item for item in _conflicts(stored) if (shown := _responses.stimulus(item)) is not None}
+        items = {shown.name: item for item in _conflicts(stored) if (shown := csv_files.stimulus(item)) is not None}
         common = [trial for trial in trials if trial.stimulus.name in items]
         must = f"The answers in {answers} must be to pictures of {stored.cell['images']['spec']}"
         require(bool(common), must, f"none of {len(items)} pictures in common")
         for observer, theirs in by_observer(common).items():
             cell = _cell(observer, theirs, stored)
-            store.write(
-                cell,
-                list(_study().rows(_answers(theirs, items))),
-                facts=_facts(theirs),
-                exhibits={},
-                axes=_study().AXES,
+            answers_ = _answers(theirs, items)
+            names = list(dict.fromkeys(answer.item for answer in answers_))
+            record = study.load(STUDY)
+            numbers = wide.gather(
+                asked.scores(answers_), study=STUDY, axes=record.axes, metrics=record.metrics, ids=names
             )
+            store.write(cell, [numbers], axes=record.axes, facts=_facts(theirs))
             persons = len({trial.observer for trial in theirs})
             if persons > 1:
                 pictures = len({trial.stimulus.name for trial in theirs})
@@ -131,10 +132,11 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
         spec, digest = stored.cell["images"]["spec"], stored.cell["images"]["digest"]
         card = planner.open_images(spec).card
         require(card.digest == digest, f"The pictures of `{spec}` must be those of the run", "others", "Restore them.")
-        said = stored.values((_study().ALL,))["prediction"]
+        at = (asked.ALL,)
+        said = dict(zip(stored.items(at), stored.values(["prediction"], at)["prediction"].tolist(), strict=True))
         answers = []
-        for item, prediction in sorted(said.items()):
-            shown = _responses.stimulus(item)
+        for item, prediction in sorted((i, v) for i, v in said.items() if v == v):
+            shown = csv_files.stimulus(item)
             must = f"The pictures of `{spec}` must be called <shape><i>-<texture><j>"
             require(shown is not None, must, item, "The csv format knows cue-conflict pictures only.")
             assert shown is not None
@@ -144,13 +146,9 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
         name = "".join(ch if ch.isalnum() else "-" for ch in name) + ("" if token == "output" else f"-{token}")
         path = folder / f"cue-conflict_{name}_session-1.csv"
         require(path not in written, "Every backbone must be measured on one image set to be written", path.name)
-        _responses.write(path, name, answers)
+        csv_files.write(path, name, answers)
         written.append(path)
     return written
-
-
-def _study() -> ModuleType:
-    return registry.load("studies", STUDY)
 
 
 def _cells(run_folder: Path) -> list[Stored]:
@@ -164,14 +162,16 @@ def _cells(run_folder: Path) -> list[Stored]:
 
 def _conflicts(stored: Stored) -> list[str]:
     """The pictures of a cell of a backbone that were counted."""
-    return list(stored.values((_study().ALL,)).get("shape_accuracy", ()))
+    at = (asked.ALL,)
+    values = stored.values(["shape_accuracy"], at)["shape_accuracy"]
+    return [item for item, value in zip(stored.items(at), values.tolist(), strict=True) if value == value]
 
 
 def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> list[Any]:
     """One observer's answers under the run's own ids, several persons' under their names: their answers to one picture are apart."""
     several = len({trial.observer for trial in trials}) > 1
     return [
-        _study().Answer(
+        asked.Answer(
             f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name],
             t.stimulus.shape,
             t.stimulus.texture,
@@ -204,8 +204,9 @@ def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:
         provides=tuple(stored["provides"]),
         notes=tuple(stored["notes"]),
     )
-    study = _study()
-    return Cell(study=STUDY, version=study.VERSION, condition=study.Condition(), backbone=card, images=images)
+    return Cell(
+        study=STUDY, version=study.load(STUDY).version, condition=asked.Condition(), backbone=card, images=images
+    )
 
 
 def _facts(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from visionvitals.datasets._files import missing
 from visionvitals.errors import VitalsError, near, require
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
@@ -55,7 +54,7 @@ def read(path: Path) -> list[Trial]:
             file and the line are named.
     """
     if not path.exists():
-        raise missing("The answers", path)
+        raise VitalsError(f"The answers must be a csv or a folder of them. Got {path}, which is not there.")
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     require(bool(files), "A folder of answers must hold csv files", str(path))
     return [trial for file in files for trial in _read_file(file)]
