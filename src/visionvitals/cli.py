@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_shape, registry
+from visionvitals import cli_shape
 from visionvitals.core import Preset
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, require
 from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
@@ -185,7 +185,7 @@ def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None
         figures: Write every chart into this folder too, as SVG and PNG.
     """
     from visionvitals.report import build
-    from visionvitals.results.run import load
+    from visionvitals.results import load
 
     found = load(run_folder)
     print(build.build(found, out=out))
@@ -211,8 +211,8 @@ def table(
         study: Only this one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
-    from visionvitals.results.run import load
 
     found = load(*run_folders)
     rows = tables.rows(found, study=study, metric=metric)
@@ -238,8 +238,8 @@ def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -
         b: Another one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
-    from visionvitals.results.run import load
 
     rows = tables.differences(load(run_folder), a, b, metric=metric)
     say(f"difference: {b} minus {a} on the same images")

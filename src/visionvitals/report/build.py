@@ -209,9 +209,7 @@ def _title(run: Run) -> str:
     return f"Vital signs of {words.listed(names) if len(names) <= 2 else words.count(len(names), 'backbone')}"
 
 
-def _comparisons(
-    run: Run, columns: Sequence[signs.Column]
-) -> list[tuple[str, str, str, list[stats.Estimate | None]]]:
+def _comparisons(run: Run, columns: Sequence[signs.Column]) -> list[tuple[str, str, str, list[stats.Estimate | None]]]:
     """(images, second, first, differences under `columns`): every backbone against the first one of its image set."""
     found = []
     for images in run.images:

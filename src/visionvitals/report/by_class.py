@@ -81,7 +81,7 @@ def _kept(run: Run, study: str, images: str, backbone: str) -> tuple[Stored, lis
     for point in run.of(study):
         if (point.images, point.backbone) == (images, backbone):
             for cell in point.cells:
-                if FILE in cell.facts["files"]:
+                if f"files/{FILE}" in cell.facts["sha256"]:
                     return cell, json.loads(cell.read(f"files/{FILE}"))
     return None
 

@@ -113,7 +113,9 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for p in points:
         key = (*(getattr(p, head) for head in heads), *(p.condition.get(f) for f in split))
-        found.setdefault(key, []).extend(scatter.records(run, p, chart) if chart.across else [_record(run, p, chart, metric)])
+        found.setdefault(key, []).extend(
+            scatter.records(run, p, chart) if chart.across else [_record(run, p, chart, metric)]
+        )
 
     def position(key: tuple[Any, ...]) -> tuple[Any, ...]:
         first = (places[head].index(name) for head, name in zip(heads, key, strict=False))
@@ -150,7 +152,13 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     colour = alt.Color("backbone:N", scale=alt.Scale(domain=names), **legend)
     dash = alt.StrokeDash("backbone:N", scale=alt.Scale(domain=names, range=_cycle(DASHES, names)), legend=None)
     shape = alt.Shape("backbone:N", scale=alt.Scale(domain=names, range=_cycle(SYMBOLS, names)), **legend)
-    heads = {"backbone": "backbone", "at": figure.chart.x, "value": figure.chart.y_title, "n": figure.metric.over, "runs": "runs"}
+    heads = {
+        "backbone": "backbone",
+        "at": figure.chart.x,
+        "value": figure.chart.y_title,
+        "n": figure.metric.over,
+        "runs": "runs",
+    }
     tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in heads.items() if title]
 
     share = figure.metric.share

@@ -108,9 +108,7 @@ def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any
             {r["item"]: r for r in _exhibits(cell, p)} for cell, p in zip(cells, points, strict=True)
         ]
         items = [item for item in records[0] if all(item in r for r in records)][:ROWS]
-        pixels = tuple(
-            cell.read(r[item]["file"]) for cell, r in zip(cells, records, strict=True) for item in items
-        )
+        pixels = tuple(cell.read(r[item]["file"]) for cell, r in zip(cells, records, strict=True) for item in items)
         heads = tuple(_head(chart, p) for p in points)
         seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, records))
     result = []

@@ -9,7 +9,6 @@ from visionvitals.figure import Chart
 from visionvitals.report import words
 from visionvitals.results.run import Point, Run
 
-
 MOST = 2000
 """As many images of one point of the run are drawn; more are thinned out evenly, since a page cannot hold them."""
 
@@ -24,7 +23,15 @@ def records(run: Run, p: Point, chart: Chart) -> list[dict[str, Any]]:
     both = both[np.unique(np.linspace(0, len(both) - 1, min(MOST, len(both))).round().astype(int))]
     items = run.items(key) if len(both) else []
     return [
-        {"backbone": p.backbone, "x": at, "at": at, "item": items[k], "v": v_k, "across": a_k, "label": f"{items[k]}, {at}"}
+        {
+            "backbone": p.backbone,
+            "x": at,
+            "at": at,
+            "item": items[k],
+            "v": v_k,
+            "across": a_k,
+            "label": f"{items[k]}, {at}",
+        }
         for k, v_k, a_k in zip(both.tolist(), v[both].tolist(), across[both].tolist(), strict=True)
     ]
 

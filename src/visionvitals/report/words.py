@@ -75,7 +75,7 @@ def short(v: Any, *, share: bool = False) -> str:
     """One value of a condition: a grid as `14x14`, a float without noise digits, a share in percent."""
     v = readable(v)
     if share and isinstance(v, int | float):
-        return f"{v:.3g}%" if (v := 100 * v) % 1 else f"{v:.0f}%"
+        return f"{100 * v:.3g}%"
     return f"{v:g}" if isinstance(v, float) else str(v)
 
 

@@ -110,9 +110,7 @@ class Frame:
     def aligned(self, several: Sequence[Values]) -> np.ndarray:
         """Values of the items that all have, float64 (items, len(several)), in the order of the first."""
         columns = self._rows([key for key, _ in several], common=True)[1]
-        return np.stack(
-            [v if rows is None else v[rows] for rows, (_, v) in zip(columns, several, strict=True)], axis=1
-        )
+        return np.stack([v if rows is None else v[rows] for rows, (_, v) in zip(columns, several, strict=True)], axis=1)
 
     def _rows(self, keys: Sequence[str], *, common: bool) -> tuple[list[str], list[np.ndarray | None]]:
         """The items that all keys share, or that any has, and where they stand under each key: rows, -1 where it lacks one;
@@ -203,7 +201,9 @@ class Average:
         if self._sum is None or self._count is None:
             assert self._first is not None
             return self._first
-        return np.divide(self._sum, self._count, out=np.full(self._sum.shape, np.nan), where=self._count > 0)
+        found = np.full(self._sum.shape, np.nan)
+        np.divide(self._sum, self._count, out=found, where=self._count > 0)
+        return found
 
 
 class Kept:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from visionvitals import registry, stats, study
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError, require
@@ -196,7 +198,7 @@ def _cells(stores: Sequence[Store], noticed: list[str]) -> dict[str, Stored]:
     do = "`vitals run` on the folder measures them anew; the edition of visionvitals that wrote them can still show them."
     require(found != {} or not old, f"A run folder must hold cells of this edition (schema {SCHEMA})", "older ones", do)
     if old:
-        noticed.append(f"{old} cells were written by an older edition of visionvitals and are left out. {do}")
+        noticed.append(f"Left out, since an older edition of visionvitals wrote them: {old} of the cells. {do}")
     return found
 
 
@@ -251,7 +253,9 @@ def _varying(found: Iterable[tuple[str, tuple[Any, ...]]]) -> dict[str, set[str]
     for name, settings in found:
         by_study.setdefault(name, set()).add(settings)
     return {
-        name: {k for k, values in zip((*SETTINGS, "cell"), zip(*several, strict=True), strict=True) if len(set(values)) > 1}
+        name: {
+            k for k, values in zip((*SETTINGS, "cell"), zip(*several, strict=True), strict=True) if len(set(values)) > 1
+        }
         for name, several in by_study.items()
         if len(several) > 1
     }
@@ -325,7 +329,12 @@ def _sorted(cards: Mapping[str, Mapping[str, Any]], asked: Sequence[str]) -> dic
 def _position(point: Point, records: Mapping[str, Record | str]) -> tuple[Any, ...]:
     found = records[point.study]
     record = found if isinstance(found, Record) else None
-    return list(records).index(point.study), *(rank(record, f, v) for f, v in point.condition.items())
+    return (
+        list(records).index(point.study),
+        *(rank(record, f, v) for f, v in point.condition.items()),
+        point.images,
+        point.backbone,
+    )
 
 
 def _left_out(error: DamagedCell) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -163,9 +163,7 @@ def _column(run: Run, record: Record, sign: Sign) -> Column:
         if (reading := _reading(run, record, sign, own, popularity)) is not None:
             readings[pair] = reading
     shared = Counter(r.fixed for r in readings.values()).most_common(1)
-    return Column(
-        record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings
-    )
+    return Column(record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings)
 
 
 def _reading(
@@ -189,7 +187,7 @@ def _reading(
         return None
     if sign.kind == "area":
         return Reading(_humble(stats.area(_x(points, sign), scores)), tuple(points), fixed)
-    end = "min" if sign.kind == "lowest" else "max"
+    end: Literal["min", "max"] = "min" if sign.kind == "lowest" else "max"
     return Reading(_humble(sampled.extreme(scores, kind=end)), tuple(points), fixed)
 
 
@@ -222,7 +220,7 @@ def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
     """Values of the items that have one at every point, float64 (items, points)."""
     scores = run.aligned([(p, sign.metric) for p in points])
     lacking = np.isnan(scores).any(axis=1)
-    return scores[~lacking] if lacking.any() else scores
+    return np.asarray(scores[~lacking] if lacking.any() else scores)
 
 
 def _index(sign: Sign, points: Sequence[Point], means: np.ndarray) -> np.ndarray:
