@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_shape, registry
+from visionvitals import cli_shape
 from visionvitals.core import Preset
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, require
 from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
@@ -185,9 +185,11 @@ def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None
         figures: Write every chart into this folder too, as SVG and PNG.
     """
     from visionvitals.report import build
+    from visionvitals.results import load
 
-    print(build.build(run_folder, out=out))
-    for path in build.figures(run_folder, figures) if figures is not None else ():
+    found = load(run_folder)
+    print(build.build(found, out=out))
+    for path in build.figures(found, figures) if figures is not None else ():
         print(path)
     return 0
 
@@ -209,23 +211,20 @@ def table(
         study: Only this one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
 
-    rows = tables.rows(tables.read(run_folders))
-    for column, wanted in (("study", study), ("metric", metric)):
-        known = {row[column] for row in rows}
-        require(wanted is None or wanted in known, f"`--{column}` must be in the run", wanted, near(str(wanted), known))
-        rows = [row for row in rows if wanted in (None, row[column])]
+    found = load(*run_folders)
+    rows = tables.rows(found, study=study, metric=metric)
     for path in (csv, parquet):
         if path is not None:
-            try:
-                tables.write(rows, path)
-            except OSError as error:
-                raise VitalsError(f"The table must be written to {path}. Got: {error}. Name another file.") from error
+            tables.write(rows, path)
             print(f"{len(rows)} rows in {path}")
     if csv is None and parquet is None and rows:
         used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
         print_table(used, [[row[c] for c in used] for row in rows])
+    for sentence in found.damage:
+        say(f"warning: {sentence}")
     return 0
 
 
@@ -239,16 +238,10 @@ def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -
         b: Another one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
 
-    groups = tables.read([run_folder])
-    labels = registry.labels(g.backbone for g in groups)
-    spelled = {label: text for text, label in labels.items()} | {text: text for text in labels}
-    for name in (a, b):
-        require(name in spelled, "A compared backbone must be in the run", name, near(name, labels.values()))
-
-    rows = [row for row in tables.differences(groups, spelled[a], spelled[b]) if metric in (None, row["metric"])]
-    require(bool(rows), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")
+    rows = tables.differences(load(run_folder), a, b, metric=metric)
     say(f"difference: {b} minus {a} on the same images")
     print_table(list(rows[0]), [list(row.values()) for row in rows])
     return 0

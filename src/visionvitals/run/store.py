@@ -15,7 +15,7 @@ no `cell.json` names.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,31 +73,52 @@ class Stored:
                 found.setdefault(tuple(point["at"]), {}).update(dict.fromkeys(point["metrics"]))
         return {at: tuple(metrics) for at, metrics in found.items()}
 
+    @cached_property
+    def _places(self) -> Mapping[Place, tuple[list[slice], str]]:
+        """place -> where its rows stand among those of all parts, and the key of its items."""
+        found: dict[Place, tuple[list[slice], list[str]]] = {}
+        before = 0
+        for part in self.facts["parts"]:
+            for point in part["points"]:
+                rows, keys = found.setdefault(tuple(point["at"]), ([], []))
+                start, stop = point["rows"]
+                rows.append(slice(before + start, before + stop))
+                keys.append(point["items"])
+            before += max((point["rows"][1] for point in part["points"]), default=0)
+        return {at: (rows, "+".join(keys)) for at, (rows, keys) in found.items()}
+
     def items_key(self, at: Place = ()) -> str:
         """Equal for two places, of any cells, only where their items are the same in the same order."""
-        return "+".join(point["items"] for _, point in self._at(at))
+        return self._places[at][1]
 
     def items(self, at: Place = ()) -> list[str]:
         """The items at a place, in the order of the image set."""
-        found: list[str] = []
-        for part, point in self._at(at):
-            start, stop = point["rows"]
-            found += self._table(part, ["item"])["item"].slice(start, stop - start).to_pylist()
-        return found
+        columns = [self._table(part, ["item"])["item"] for part in self.facts["parts"]]
+        whole = [chunk for column in columns for chunk in column.chunks]
+        import pyarrow as pa
+
+        column = pa.chunked_array(whole, pa.string())
+        return [item for r in self._places[at][0] for item in column.slice(r.start, r.stop - r.start).to_pylist()]
+
+    def columns(self, metrics: Sequence[str]) -> dict[str, np.ndarray]:
+        """metric -> float64, all rows of all parts, see `place`; NaN where there is no value. Every file is opened once."""
+        found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
+        for part in self.facts["parts"]:
+            there = {metric for point in part["points"] for metric in point["metrics"]}
+            table = self._table(part, [m for m in metrics if m in there])
+            for metric in metrics:
+                rows = max(point["rows"][1] for point in part["points"])
+                found[metric].append(table[metric].to_numpy() if metric in there else np.full(rows, np.nan))
+        return {metric: parts[0] if len(parts) == 1 else np.concatenate(parts) for metric, parts in found.items()}
+
+    def place(self, at: Place, column: np.ndarray) -> np.ndarray:
+        """The rows of a place in one of `columns`, in the order of `items`; a view where the cell has one part."""
+        rows = self._places[at][0] if at in self._places else [slice(0, 0)]
+        return column[rows[0]] if len(rows) == 1 else np.concatenate([column[r] for r in rows])
 
     def values(self, metrics: Sequence[str], at: Place = ()) -> dict[str, np.ndarray]:
         """metric -> float64 (n,) in the order of `items`; NaN where an item has no such value."""
-        found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
-        for part, point in self._at(at):
-            start, stop = point["rows"]
-            here = [m for m in metrics if m in point["metrics"]]
-            table = self._table(part, here)
-            for metric in metrics:
-                column = table[metric].to_numpy()[start:stop] if metric in here else np.full(stop - start, np.nan)
-                found[metric].append(column)
-        return {
-            metric: parts[0] if len(parts) == 1 else np.concatenate([*parts, []]) for metric, parts in found.items()
-        }
+        return {metric: self.place(at, column) for metric, column in self.columns(metrics).items()}
 
     def read(self, name: str) -> bytes:
         """The bytes of a part, an exhibit or a file.
@@ -122,13 +143,8 @@ class Stored:
         for name in self.facts["sha256"]:
             self.read(name)
 
-    def _at(self, at: Place) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        for part in self.facts["parts"]:
-            for point in part["points"]:
-                if tuple(point["at"]) == at:
-                    yield part, point
-
     def _table(self, part: Mapping[str, Any], columns: Sequence[str]) -> Any:
+        """Some columns of a part as an Arrow table."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -150,13 +166,13 @@ class Unwritable(VitalsError):
 
 
 class DamagedCell(VitalsError):
-    """A cell whose files are not what was written; it counts as missing and is measured again."""
+    """A cell whose files are not what was written, or are `old`: of another edition. It counts as missing and is measured again."""
 
-    def __init__(self, identifier: str, what: str) -> None:
+    def __init__(self, identifier: str, what: str, *, old: bool = False) -> None:
         super().__init__(
             f"The cell {identifier} must be as it was written. Got {what}. `vitals run` measures it again."
         )
-        self.id, self.what = identifier, what
+        self.id, self.what, self.old = identifier, what, old
 
 
 class Store:
@@ -184,8 +200,12 @@ class Store:
             facts = json.loads(self.shelf.read(f"{base}/cell.json"))
         except (OSError, ValueError) as error:
             raise DamagedCell(identifier, f"cell.json: {error}") from error
-        whole = isinstance(facts, dict) and {"schema", "id", "cell", "axes", "parts", "sha256"} <= facts.keys()
-        if not whole or facts["schema"] != SCHEMA or facts["id"] != identifier:
+        whole = isinstance(facts, dict) and {"schema", "id", "cell"} <= facts.keys()
+        if not whole or facts["id"] != identifier:
+            raise DamagedCell(identifier, "a cell.json of another form")
+        if facts["schema"] != SCHEMA:
+            raise DamagedCell(identifier, f"a cell of schema {facts['schema']}, not {SCHEMA}", old=True)
+        if not {"axes", "parts", "sha256"} <= facts.keys():
             raise DamagedCell(identifier, "a cell.json of another form")
         return Stored(identifier, facts, self.shelf, base)
 
