@@ -11,11 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-<<<<<<<< HEAD:src/visionvitals/responses/csv_files.py
-========
-from visionvitals.datasets.base.files import missing
 from visionvitals.datasets.base.reading import read_rows, shortened
->>>>>>>> wt_datasets:src/visionvitals/datasets/base/responses.py
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import write_safely
 
