@@ -1,7 +1,7 @@
 """Making a universal patch: which images train and which are scored, the epochs, and what is kept of the result."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ def train(job: Job, source: "Backbone", training: np.ndarray, plan: Training) ->
     device, side, size = source.device, placement.side, source.card.preprocess.size
     name = f"adversarial_patch/run={c.run}"
 
-    def fill(arrays: dict[str, np.ndarray], start: int) -> Iterator[int]:
+    def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
         gradients.require_gradients(source.logits, _images(job, source, training[:1]))
         right = _first_correct(job, source, training, c.target)
         count = len(right)
