@@ -28,8 +28,8 @@ from torch.nn import functional
 from visionvitals import randomness
 from visionvitals.errors import require
 from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.perturb.differentiable import Logits, differentiable
 
-Logits = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, Tensor], Tensor]
 """(x, gradient of the loss to ascend) -> the next x, anywhere: projecting it is not the attack's business."""
 
@@ -210,7 +210,7 @@ def attack(
         images, labels = images.clone(), labels.clone()  # an inference tensor takes part in no gradient
         ball = around(images, norm=norm, eps=eps)
         goal = labels if target is None else target.clone()
-        task = _Task(logits, step, steps if eps > 0 else 0, goal, -1.0 if target is not None else 1.0, early_stop)
+        task = _Task(differentiable(logits), step, steps if eps > 0 else 0, goal, -1.0 if target is not None else 1.0, early_stop)
         with torch.no_grad():
             out = logits(images).float()
         broken = ~out.isfinite().all(dim=1)
