@@ -434,11 +434,12 @@ def tiny() -> tuple[Logits, Tensor, Tensor]:
     """The embedded transformer, whose stem of convolutions with batch normalisation feeds tokens, and pictures it tells right."""
     spec = registry.parse("tiny:vit", families=["tiny"])
     backbone = registry.load("backbones", "tiny").load(spec, device=torch.device("cpu"))
-    images = registry.load("datasets", "shapes").open(registry.parse("shapes:test?n=32", families=["shapes"]))
-    pixels = np.stack([np.asarray(images[k].image) for k in range(32)])
-    shown = functional.avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255), 2)
-    labels = torch.tensor([images[k].label for k in range(32)])
-    return backbone.logits, shown, labels
+    images = registry.load("datasets", "shapes").open(registry.parse("shapes:test?n=48", families=["shapes"]))
+    pixels = np.stack([np.asarray(images[k].image) for k in range(48)])
+    shown = functional.avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255), 2).contiguous()
+    labels = torch.tensor([images[k].label for k in range(48)])
+    right = backbone.logits(shown).argmax(dim=1) == labels
+    return backbone.logits, shown[right][:24], labels[right][:24]
 
 
 def test_a_single_image_has_the_gradient_that_it_has_among_others(tiny: tuple[Logits, Tensor, Tensor]) -> None:
@@ -464,11 +465,11 @@ def test_the_batch_size_decides_no_attack(tiny: tuple[Logits, Tensor, Tensor], m
         for x, y in zip(images.split(size), labels.split(size), strict=True):
             attack = attacks.fgsm if method == "fgsm" else attacks.pgd
             more = {} if method == "fgsm" else {"steps": 5}
-            found += attack(logits, x, y, eps=2 / 255, **more).success.tolist()
+            found += attack(logits, x, y, eps=2 / 255, **more).success.tolist()  # type: ignore[operator]
         return found
 
-    whole = fallen(32)
-    assert sum(whole) >= 24
+    whole = fallen(24)
+    assert sum(whole) >= 15
     assert fallen(1) == whole
     assert fallen(7) == whole
 
@@ -499,3 +500,13 @@ def test_a_gradient_that_depends_on_the_company_is_named(network: Logits) -> Non
 
     signs = gradients.masked_gradients(crowded, images, labels, keys())
     assert any("depends on the batch" in sign for sign in signs)
+
+
+def test_an_l2_step_is_as_long_for_a_saturated_network(network: Logits) -> None:
+    """The direction of a gradient counts, not its length: that of a sure network may be 1e-25."""
+    images, _ = pictures(4)
+    gradient = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    usual = attacks.l2_step(0.1)(images, gradient.clone())
+    for scale in (1e-8, 1e-14, 1e-25):
+        torch.testing.assert_close(attacks.l2_step(0.1)(images, gradient * scale), usual)
+    assert torch.equal(attacks.l2_step(0.1)(images, torch.zeros_like(images)), images)

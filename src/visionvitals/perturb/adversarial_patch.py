@@ -171,7 +171,9 @@ def climb(
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         patch = state.patch.clone().requires_grad_()
         seen, _ = paste(images.clone(), patch, pose, shape)
-        loss = functional.cross_entropy(differentiable(logits)(seen).float(), goal.clone()) * (-1.0 if targeted else 1.0)
+        loss = functional.cross_entropy(differentiable(logits)(seen).float(), goal.clone()) * (
+            -1.0 if targeted else 1.0
+        )
         (gradient,) = torch.autograd.grad(loss, patch)
     require(bool(gradient.isfinite().all()), "A patch needs finite logits and gradients", "NaN or Inf")
     steps = state.steps + 1

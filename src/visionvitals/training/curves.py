@@ -144,7 +144,7 @@ def keep(
     plan = {"backbones": [card.spec], "data": [test.spec], "studies": [__file__]}
     path = out / "plan.json"
     if not path.is_file():
-        from visionvitals.training.checkpoints import replace_whole
+        from visionvitals.files import write_safely
 
         content = {"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}
-        replace_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+        write_safely(path, json.dumps(content, indent=1))
