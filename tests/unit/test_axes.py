@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from visionvitals.run.planner import Plan, Section
 
 from visionvitals.core import Job
 from visionvitals.datasets.base import cache as _cache
 from visionvitals.errors import VitalsError
 from visionvitals.report import build, charts, read, signs
 from visionvitals.run import planner, products, runner, table
-from visionvitals.run.planner import Plan, Section
 from visionvitals.run.store import Store
 
 CPU = torch.device("cpu")

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from visionvitals.run.planner import Plan, Section
 
 from visionvitals.core import Backbone, BackboneCard, ImageSetCard, Job, Preprocess, Row
 from visionvitals.errors import VitalsError
 from visionvitals.probes import episodes
 from visionvitals.run import planner, runner, table
-from visionvitals.run.planner import Plan, Section
 from visionvitals.run.store import Store
 from visionvitals.studies import fewshot
 from visionvitals.studies.fewshot import Condition

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from visionvitals.run.planner import Plan, Section
 
 from visionvitals import cli
 from visionvitals.core import ImageSetCard, Job, Row
@@ -17,7 +18,6 @@ from visionvitals.errors import VitalsError
 from visionvitals.probes import shape_bias as probe
 from visionvitals.report import charts, read, signs
 from visionvitals.run import observers, planner, runner, table
-from visionvitals.run.planner import Plan, Section
 from visionvitals.run.store import Store
 from visionvitals.studies import shape_bias
 

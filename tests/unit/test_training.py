@@ -198,7 +198,7 @@ def test_the_average_follows_its_equation(loop, pictures, tmp_path, monkeypatch)
 
 
 def test_only_matrices_and_kernels_decay(loop) -> None:
-    module, _ = loop.network_and_kwargs(RECIPE, outputs=2)
+    module, _ = loop.network.make(RECIPE, outputs=2)
     groups = loop.create_optimizer_v2(module, opt="adamw", lr=1e-3, weight_decay=0.05).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in module.named_parameters() if id(p) in decayed}

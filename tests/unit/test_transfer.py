@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from visionvitals.run.planner import Plan, Section
 
 from visionvitals import registry
 from visionvitals.core import NO_IMAGES, Backbone, Job, Row, compute
@@ -17,7 +18,6 @@ from visionvitals.errors import VitalsError
 from visionvitals.probes.features import columns, features
 from visionvitals.report import build, by_class, charts, read
 from visionvitals.run import planner, runner
-from visionvitals.run.planner import Plan, Section
 from visionvitals.studies import transfer
 from visionvitals.studies._partition import partition
 

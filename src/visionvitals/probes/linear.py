@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from visionvitals.probes.lbfgs import Memory
+
 PAIRS = 10  # of differences that L-BFGS remembers
 _ROUGH_UNTIL = 0.002  # half-precision products suffice until the gap is this share of the objective
 
@@ -92,7 +94,7 @@ def softmax_path(
     bias = start.bias + weight @ mean if start else x.new_zeros(classes)
     found = []
     for penalty in penalties:
-        memory = _Memory()
+        memory = Memory(PAIRS)
         spent = 0
         if rough is not None:
             weight, bias, certificate = _descend(
@@ -176,7 +178,10 @@ def neighbours(
     Args:
         rows: of `asked` at a time; bounds the memory and decides nothing.
     """
-    train, test = (x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-12) for x in (features, asked))
+    train, test = (
+        x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        for x in (features, asked)
+    )
     found: list[list[Tensor]] = [[] for _ in ks]
     for part in test.split(rows):
         cosine, order = (part @ train.T).sort(dim=1, descending=True, stable=True)
@@ -187,39 +192,13 @@ def neighbours(
     return [torch.cat(parts) for parts in found]
 
 
-class _Memory:
-    """The last steps and changes of gradient, of which L-BFGS makes its picture of the curvature."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[Tensor, Tensor, float]] = []
-
-    def add(self, step: Tensor, change: Tensor) -> None:
-        curvature = float((step * change).sum())
-        if curvature > 0:
-            self.pairs = [*self.pairs[1 - PAIRS :], (step, change, 1 / curvature)]
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Minus the inverse Hessian's estimate times the gradient (Nocedal's two loops)."""
-        q = gradient.clone()
-        alphas = []
-        for step, change, rho in reversed(self.pairs):
-            alphas.append(rho * float((step * q).sum()))
-            q.add_(change, alpha=-alphas[-1])
-        if self.pairs:
-            _, change, rho = self.pairs[-1]
-            q.mul_(1 / (rho * float(change.square().sum())))
-        for (step, change, rho), alpha in zip(self.pairs, reversed(alphas), strict=True):
-            q.add_(step, alpha=alpha - rho * float((change * q).sum()))
-        return -q
-
-
 def _descend(
     x: Tensor,
     labels: Tensor,
     weight: Tensor,
     bias: Tensor,
     penalty: float,
-    memory: _Memory,
+    memory: Memory,
     *,
     tolerance: float,
     most: int,
@@ -260,7 +239,7 @@ def _descend(
                 value, gradient, p = look(theta, z.double())
                 fresh = True
                 continue
-        direction = memory.direction(gradient)
+        direction = memory.direction(gradient[None])[0]
         along = times_x(direction)
         t = _newton_along(z, along, labels, images, theta, direction, penalty, start=1.0 if memory.pairs else 0.0, p=p)
         if t == 0:  # rounding leaves nothing to gain
@@ -272,7 +251,7 @@ def _descend(
         z.add_(along, alpha=t)
         before = gradient
         value, gradient, p = look(theta, z)
-        memory.add(step, gradient - before)
+        memory.add(step[None], (gradient - before)[None])
         fresh, done = False, done + 1
     norm = float(gradient.double().square().sum()) ** 0.5
     return theta[:, :-1], theta[:, -1], Certificate(value, max(gap, 0.0), norm, done)

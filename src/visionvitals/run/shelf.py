@@ -1,15 +1,10 @@
 """Where a store lies, as names and bytes: all that the store knows of a disk. An object store needs the same few verbs."""
 
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from visionvitals import files
-
-STALE_SECONDS = 24 * 3600
-"""A temporary file that nobody has touched for so long has no writer any more, on whatever machine it was."""
 
 
 class Shelf:
@@ -49,11 +44,7 @@ class Shelf:
 
     def sweep(self) -> None:
         """Remove temporary files that no writer, of any machine, has touched for a day."""
-        now = time.time()
-        for folder, _, names in os.walk(self.root):
-            for path in (Path(folder) / name for name in names):
-                if files.is_temporary(path) and now - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink(missing_ok=True)
+        files.sweep(self.root)
 
     def _path(self, name: str) -> Path:
         parts = name.split("/")
