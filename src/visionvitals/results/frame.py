@@ -16,6 +16,7 @@ import numpy as np
 
 from visionvitals import stats
 from visionvitals.core import Place
+from visionvitals.figure import Metric
 from visionvitals.run.store import DamagedCell, Stored
 
 CAPACITY = 160e6
@@ -44,11 +45,11 @@ class Group:
 
     Attributes:
         cells: of the runs.
-        metrics: those whose values are averaged.
+        metrics: those whose values are averaged, with what they mean.
     """
 
     cells: tuple[Stored, ...]
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, Metric]
 
     @cached_property
     def alike(self) -> bool:
@@ -90,8 +91,8 @@ class Frame:
         """Of one metric at one place; all of the group are computed at once."""
         if group not in self._summaries:
             self._summaries[group] = {
-                (place, name): Summary(stats.estimate(array), deviation(runs))
-                for name, block in self._read(group, group.metrics).items()
+                (place, name): Summary(stats.estimate(array, bounds=group.metrics[name].bounds), deviation(runs))
+                for name, block in self._read(group, list(group.metrics)).items()
                 for place, ((_, array), runs) in block.items()
                 if name in group.points[place]
             }

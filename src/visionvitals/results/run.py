@@ -241,8 +241,9 @@ def _points(
     varying = _varying((key[0], (*key[4], twin)) for key, twin, _ in apart)
     points = []
     for (name, backbone, data, condition, settings), twin, several in apart:
-        metrics = tuple(dict.fromkeys(m for cell in several for at in cell.points.values() for m in at))
-        group = Group(tuple(several), tuple(m for m in metrics if _metric(records[name], m).averaged))
+        metrics = dict.fromkeys(m for cell in several for at in cell.points.values() for m in at)
+        known = {m: _metric(records[name], m) for m in metrics}
+        group = Group(tuple(several), {m: metric for m, metric in known.items() if metric.averaged})
         held = dict(zip(SETTINGS, settings, strict=True))
         shown = {k: v for k, v in _shown(held, twin).items() if k in varying.get(name, ())}
         axes = several[0].axes
