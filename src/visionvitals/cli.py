@@ -269,7 +269,7 @@ def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
     """
     import datetime
 
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     if clear:
         print(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")

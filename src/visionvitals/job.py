@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, ImageSetCard, Place, Split
+from visionvitals.pixels import to_float
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,11 +141,10 @@ class Job:
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, start)
             for first in range(start, len(self.ids), self.batch_size):
-                raw = coming.result().to(device, non_blocking=True)
+                images = to_float(coming.result(), device)
                 part = slice(first, min(first + self.batch_size, len(self.ids)))
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
-                images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
                 labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
                 yield Batch(tuple(self.ids[part]), images, labels, part, self.backbone.card)
 

@@ -6,9 +6,7 @@ The shortest study is a docstring, a `Condition`, `conditions` and `perturb`; ev
 
 import dataclasses
 import functools
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ __all__ = [
 
 BASELINE = "clean"
 """The study of the unchanged images: what is `kept` is measured against it."""
+_ROOT = Path(__file__).parent
 REPEATS = "run"
 """The condition's field that counts independent repetitions, which are averaged within each image."""
 
@@ -97,34 +96,30 @@ def name_of(where: str) -> str:
 
 
 def load(where: str | Path) -> Study:
-    """The study of a name, or of the path of its file; made once.
+    """The study of a name, or of the path of its file; made once per content.
 
     Raises:
         VitalsError: no such study (near names are listed), a file that hides one of ours, or all that is wrong in it.
     """
     text = str(where)
-    if not text.endswith(".py"):
-        return _made(text, "")
-    path = Path(text).expanduser().resolve()
-    require(path.is_file(), "The path of a study must be a Python file", text)
-    hidden = path.stem in registry.names("studies")
-    require(not hidden, "The file of a new study must have a name of its own", text, "Rename it.")
-    return _made(str(path), source.digest(path))
-
-
-@functools.cache
-def _made(where: str, digest: str) -> Study:
-    """A study whose file has this digest: a file that changes is another study."""
-    name = name_of(where)
+    if text.endswith(".py"):
+        text = str(Path(text).expanduser().resolve())
+        hidden = name_of(text) in registry.names("studies")
+        require(not hidden, "The file of a new study must have a name of its own", str(where), "Rename it.")
     try:
-        module = _from_file(Path(where), digest) if digest else registry.load("studies", where)
+        module = registry.load("studies", text)
     except VitalsError:
         raise
     except (Exception, SystemExit) as error:
         raise VitalsError(f"The study `{where}` must be importable. Got {type(error).__name__}: {error}.") from error
+    return _made(module, name_of(text))
+
+
+@functools.cache
+def _made(module: ModuleType, name: str) -> Study:
     faults = _faults(module)
     if faults:
-        raise VitalsError("\n  ".join([f"`{where}` is no study yet:", *faults]))
+        raise VitalsError("\n  ".join([f"`{module.__file__}` is no study yet:", *faults]))
     own: Mapping[str, Metric] = getattr(module, "METRICS", {})
     perturb = getattr(module, "perturb", None)
     condition = module.Condition()
@@ -148,25 +143,8 @@ def _made(where: str, digest: str) -> Study:
         perturb=perturb,
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
         file=str(module.__file__),
-        source=""
-        if str(module.__file__).startswith(str(Path(__file__).parent))
-        else digest or source.digest(Path(str(module.__file__))),
+        source="" if _ROOT in Path(str(module.__file__)).parents else source.digest(str(module.__file__)),
     )
-
-
-def _from_file(path: Path, digest: str) -> ModuleType:
-    """Execute a file as a module of its own, once per content."""
-    found = importlib.util.spec_from_file_location(f"visionvitals_study_{path.stem}_{digest[:16]}", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module
-    try:
-        found.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[found.name]
-        raise
-    return module
 
 
 def _faults(module: ModuleType) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from visionvitals.run import memo
 from visionvitals.run.memo import DiskMemos
 
-COLUMNS = {"x": ((3,), "float32"), "n": ((), "int64")}
+COLUMNS = {"x": ((3,), "float32"), "n": ((), "int64"), "empty": ((0, 4), "float32")}
 N = 40
 
 

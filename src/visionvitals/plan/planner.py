@@ -21,7 +21,7 @@ from visionvitals.plan.identity import cell_id, folders, plain, spelled
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._labels import Alignment
+    from visionvitals.datasets.base.labels import Alignment
 
 Decoder = Literal["pillow", "fast"]
 
@@ -184,7 +184,7 @@ class _Making:
 
     def _align(self, card: BackboneCard, images: ImageSetCard) -> str | None:
         """Match the set's classes with the backbone's outputs; why that is not possible, or None."""
-        from visionvitals.datasets import _labels as labels
+        from visionvitals.datasets.base import labels
 
         if any(each.labels == "own" for each in self.studies.values()):
             self.notes += [note] if (note := labels.known_classes(images, card)) else []
@@ -280,7 +280,7 @@ class _Companions:
             found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
         for path in folders(condition).values():
             if path not in self.folders:
-                from visionvitals.datasets import _digest as digest
+                from visionvitals.datasets.base import digest
 
                 self.folders[path] = digest.folder_digest(Path(path).expanduser())
             found.append((path, self.folders[path]))

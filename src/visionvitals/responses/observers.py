@@ -52,7 +52,7 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
 
     Args:
         run_folder: with finished cells of `shape_bias`.
-        answers: a csv or a folder of them, see `datasets._responses`.
+        answers: a csv or a folder of them, see `responses.csv_files`.
 
     Raises:
         VitalsError: no such cells, no picture in common, answers that cannot be read, or an observer who answered a picture twice.

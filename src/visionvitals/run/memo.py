@@ -16,13 +16,13 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from visionvitals.datasets._cache_folder import decoded_folder, make_room
+from visionvitals.datasets.base.cache_folder import decoded_folder, make_room
 from visionvitals.errors import VitalsError
 from visionvitals.files import write_safely
 from visionvitals.job import Arrays, Columns, Fill
@@ -107,12 +107,13 @@ def _fill(part: Path, name: str, n: int, shapes: Mapping[str, Any], fill: Fill) 
                 "ab"
             ) as file:  # never "w", which would empty a file that another process has mapped
                 file.truncate(size)
-    arrays = {c: np.memmap(part / c, np.dtype(dtype), "r+", shape=tuple(shape)) for c, (shape, dtype) in shapes.items()}
+    arrays = {column: _mapped(part / column, shape, dtype, "r+") for column, (shape, dtype) in shapes.items()}
     done, sums, last = start, {column: list[int]() for column in shapes}, time.monotonic()
 
     def record(done: int) -> None:
         for column, array in arrays.items():
-            array.flush()
+            if isinstance(array, np.memmap):
+                array.flush()
             sums[column] += _sums(part / column, len(sums[column]), int(sizes[column] * done / n) // CHUNK)
         write_safely(part / "done.json", json.dumps([done, sums]))
 
@@ -150,13 +151,15 @@ def _open(folder: Path, content: Mapping[str, Any]) -> Arrays | None:
             path, kept = folder / column, meta["sums"][column]
             if not _fits(path, kept, int(np.prod(shape)) * np.dtype(dtype).itemsize):
                 return None
-            empty = 0 in shape
-            found[column] = (
-                np.zeros(shape, dtype) if empty else np.memmap(path, np.dtype(dtype), "c", shape=tuple(shape))
-            )
+            found[column] = _mapped(path, shape, dtype, "c")
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _mapped(path: Path, shape: Sequence[int], dtype: str, mode: Literal["r+", "c"]) -> np.ndarray:
+    """A column on disk; one without entries cannot be mapped."""
+    return np.zeros(shape, dtype) if 0 in shape else np.memmap(path, np.dtype(dtype), mode, shape=tuple(shape))
 
 
 def _sums(path: Path, start: int = 0, stop: int | None = None) -> list[int]:

@@ -29,7 +29,7 @@ from visionvitals.study import BASELINE, REPEATS, Study
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._cache import Decoded
+    from visionvitals.datasets.base.cache import Decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,7 +347,7 @@ def _marks(
 
 def _decode(run: _Run, backbone: Backbone, spec: str) -> "Decoded":
     """The image set at the backbone's size, from the cache or decoded now."""
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     plan = run.planned.plan
     images = run.planned.sets[spec]
@@ -378,7 +378,7 @@ def _decode(run: _Run, backbone: Backbone, spec: str) -> "Decoded":
 
 def _check_chance(run: _Run, cell: Cell, numbers: wide.Wide) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
-    from visionvitals.datasets import _labels
+    from visionvitals.datasets.base import labels as _labels
 
     card = cell.backbone
     correct = numbers.blocks[()].values["top1"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionvitals.core import Job
+from visionvitals.job import Job
 
 FILE = "classes.json"
 PICTURES = 6

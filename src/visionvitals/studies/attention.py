@@ -19,20 +19,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
-
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, require
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Attention"
 AXES = ("block", "head", "view")
 LABELS = "none"
+METRICS = {
+    "visible_attention": Metric(
+        title="attention on visible patches",
+        meaning="share of the attention to patches that goes to those left visible",
+        unit="share",
+        better=None,
+    )
+}
 
 
 def _deepest_gain(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
@@ -48,7 +52,6 @@ CHARTS = (
         x_title="block",
         facet=("fraction", "view"),
         metric="visible_attention",
-        y_title="attention on visible patches",
         where={"head": "mean"},
         reads="Plain is the control: the same patches while nothing is covered. Bands are 95 % intervals over images.",
     ),
@@ -58,7 +61,6 @@ CHARTS = (
         x_title="block",
         facet=("fraction",),
         metric="visible_attention",
-        y_title="attention on visible patches",
         where={"view": "masked"},
         title="By head",
     ),
@@ -70,11 +72,9 @@ SIGNS = (
         metric="visible_attention",
         where={"fraction": 0.5, "head": "mean", "view": "masked"},
         index=_deepest_gain,
-        share=False,
-        better="neither",
+        unit="none",
     ),
 )
-PUBLISHED: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def passes(condition: Condition) -> float:
     return 2.5
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals import randomness
@@ -147,14 +147,14 @@ def measure(job: Job) -> Iterator[Row]:
         for view, block, share, scored in shares:
             heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
             on_visible = heads[:, :, visible].sum(dim=2).cpu()
+            ids = [item for item, has in zip(batch.ids, scored.tolist(), strict=True) if has]
             for h in range(heads.shape[1]):
                 at = (block, f"{h}" if h else "mean", view)
                 # image by image, so that the order of the sum does not depend on batches
                 for image in heads[scored, h].cpu():
                     sums[at] = image.nan_to_num() + sums.get(at, 0)
                 if view == "masked" or h == 0:
-                    values = zip(batch.ids, on_visible[:, h].tolist(), scored.tolist(), strict=True)
-                    yield from (Row(i, "visible_attention", v, at) for i, v, has in values if has)
+                    yield Scores(ids, {"visible_attention": on_visible[scored.cpu(), h]}, at)
         job.progress(len(batch.ids))
     if job.exhibits:
         for (block, head, view), total in sums.items():

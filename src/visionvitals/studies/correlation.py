@@ -23,29 +23,52 @@ Source: Naseer et al. 2021, Table 1 and Figure 5. Deviation: one mask per image 
 Rows: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).
 """
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
-
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals import study
+from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies import _superclasses
 from visionvitals.studies._places import last_place
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    VitalsError,
+    require,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visionvitals.probes.tokens import Layout
 
-VERSION = 1
 TITLE = "Token correlation"
 AXES = ("block", "definition", "group")
 LABELS = "own"
+METRICS = {
+    "correlation": Metric(
+        title="correlation with the original",
+        meaning="correlation of the features of the changed with those of the original image; 1 is unchanged",
+        unit="cosine",
+        better="high",
+    ),
+    "group_correlation": Metric(
+        title="correlation with the original",
+        meaning="`correlation`, of the images of one group of classes",
+        unit="cosine",
+        better="high",
+    ),
+}
 _ALL = {"definition": "A", "group": "all"}
 CHARTS = (
     Chart(
@@ -53,7 +76,6 @@ CHARTS = (
         x_title="block or stage; the last place is what the head reads",
         facet=("fraction", "definition"),
         metric="correlation",
-        y_title="correlation with the original",
         reads="1: the block says the same of the occluded image. A: over feature dimensions; B: standardised over the set; C: cosine.",
     ),
     Chart(
@@ -61,7 +83,6 @@ CHARTS = (
         x_title="superclass",
         facet=("fraction",),
         metric="group_correlation",
-        y_title="correlation with the original",
         where={"definition": "A"},
         title="By superclass: what the head reads",
     ),
@@ -73,7 +94,7 @@ SIGNS = (
         metric="correlation",
         where={"fraction": 0.5, **_ALL},
         index=last_place,
-        share=False,
+        unit="cosine",
     ),
 )
 FRACTIONS = (0.25, 0.5, 0.75)
@@ -141,27 +162,20 @@ def passes(condition: Condition) -> float:
     return 2
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import numpy as np
     import torch
 
-    from visionvitals import randomness
-    from visionvitals.perturb import patches
     from visionvitals.probes import correlation, tokens
 
-    c: Condition = job.condition
     where = tokens.layout(job.backbone)
-    size, n = job.backbone.card.preprocess.size, c.grid[0] * c.grid[1]
-    group_of = _superclasses.by_class(job.images, job.backbone.card, c.groups)
+    group_of = _superclasses.by_class(job.images, job.backbone.card, job.condition.groups)
     states: list[correlation.Moments] = []
     with tempfile.TemporaryFile() as file:
         kept: Any = None
         for batch in job.batches():
-            keys = randomness.stream(job.seed, batch.ids, f"occlusion/run={c.run}", device=batch.images.device)
-            drop = patches.random_drop(keys, n, patches.drop_count(c.fraction, n))
             with torch.inference_mode():
-                black = torch.zeros(1, 3, 1, 1, device=batch.images.device)
-                changed = patches.occlude(batch.images, patches.to_pixels(drop, c.grid, size), black)
+                changed = perturb(job.condition, batch, job.seed)
                 both = [_features(job, where, images) for images in (batch.images, changed)]
             for item, image in zip(batch.ids, changed, strict=True):
                 if item in job.exhibits:
@@ -176,7 +190,7 @@ def measure(job: Job) -> Iterator[Row]:
             for block, (u, v) in enumerate(zip(*both, strict=True), 1):
                 last = block == len(states)
                 for definition, values in (("A", correlation.pearson(u, v)), ("C", correlation.cosine(u, v))):
-                    yield from _rows(job, batch.rows, values, block, definition, group_of if last else None)
+                    yield from _scores(job, batch.rows, values, (block, definition), group_of if last else None)
             job.progress(len(batch.ids))
         edges = np.cumsum([0, *(len(s.mean_u) for s in states)]).tolist()
         for start in range(0, len(job.ids), job.batch_size):
@@ -184,7 +198,15 @@ def measure(job: Job) -> Iterator[Row]:
             for block, state in enumerate(states, 1):
                 u, v = (torch.from_numpy(np.array(kept[part, k, edges[block - 1] : edges[block]])) for k in (0, 1))
                 values = correlation.standardised(state, u, v)
-                yield from _rows(job, part, values, block, "B", group_of if block == len(states) else None)
+                yield from _scores(job, part, values, (block, "B"), group_of if block == len(states) else None)
+
+
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """As `occlusion` does, in black, with its masks."""
+    occlusion = study.load("occlusion")
+    assert occlusion.perturb is not None
+    same = occlusion.Condition(fraction=condition.fraction, grid=condition.grid, run=condition.run)
+    return occlusion.perturb(same, batch, seed)
 
 
 def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
@@ -207,12 +229,18 @@ def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
     return seen + whole
 
 
-def _rows(
-    job: Job, part: slice, values: "Tensor", block: int, definition: str, group_of: Sequence[str | None] | None
-) -> Iterator[Row]:
-    for k, raw in zip(range(part.start, part.stop), values.tolist(), strict=True):
-        value = raw if math.isfinite(raw) else math.nan
-        group = None if group_of is None else group_of[int(job.labels[k])]
-        yield Row(job.ids[k], "correlation", value, (block, definition, "all"))
-        if group is not None:
-            yield Row(job.ids[k], "group_correlation", value, (0, definition, group))
+def _scores(
+    job: Job, part: slice, values: "Tensor", at: tuple[int, str], group_of: Sequence[str | None] | None
+) -> Iterator[Scores]:
+    """The values of some images at one block and definition; what is not finite is NaN. At the last place by group too."""
+    import torch
+
+    finite = values.double().masked_fill(~values.isfinite(), torch.nan).cpu()
+    ids = job.ids[part]
+    yield Scores(ids, {"correlation": finite}, (*at, "all"))
+    if group_of is None:
+        return
+    of_image = [group_of[int(label)] for label in job.labels[part]]
+    for group in dict.fromkeys(g for g in of_image if g is not None):
+        rows = [k for k, g in enumerate(of_image) if g == group]
+        yield Scores([ids[k] for k in rows], {"group_correlation": finite[rows]}, (0, at[1], group))

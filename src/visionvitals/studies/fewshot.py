@@ -25,25 +25,30 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, require
 
 if TYPE_CHECKING:
     from visionvitals.probes.episodes import Episode
 
-VERSION = 1
 TITLE = "Few-shot"
 AXES = ("solver",)
 LABELS = "own"
 _METRIC = "episode_accuracy"
+METRICS = {
+    _METRIC: Metric(
+        title="accuracy on the queries",
+        meaning="share of a few-shot episode's queries whose predicted class is theirs",
+        unit="share",
+        better="high",
+        over="episodes",
+    )
+}
 CHARTS = (
     Chart(
         x="shot",
         x_title="labelled images per class",
         facet=("way", "solver", "c"),
         metric=_METRIC,
-        y_title="accuracy on the queries",
         where={"sampler": "fixed"},
         title="Fixed ways and shots",
         reads="Higher is better; guessing gives 1 / way. Bands are 95 % intervals over episodes, which are the same for all.",
@@ -53,7 +58,6 @@ CHARTS = (
         x_title="classifier",
         facet=("sampler", "c"),
         metric=_METRIC,
-        y_title="accuracy on the queries",
         where={"way": 0},
         title="Ways and shots as Meta-Dataset draws them",
         reads="5 to 50 classes, up to 500 labelled images, unevenly many of each class. `related`: all classes of one group.",
@@ -70,8 +74,6 @@ SIGNS = (
         title="Meta-Dataset episodes", kind="mean", metric=_METRIC, where={"sampler": "variable", "solver": "logistic"}
     ),
 )
-PUBLISHED: tuple[Published, ...] = ()
-
 Sampler = Literal["fixed", "variable", "related"]
 
 
@@ -136,12 +138,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    """The features are computed once for all conditions; this is the first one's share."""
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import episode_solvers
@@ -153,8 +150,7 @@ def measure(job: Job) -> Iterator[Row]:
     used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
     for solver in episode_solvers.SOLVERS:
         accuracy = episode_solvers.solve(used, episodes, solver, c=job.condition.c).accuracy
-        for episode, value in zip(episodes, accuracy.tolist(), strict=True):
-            yield Row(f"{episode.number:05d}", _METRIC, value, (solver,))
+        yield Scores([f"{episode.number:05d}" for episode in episodes], {_METRIC: accuracy}, (solver,))
 
 
 def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
@@ -187,19 +183,14 @@ def pooled_features(job: Job) -> np.ndarray:
 
     A network without blocks or stages has nothing else to keep, and its features are computed alone.
     """
-    from visionvitals.probes import features, tokens
+    from visionvitals.probes import features
 
-    try:
-        tokens.layout(job.backbone)
-    except VitalsError:
-        return _alone(job)
-    return features.features(job)["pooled"]
+    known = {"tokens", "maps"} & set(job.backbone.card.provides)
+    return features.features(job)["pooled"] if known else _alone(job)
 
 
 def _alone(job: Job) -> np.ndarray:
     import torch
-
-    from visionvitals.probes.features import seen_by
 
     extract, size = job.backbone.features, job.backbone.card.preprocess.size
     assert extract is not None, "refused without features"
@@ -216,8 +207,7 @@ def _alone(job: Job) -> np.ndarray:
             job.progress(len(batch.ids))
         yield len(job.ids)
 
-    facts = {"version": 1, **seen_by(job.backbone.card)}
-    found = job.product("pooled features", facts, len(job.ids), {"pooled": ((width,), "float32")}, fill)
+    found = job.memo_rows("pooled features", {}, {"pooled": ((width,), "float32")}, fill)
     job.progress(len(job.ids) - computed)
     return found["pooled"]
 

@@ -23,26 +23,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Published, Scores, Sign
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Segmentation from attention"
 AXES = ("head", "keep", "query")
 LABELS = "none"
+METRICS = {
+    "jaccard": Metric(
+        title="Jaccard index",
+        meaning="pixels in both a mask and the truth over pixels in either, mean over the classes in the image",
+        unit="share",
+        better="high",
+    )
+}
 KEEPS = tuple(d / 10 for d in range(1, 10))
 _SHOWN = (0.3, 0.6, 0.9)  # of the pictures
-_Y = "Jaccard index"
 _X = "share of the attention kept"
 CHARTS = (
     Chart(
         x="keep",
         x_title=_X,
+        x_unit="share",
         metric="jaccard",
-        y_title=_Y,
         where={"head": "mean", "query": 0},
         facet=("count_void",),
         title="Attention averaged over heads",
@@ -52,8 +57,8 @@ CHARTS = (
     Chart(
         x="keep",
         x_title=_X,
+        x_unit="share",
         metric="jaccard",
-        y_title=_Y,
         where={"head": "best", "query": 0},
         facet=("count_void",),
         title="The best head for each object, chosen with the truth known",
@@ -62,9 +67,9 @@ CHARTS = (
     Chart(
         x="keep",
         x_title=_X,
+        x_unit="share",
         y="head",
         metric="jaccard",
-        y_title=_Y,
         where={"query": 0},
         title="Each head, and the ways to choose one",
         reads="A bright row is a head that looks at objects; `expected` is a head drawn at random, `everything` a mask of the whole picture.",
@@ -73,7 +78,6 @@ CHARTS = (
         x="query",
         x_title="asking token (0 is the class token)",
         metric="jaccard",
-        y_title=_Y,
         where={"head": "mean", "keep": 0.9},
         title="Who asks",
         reads="Distillation, shape and register tokens, where the network has some.",
@@ -156,7 +160,7 @@ def passes(condition: Condition) -> float:
     return 1.3
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import attention, segmentation
@@ -180,6 +184,7 @@ def measure(job: Job) -> Iterator[Row]:
             good = (some & _rankable(rows)).nonzero().flatten()
             if not len(good):
                 continue
+            ids = [batch.ids[k] for k in good.tolist()]
             floors = [
                 segmentation.jaccard(
                     torch.ones_like(t, dtype=torch.bool)[None], t, n_classes=255, count_void=c.count_void
@@ -194,8 +199,7 @@ def measure(job: Job) -> Iterator[Row]:
                 columns = {"best": found.best, "mean": found.averaged, "expected": found.expected, "everything": floor}
                 columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
                 for head, values in columns.items():
-                    for k, value in zip(good.tolist(), values.tolist(), strict=True):
-                        yield Row(batch.ids[k], "jaccard", value, (head, keep, query))
+                    yield Scores(ids, {"jaccard": values}, (head, keep, query))
         for k in _rankable(looked[:, :, 0]).nonzero().flatten().tolist():
             if batch.ids[k] in job.exhibits:
                 for keep in _SHOWN if some[k] else ():

@@ -21,23 +21,66 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+import numpy as np
 
-VERSION = 1
+from visionvitals.study import (
+    BackboneCard,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    VitalsError,
+    require,
+)
+
 TITLE = "Shape bias"
 AXES = ("shape",)
 LABELS = "own"
 ALL = "(all)"
 """The place on the axis that takes all shape classes together; it sorts before their names."""
+METRICS = {
+    "shape_choice": Metric(
+        title="shape bias",
+        meaning="of the pictures answered by shape or texture: the answer was the shape (0 or 1); its mean is the shape bias",
+        unit="share",
+        better=None,
+    ),
+    "class_shape_bias": Metric(
+        title="shape bias of a class",
+        meaning="shape bias of the pictures of one shape class; the items are classes, each counts the same",
+        unit="share",
+        better=None,
+        over="classes",
+    ),
+    "shape_accuracy": Metric(
+        title="shape accuracy",
+        meaning="the answer is the class of the shape (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better=None,
+    ),
+    "texture_accuracy": Metric(
+        title="texture accuracy",
+        meaning="the answer is the class of the texture (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better=None,
+    ),
+    "cue_coverage": Metric(
+        title="shape or texture seen",
+        meaning="the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better=None,
+    ),
+}
 
 CHARTS = (
     Chart(
         x="",
         x_title="",
         metric="shape_choice",
-        y_title="shape bias",
         where={"shape": ALL},
         facet=("token",),
         title="pooled",
@@ -47,18 +90,15 @@ CHARTS = (
         x="shape",
         x_title="shape",
         metric="shape_choice",
-        y_title="shape bias",
         facet=("token",),
         title="by shape class",
         reads="The same for the pictures of each shape. Few pictures stand behind each bar: see the intervals.",
     ),
 )
 SIGNS = (
-    Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}, better="neither"),
-    Sign(
-        title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}, better="neither"
-    ),
-    Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}, better="neither"),
+    Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}),
+    Sign(title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}),
+    Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}),
 )
 _RECOUNTED = {"AlexNet": 0.2531, "VGG16": 0.0921, "ResNet50": 0.2207, "SqueezeNet1_1": 0.1822, "DenseNet121": 0.2145}
 _SIN = (
@@ -150,11 +190,7 @@ def outputs_of(backbone: BackboneCard, classes: Sequence[str]) -> list[tuple[int
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import shape_bias
@@ -171,7 +207,8 @@ def measure(job: Job) -> Iterator[Row]:
             f"`{job.images.spec}`. Embedded pictures with a conflict: `shapes:test?variant=conflict`."
         )
     logits = job.backbone.logits if c.token == "output" else job.backbone.heads[c.token]
-    answers: list[Answer] = []
+    found: list[Answer] = []
+    predicted: dict[str, int] = {}
     broken = 0
     for batch in job.batches():
         with torch.inference_mode():
@@ -182,8 +219,8 @@ def measure(job: Job) -> Iterator[Row]:
             broken += int(conflict[row] and not fine[position])
             if conflict[row] and fine[position]:
                 shape, texture = classes[job.labels[row]], classes[job.textures[row]]
-                answers.append(Answer(item, shape, texture, classes[said[position]]))
-                yield Row(item, "prediction", said[position], (ALL,))
+                found.append(Answer(item, shape, texture, classes[said[position]]))
+                predicted[item] = said[position]
             if conflict[row] and item in job.exhibits:
                 job.keep(item, batch.images[position])
         job.progress(len(batch.ids))
@@ -191,7 +228,8 @@ def measure(job: Job) -> Iterator[Row]:
         job.warn(
             f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
         )
-    yield from rows(answers)
+    yield Scores(list(predicted), {"prediction": list(predicted.values())}, (ALL,))
+    yield from scores(found)
 
 
 @dataclass(frozen=True)
@@ -204,17 +242,21 @@ class Answer:
     said: str | None
 
 
-def rows(answers: Sequence[Answer]) -> Iterator[Row]:
+def scores(answers: Sequence[Answer]) -> Iterator[Scores]:
     """The study's numbers from the answers of one observer, a network or a person."""
-    chosen: dict[str, list[bool]] = {}
-    for a in answers:
-        by_shape, by_texture = a.said == a.shape, a.said == a.texture
-        for at in ((ALL,), (a.shape,)):
-            yield Row(a.item, "shape_accuracy", float(by_shape), at)
-            yield Row(a.item, "texture_accuracy", float(by_texture), at)
-            yield Row(a.item, "cue_coverage", float(by_shape or by_texture), at)
-            if by_shape or by_texture:
-                yield Row(a.item, "shape_choice", float(by_shape), at)
-        if by_shape or by_texture:
-            chosen.setdefault(a.shape, []).append(by_shape)
-    yield from (Row(shape, "class_shape_bias", sum(hits) / len(hits), (ALL,)) for shape, hits in chosen.items())
+    items = [a.item for a in answers]
+    shapes = np.array([a.shape for a in answers], dtype=object)
+    by_shape = np.array([a.said == a.shape for a in answers], dtype=bool)
+    by_texture = np.array([a.said == a.texture for a in answers], dtype=bool)
+    either = by_shape | by_texture
+    biases: dict[str, float] = {}
+    for place in (ALL, *dict.fromkeys(a.shape for a in answers)):
+        here = np.flatnonzero((shapes == place) | (place == ALL))
+        told = here[either[here]]
+        columns = {"shape_accuracy": by_shape, "texture_accuracy": by_texture, "cue_coverage": either}
+        yield Scores([items[k] for k in here], {name: values[here] for name, values in columns.items()}, (place,))
+        if len(told):
+            yield Scores([items[k] for k in told], {"shape_choice": by_shape[told]}, (place,))
+        if len(told) and place != ALL:
+            biases[place] = float(by_shape[told].mean())
+    yield Scores(list(biases), {"class_shape_bias": list(biases.values())}, (ALL,))
