@@ -299,7 +299,7 @@ def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: 
     assert [m.title for m in occlusion.multiples] == ["fill black", "fill mean", "fill token"]
     assert {r["backbone"] for r in occlusion.multiples[2].records} == {"timm:deit_tiny_patch16_224"}
     record = next(r for r in occlusion.multiples[0].records if r["x"] == 0.5 and "resnet" in r["backbone"])
-    assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.0 % (8–16)"
+    assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.0 % (9–16)"
     assert record["low"] < record["v"] < record["high"]
     kinds = {study: plot.kind for study in ALL for plot in charts.plots(run, study)}
     assert kinds == {"clean": "none", "occlusion": "line", "shuffle": "line", "corner": "bars"}
@@ -515,7 +515,7 @@ def test_a_metric_of_a_study_is_shown_as_its_unit_says(tmp_path: Path) -> None:
     run = load(folder)
     (plot,) = charts.plots(run, "mine")
     assert plot.chart.y_title == "how it agrees"
-    assert {r["value"] for m in plot.multiples for r in m.records} == {"0.25 (0.25–0.25)"}
+    assert {r["value"] for m in plot.multiples for r in m.records} == {"0.25 (−0.18 to 0.60)"}  # of a cosine, in [-1, 1]
     (column,) = signs.columns(run)
     assert (column.share, column.better) == (False, "high")
     assert "how it agrees" in tables.of_study(run, "mine").metrics

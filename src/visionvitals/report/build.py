@@ -122,7 +122,6 @@ def _content(run: Run) -> dict[str, Any]:
         "metrics": _metrics(run),
         "baseline": study.BASELINE,
         "library": library,
-        "stats": stats,
         "words": words,
         "origin": origin,
         "charts": charts,

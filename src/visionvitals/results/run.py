@@ -6,8 +6,10 @@ averaged: weights, preprocessing, data, companions, version and source of the st
 draws other images and other perturbations. Where one of these varies within a study, it is shown as a field of the condition.
 """
 
+import contextlib
+import gc
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,23 @@ def load(*folders: Path) -> Run:
     require(len(folders) > 0, "A run folder must be named", None, do)
     for folder in folders:
         require((folder / "plan.json").is_file() or (folder / "store").is_dir(), must, str(folder), do)
+    with _no_collection():
+        return _load(folders)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Descriptions are many small objects without a cycle, which Python's collector would walk again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _load(folders: Sequence[Path]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
     cells = _cells(stores, noticed)
@@ -222,8 +241,9 @@ def _points(
     varying = _varying((key[0], (*key[4], twin)) for key, twin, _ in apart)
     points = []
     for (name, backbone, data, condition, settings), twin, several in apart:
-        metrics = tuple(dict.fromkeys(m for cell in several for at in cell.points.values() for m in at))
-        group = Group(tuple(several), tuple(m for m in metrics if _metric(records[name], m).averaged))
+        metrics = dict.fromkeys(m for cell in several for at in cell.points.values() for m in at)
+        known = {m: _metric(records[name], m) for m in metrics}
+        group = Group(tuple(several), {m: metric for m, metric in known.items() if metric.averaged})
         held = dict(zip(SETTINGS, settings, strict=True))
         shown = {k: v for k, v in _shown(held, twin).items() if k in varying.get(name, ())}
         axes = several[0].axes
