@@ -515,7 +515,9 @@ def test_a_metric_of_a_study_is_shown_as_its_unit_says(tmp_path: Path) -> None:
     run = load(folder)
     (plot,) = charts.plots(run, "mine")
     assert plot.chart.y_title == "how it agrees"
-    assert {r["value"] for m in plot.multiples for r in m.records} == {"0.25 (−0.18 to 0.60)"}  # of a cosine, in [-1, 1]
+    assert {r["value"] for m in plot.multiples for r in m.records} == {
+        "0.25 (−0.18 to 0.60)"
+    }  # of a cosine, in [-1, 1]
     (column,) = signs.columns(run)
     assert (column.share, column.better) == (False, "high")
     assert "how it agrees" in tables.of_study(run, "mine").metrics

@@ -1,6 +1,7 @@
 """Where a store lies, as names and bytes: all that the store knows of a disk. An object store needs the same few verbs."""
 
 import glob
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,9 @@ class Shelf:
         return (name.replace(os.sep, "/") for name in glob.iglob(pattern, root_dir=self._root))
 
     def read(self, name: str) -> bytes:
-        with open(self._checked(name), "rb") as file:  # a Path for each of ten thousand files costs more than reading it
+        with open(
+            self._checked(name), "rb"
+        ) as file:  # a Path for each of ten thousand files costs more than reading it
             return file.read()
 
     def open(self, name: str) -> BinaryIO:
