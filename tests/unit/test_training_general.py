@@ -13,6 +13,7 @@ import pytest
 from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, facts, load_recipe, override, recipes
+from visionvitals import weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -47,15 +48,15 @@ def quiet(_line: str) -> None: ...
 
 
 def weights(folder: Path):
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
-    return _weights.read(folder / "weights.safetensors").state
+    return weight_files.read(folder / "weights.safetensors").state
 
 
 def metadata_of(folder: Path):
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
-    return _weights.read(folder / "weights.safetensors").metadata
+    return weight_files.read(folder / "weights.safetensors").metadata
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -323,6 +323,7 @@ def described(cell: Cell) -> dict[str, Any]:
     content: dict[str, Any] = plain(cell)
     for card in (content["backbone"], content["images"]):
         del card["classes"], card["class_names"]
+    del content["backbone"]["answers"]  # they stand in the run's plan.json
     return content
 
 

@@ -142,7 +142,7 @@ def student(degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return z + sum(term / v ** (i + 1) for i, term in enumerate(terms))
+    return float(z + sum(term / v ** (i + 1) for i, term in enumerate(terms)))
 
 
 def design_effect(deviations: np.ndarray, binary: np.ndarray) -> np.ndarray:
