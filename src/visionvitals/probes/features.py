@@ -10,23 +10,22 @@ Source: Naseer et al. 2021, section 3.5 and Table 5.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, Job
+from visionvitals.job import Job
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visionvitals.probes.tokens import Layout
 
-VERSION = 1
 _KEPT_EVERY = 512  # images between two looks at the disk; a kill loses at most these
 
 
 def features(job: Job) -> Mapping[str, np.ndarray]:
-    """The features of a job's images, computed once for all studies and mapped from the cache; see `core.Job.product`.
+    """The features of a job's images, computed once for all studies and mapped from the cache; see `job.Job.memo_rows`.
 
     Calls `job.progress` for every image, whether it was computed now or found.
 
@@ -61,16 +60,9 @@ def features(job: Job) -> Mapping[str, np.ndarray]:
                 kept = batch.rows.stop
                 yield kept
 
-    facts = {"version": VERSION, **seen_by(job.backbone.card)}
-    found = job.product("features", facts, len(job.ids), shapes, fill)
+    found = job.memo_rows("features", {}, shapes, fill)
     job.progress(len(job.ids) - computed)
     return found
-
-
-def seen_by(card: BackboneCard) -> dict[str, Any]:
-    """What of a backbone decides what it makes of given pixels, for the `facts` of `core.Job.product`."""
-    p = card.preprocess
-    return {"weights": card.digest, "size": list(p.size), "mean": list(p.mean), "std": list(p.std)}
 
 
 def columns(block: np.ndarray) -> np.ndarray:

@@ -6,33 +6,37 @@ visible ones. Without a preference it is the share of the cells that are visible
 
 Conventions. The query is a prefix token, 0 the class token; a network without one is asked by the mean over its patches. The
 attention to prefix tokens is left out and the rest normalised. Blocks are attention calls in order, from 1; those whose map is not
-one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no row there. Heads are numbered
+one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no value there. Heads are numbered
 from 1; `mean` is their mean map. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
 are recomputed in float32 and certified (`probes.attention`); one whose product is not the network's own fails the cell.
 
 Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
 
-Rows: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
+Metrics: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
-
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, require
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Attention"
 AXES = ("block", "head", "view")
 LABELS = "none"
+METRICS = {
+    "visible_attention": Metric(
+        title="attention on visible patches",
+        meaning="share of the attention to patches that goes to those left visible",
+        unit="share",
+        better="high",
+    )
+}
 
 
 def _deepest_gain(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
@@ -48,7 +52,6 @@ CHARTS = (
         x_title="block",
         facet=("fraction", "view"),
         metric="visible_attention",
-        y_title="attention on visible patches",
         where={"head": "mean"},
         reads="Plain is the control: the same patches while nothing is covered. Bands are 95 % intervals over images.",
     ),
@@ -58,7 +61,6 @@ CHARTS = (
         x_title="block",
         facet=("fraction",),
         metric="visible_attention",
-        y_title="attention on visible patches",
         where={"view": "masked"},
         title="By head",
     ),
@@ -70,11 +72,10 @@ SIGNS = (
         metric="visible_attention",
         where={"fraction": 0.5, "head": "mean", "view": "masked"},
         index=_deepest_gain,
-        share=False,
+        unit="none",
         better="neither",
     ),
 )
-PUBLISHED: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,37 @@ def passes(condition: Condition) -> float:
     return 2.5
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
+    import torch
+
+    c: Condition = job.condition
+    grid = job.backbone.card.patch_grid
+    assert grid is not None
+    visible, covered = _mask(job)
+    sums: dict[tuple[int, str], Tensor] = {}
+    for batch in job.batches():
+        with torch.inference_mode():
+            views = {"plain": batch.images, "masked": covered(batch.images)}
+            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
+        for view, block, share, scored in shares:
+            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
+            values = heads[:, :, visible].sum(dim=2)[scored].cpu()
+            items = [i for i, has in zip(batch.ids, scored.tolist(), strict=True) if has]
+            for h in range(values.shape[1] if view == "masked" else 1):
+                yield Scores(items, {"visible_attention": values[:, h]}, (block, f"{h}" if h else "mean", view))
+            if job.exhibits and items:
+                seen = heads[scored].nan_to_num().cpu()
+                before = [sums[block, view][None]] if (block, view) in sums else []
+                # image by image, so that the order of the sum does not depend on batches
+                sums[block, view] = torch.cat([*before, seen]).cumsum(dim=0)[-1]
+        job.progress(len(batch.ids))
+    for (block, view), total in sums.items():
+        for h, map_ in enumerate(total):
+            job.keep(f"mean map, {view}", _picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"))
+
+
+def _mask(job: Job) -> "tuple[Tensor, Callable[[Tensor], Tensor]]":
+    """Which patches stay visible, bool (n,), and what lays the mask over images."""
     import torch
 
     from visionvitals import randomness
@@ -133,33 +164,13 @@ def measure(job: Job) -> Iterator[Row]:
     n = c.grid[0] * c.grid[1]
     key = randomness.stream(job.seed, ["the one mask"], f"attention/run={c.run}", device=job.backbone.device)
     drop = patches.random_drop(key, n, patches.drop_count(c.fraction, n))
-    visible = ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten()
     pixels = patches.to_pixels(drop, c.grid, card.preprocess.size)
-    sums: dict[tuple[int, str, str], Tensor] = {}
-    for batch in job.batches():
-        black = torch.zeros(1, 3, 1, 1, device=batch.images.device)
-        with torch.inference_mode():
-            views = {
-                "plain": batch.images,
-                "masked": patches.occlude(batch.images, pixels.expand(len(batch.ids), -1, -1, -1), black),
-            }
-            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
-        for view, block, share, scored in shares:
-            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
-            on_visible = heads[:, :, visible].sum(dim=2).cpu()
-            for h in range(heads.shape[1]):
-                at = (block, f"{h}" if h else "mean", view)
-                # image by image, so that the order of the sum does not depend on batches
-                for image in heads[scored, h].cpu():
-                    sums[at] = image.nan_to_num() + sums.get(at, 0)
-                if view == "masked" or h == 0:
-                    values = zip(batch.ids, on_visible[:, h].tolist(), scored.tolist(), strict=True)
-                    yield from (Row(i, "visible_attention", v, at) for i, v, has in values if has)
-        job.progress(len(batch.ids))
-    if job.exhibits:
-        for (block, head, view), total in sums.items():
-            picture = _picture(total.view(card.patch_grid))
-            job.keep(f"mean map, {view}", picture, (block, head, "masked"))
+    black = torch.zeros(1, 3, 1, 1, device=job.backbone.device)
+
+    def covered(images: "Tensor") -> "Tensor":
+        return patches.occlude(images, pixels.expand(len(images), -1, -1, -1), black)
+
+    return ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten(), covered
 
 
 def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Tensor]]":

@@ -20,32 +20,57 @@ until then features wait in a temporary file, not in memory.
 
 Source: Naseer et al. 2021, Table 1 and Figure 5. Deviation: one mask per image and run (theirs: one per batch).
 
-Rows: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).
+Metrics: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).
 """
 
-import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
+import numpy as np
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies import _superclasses
 from visionvitals.studies._places import last_place
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    VitalsError,
+    load,
+    require,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visionvitals.probes.tokens import Layout
 
-VERSION = 1
 TITLE = "Token correlation"
 AXES = ("block", "definition", "group")
 LABELS = "own"
+METRICS = {
+    "correlation": Metric(
+        title="correlation with the original",
+        meaning="correlation of the features of the changed with those of the original image; 1 is unchanged",
+        unit="none",
+        better="high",
+    ),
+    "group_correlation": Metric(
+        title="correlation by group",
+        meaning="`correlation`, of the images of one group of classes",
+        unit="none",
+        better="high",
+    ),
+}
 _ALL = {"definition": "A", "group": "all"}
 CHARTS = (
     Chart(
@@ -53,7 +78,6 @@ CHARTS = (
         x_title="block or stage; the last place is what the head reads",
         facet=("fraction", "definition"),
         metric="correlation",
-        y_title="correlation with the original",
         reads="1: the block says the same of the occluded image. A: over feature dimensions; B: standardised over the set; C: cosine.",
     ),
     Chart(
@@ -73,7 +97,7 @@ SIGNS = (
         metric="correlation",
         where={"fraction": 0.5, **_ALL},
         index=last_place,
-        share=False,
+        unit="none",
     ),
 )
 FRACTIONS = (0.25, 0.5, 0.75)
@@ -141,27 +165,28 @@ def passes(condition: Condition) -> float:
     return 2
 
 
-def measure(job: Job) -> Iterator[Row]:
-    import numpy as np
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images without the patches that the study `occlusion` removes from them."""
+    occlusion = load("occlusion")
+    same = occlusion.Condition(fraction=condition.fraction, grid=condition.grid, run=condition.run)
+    assert occlusion.perturb is not None
+    return occlusion.perturb(same, batch, seed)
+
+
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
-    from visionvitals import randomness
-    from visionvitals.perturb import patches
     from visionvitals.probes import correlation, tokens
 
     c: Condition = job.condition
     where = tokens.layout(job.backbone)
-    size, n = job.backbone.card.preprocess.size, c.grid[0] * c.grid[1]
-    group_of = _superclasses.by_class(job.images, job.backbone.card, c.groups)
+    groups = _groups(job)
     states: list[correlation.Moments] = []
     with tempfile.TemporaryFile() as file:
         kept: Any = None
         for batch in job.batches():
-            keys = randomness.stream(job.seed, batch.ids, f"occlusion/run={c.run}", device=batch.images.device)
-            drop = patches.random_drop(keys, n, patches.drop_count(c.fraction, n))
             with torch.inference_mode():
-                black = torch.zeros(1, 3, 1, 1, device=batch.images.device)
-                changed = patches.occlude(batch.images, patches.to_pixels(drop, c.grid, size), black)
+                changed = perturb(c, batch, job.seed)
                 both = [_features(job, where, images) for images in (batch.images, changed)]
             for item, image in zip(batch.ids, changed, strict=True):
                 if item in job.exhibits:
@@ -174,9 +199,9 @@ def measure(job: Job) -> Iterator[Row]:
             for k, found in enumerate(both):
                 kept[batch.rows, k] = torch.cat(found, dim=1).float().cpu().numpy()
             for block, (u, v) in enumerate(zip(*both, strict=True), 1):
-                last = block == len(states)
                 for definition, values in (("A", correlation.pearson(u, v)), ("C", correlation.cosine(u, v))):
-                    yield from _rows(job, batch.rows, values, block, definition, group_of if last else None)
+                    own = groups if block == len(states) else None
+                    yield from _scores(job, batch.rows, values, block, definition, own)
             job.progress(len(batch.ids))
         edges = np.cumsum([0, *(len(s.mean_u) for s in states)]).tolist()
         for start in range(0, len(job.ids), job.batch_size):
@@ -184,7 +209,7 @@ def measure(job: Job) -> Iterator[Row]:
             for block, state in enumerate(states, 1):
                 u, v = (torch.from_numpy(np.array(kept[part, k, edges[block - 1] : edges[block]])) for k in (0, 1))
                 values = correlation.standardised(state, u, v)
-                yield from _rows(job, part, values, block, "B", group_of if block == len(states) else None)
+                yield from _scores(job, part, values, block, "B", groups if block == len(states) else None)
 
 
 def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
@@ -207,12 +232,20 @@ def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
     return seen + whole
 
 
-def _rows(
-    job: Job, part: slice, values: "Tensor", block: int, definition: str, group_of: Sequence[str | None] | None
-) -> Iterator[Row]:
-    for k, raw in zip(range(part.start, part.stop), values.tolist(), strict=True):
-        value = raw if math.isfinite(raw) else math.nan
-        group = None if group_of is None else group_of[int(job.labels[k])]
-        yield Row(job.ids[k], "correlation", value, (block, definition, "all"))
-        if group is not None:
-            yield Row(job.ids[k], "group_correlation", value, (0, definition, group))
+def _groups(job: Job) -> np.ndarray | None:
+    """The name of each image's group, "" for none, (n,); None where there are no groups."""
+    of_class = _superclasses.by_class(job.images, job.backbone.card, job.condition.groups)
+    return None if of_class is None else np.array([group or "" for group in of_class])[job.labels]
+
+
+def _scores(
+    job: Job, part: slice, values: "Tensor", block: int, definition: str, groups: np.ndarray | None
+) -> Iterator[Scores]:
+    """The values of the images `part`, and once more group by group where these are given; what is not finite becomes NaN."""
+    numbers = values.masked_fill(~values.isfinite(), float("nan")).numpy()
+    items = job.ids[part]
+    yield Scores(items, {"correlation": numbers}, (block, definition, "all"))
+    own = np.empty(0, dtype=str) if groups is None else groups[part]
+    for group in np.unique(own[own != ""]).tolist():
+        rows = np.flatnonzero(own == group)
+        yield Scores([items[k] for k in rows], {"group_correlation": numbers[rows]}, (0, definition, group))

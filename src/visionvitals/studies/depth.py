@@ -9,7 +9,7 @@ the network's own prediction (of a distilled network that of its class token and
 
 Source: Naseer et al. 2021, appendix, Figures 12 to 15.
 
-Rows. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last
+Metrics. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last
 block `patch_top1` at (block, row, column): rows from 1, the lowest, as a heat map draws them, columns from 1, the left one.
 """
 
@@ -17,19 +17,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from visionvitals.studies._scoring import answers
-
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    answers,
+    require,
+)
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
-VERSION = 1
 TITLE = "Accuracy by depth"
 AXES = ("block", "row_from_below", "column")
-LABELS = "outputs"
+METRICS = {
+    "patch_top1": Metric(
+        title="accuracy of the patch",
+        meaning="the class predicted from one patch's token alone is the label (0 or 1)",
+        unit="share",
+        better="high",
+    ),
+    "patch_share": Metric(
+        title="patches that name the class",
+        meaning="share of the patches whose token alone predicts the label",
+        unit="share",
+        better="high",
+    ),
+}
 
 
 def _half_way(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
@@ -55,7 +76,6 @@ CHARTS = (
         x_title="block",
         where={"tokens": "patches"},
         metric="patch_share",
-        y_title="share of patches that name the class",
         title="Patch tokens",
     ),
     Chart(
@@ -64,12 +84,19 @@ CHARTS = (
         x_title="column of the patch grid",
         where={"tokens": "patches"},
         metric="patch_top1",
-        y_title="accuracy of the patch",
         title="Where the answer is known: patch tokens of the last block",
     ),
 )
-SIGNS = (Sign(title="depth of half the accuracy", kind="index", where=_WHOLE, index=_half_way, better="neither"),)
-PUBLISHED: tuple[Published, ...] = ()
+SIGNS = (
+    Sign(
+        title="depth of half the accuracy",
+        kind="index",
+        where=_WHOLE,
+        index=_half_way,
+        unit="share",
+        better="neither",
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,41 +131,34 @@ def passes(condition: Condition) -> float:
     return 1.1 if condition.tokens == "pooled" else 2
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import tokens
 
-    c: Condition = job.condition
     where = tokens.layout(job.backbone)
     readout, grid = where.readout, job.backbone.card.patch_grid
     assert readout is not None
     assert grid is not None
     for batch in job.batches():
-        rows: list[Row] = []
+        found: list[Scores] = []
 
-        def pooled(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
-            found = answers(readout.logits(x, where.prefix).float(), batch.labels)
-            for metric in ("top1", "top5", "cross_entropy"):
-                values = zip(batch.ids, found.get(metric, ()), strict=False)
-                rows.extend(Row(i, metric, v, (block + 1, 0, 0)) for i, v in values)
+        def pooled(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
+            measured = answers(readout.logits(x, where.prefix).float(), batch.labels)
+            del measured["prediction"]
+            found.append(Scores(batch.ids, measured, (block + 1, 0, 0)))
 
-        def patches(block: int, x: torch.Tensor, batch: Any = batch, rows: list[Row] = rows) -> None:
+        def patches(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
             said = readout.head(readout.norm(x[:, where.prefix :]))
             right = (said.argmax(dim=2) == batch.labels[:, None]).double()
             right = right.masked_fill(~said.isfinite().all(dim=2), torch.nan)  # overflown is neither right nor wrong
-            rows.extend(
-                Row(i, "patch_share", v, (block + 1, 0, 0))
-                for i, v in zip(batch.ids, right.mean(dim=1).tolist(), strict=True)
-            )
+            found.append(Scores(batch.ids, {"patch_share": right.mean(dim=1)}, (block + 1, 0, 0)))
             if block + 1 == len(where.blocks):
-                for i, values in zip(batch.ids, right.tolist(), strict=True):
-                    rows.extend(
-                        Row(i, "patch_top1", v, (block + 1, grid[0] - k // grid[1], 1 + k % grid[1]))
-                        for k, v in enumerate(values)
-                    )
+                for k, column in enumerate(right.T.cpu()):
+                    at = (block + 1, grid[0] - k // grid[1], 1 + k % grid[1])
+                    found.append(Scores(batch.ids, {"patch_top1": column}, at))
 
-        with torch.inference_mode(), tokens.watch(where, pooled if c.tokens == "pooled" else patches):
+        with torch.inference_mode(), tokens.watch(where, pooled if job.condition.tokens == "pooled" else patches):
             job.backbone.logits(batch.images)
-        yield from rows
+        yield from found
         job.progress(len(batch.ids))

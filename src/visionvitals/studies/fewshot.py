@@ -7,14 +7,14 @@ classifiers (L2-normalised logistic regression with C = 1, ridge, nearest centro
 
 Conventions. Features are the backbone's pre-logit features, scaled to length 1. Where the set has parts, the support is drawn from train and
 the queries from test; else from all images. Episodes are those of (seed, number): curves over shots are paired. Classes that are too
-small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the rows
+small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the numbers
 (`files/episodes.json`). A backbone that was trained on the set's own
 classes has not met new ones: the plan and the report name how many of them it knows.
 
 Source: Naseer et al. 2021, section 3.5; Triantafillou et al. 2020 (episodes); Tian et al. 2020 (the classifier). Deviations: the paper
 gives a figure only and names neither its queries nor its number of episodes; 600 and at most 10 a class are Meta-Dataset's.
 
-Rows: item = the episode, `episode_accuracy` for each `solver`. The interval is over episodes: it says how far another draw of
+Metrics: `episode_accuracy`, whose items are episodes, for each `solver`. The interval is over episodes: it says how far another draw of
 episodes from these images could lie, not how far another set of images could.
 """
 
@@ -25,25 +25,41 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.study import (
+    BackboneCard,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    VitalsError,
+    require,
+)
 
 if TYPE_CHECKING:
     from visionvitals.probes.episodes import Episode
 
-VERSION = 1
 TITLE = "Few-shot"
 AXES = ("solver",)
 LABELS = "own"
 _METRIC = "episode_accuracy"
+METRICS = {
+    _METRIC: Metric(
+        title="accuracy on the queries",
+        meaning="share of a few-shot episode's queries whose predicted class is theirs",
+        unit="share",
+        better="high",
+        over="episodes",
+    )
+}
 CHARTS = (
     Chart(
         x="shot",
         x_title="labelled images per class",
         facet=("way", "solver", "c"),
         metric=_METRIC,
-        y_title="accuracy on the queries",
         where={"sampler": "fixed"},
         title="Fixed ways and shots",
         reads="Higher is better; guessing gives 1 / way. Bands are 95 % intervals over episodes, which are the same for all.",
@@ -53,7 +69,6 @@ CHARTS = (
         x_title="classifier",
         facet=("sampler", "c"),
         metric=_METRIC,
-        y_title="accuracy on the queries",
         where={"way": 0},
         title="Ways and shots as Meta-Dataset draws them",
         reads="5 to 50 classes, up to 500 labelled images, unevenly many of each class. `related`: all classes of one group.",
@@ -70,7 +85,6 @@ SIGNS = (
         title="Meta-Dataset episodes", kind="mean", metric=_METRIC, where={"sampler": "variable", "solver": "logistic"}
     ),
 )
-PUBLISHED: tuple[Published, ...] = ()
 
 Sampler = Literal["fixed", "variable", "related"]
 
@@ -136,12 +150,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    """The features are computed once for all conditions; this is the first one's share."""
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import episode_solvers
@@ -150,11 +159,11 @@ def measure(job: Job) -> Iterator[Row]:
     pooled = pooled_features(job)
     episodes = draw(job, pooled)
     job.attach("episodes.json", dumps(episodes, job.ids, job.images.classes).encode())
-    used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
+    used = torch.from_numpy(np.array(pooled)).to(job.backbone.device)
+    items = [f"{episode.number:05d}" for episode in episodes]
     for solver in episode_solvers.SOLVERS:
         accuracy = episode_solvers.solve(used, episodes, solver, c=job.condition.c).accuracy
-        for episode, value in zip(episodes, accuracy.tolist(), strict=True):
-            yield Row(f"{episode.number:05d}", _METRIC, value, (solver,))
+        yield Scores(items, {_METRIC: accuracy}, (solver,))
 
 
 def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
@@ -199,8 +208,6 @@ def pooled_features(job: Job) -> np.ndarray:
 def _alone(job: Job) -> np.ndarray:
     import torch
 
-    from visionvitals.probes.features import seen_by
-
     extract, size = job.backbone.features, job.backbone.card.preprocess.size
     assert extract is not None, "refused without features"
     with torch.inference_mode():
@@ -216,8 +223,7 @@ def _alone(job: Job) -> np.ndarray:
             job.progress(len(batch.ids))
         yield len(job.ids)
 
-    facts = {"version": 1, **seen_by(job.backbone.card)}
-    found = job.product("pooled features", facts, len(job.ids), {"pooled": ((width,), "float32")}, fill)
+    found = job.memo_rows("pooled features", {}, {"pooled": ((width,), "float32")}, fill)
     job.progress(len(job.ids) - computed)
     return found["pooled"]
 

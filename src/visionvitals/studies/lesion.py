@@ -12,34 +12,20 @@ every block, and nested over ratios, so that comparisons are paired.
 Source: Naseer et al. 2021, appendix C. Deviations from the authors' code: one mask per image and run (theirs: one per batch,
 unseeded). Which blocks their numbers mean is not stated; ours take "block k" as the k-th from 1.
 
-Rows: `top1`, `top5`, `cross_entropy`, one per block.
+Metrics: `top1`, `top5`, `cross_entropy`, at each block.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from visionvitals.studies._scoring import answers
-
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Preset, Published, Scores, Sign, answers, require
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Feature drop"
 AXES = ("block",)
-LABELS = "outputs"
-
-
-def _worst(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
-    lowest: np.ndarray = means.min(axis=-1)
-    return lowest
-
-
 CHARTS = (
     Chart(
         x="block",
@@ -48,7 +34,7 @@ CHARTS = (
         reads="Higher is sturdier. Left are the early blocks. Bands are 95 % intervals over images.",
     ),
 )
-SIGNS = (Sign(title="worst block at 50 % feature drop", kind="index", where={"ratio": 0.5}, index=_worst),)
+SIGNS = (Sign(title="worst block at 50 % feature drop", kind="lowest", x="block", where={"ratio": 0.5}),)
 _DEIT_B = {1: (57.36, 38.51, 15.17), 3: (48.46, 32.61, 11.60), 5: (54.67, 40.70, 14.10), 7: (55.44, 43.90, 24.10),
            9: (50.54, 28.43, 18.21), 11: (61.97, 35.10, 10.94)}  # fmt: skip
 _VIT_L = {1: (75.72, 67.62, 25.99), 3: (74.74, 66.86, 28.89), 5: (73.32, 60.56, 29.69), 7: (75.56, 69.65, 53.42),
@@ -115,7 +101,7 @@ def passes(condition: Condition) -> float:
     return len(condition.blocks) or 12
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals import randomness
@@ -137,8 +123,7 @@ def measure(job: Job) -> Iterator[Row]:
             with torch.inference_mode(), tokens.entering(where, block - 1, cut):
                 measured = answers(job.backbone.logits(batch.images).float(), batch.labels)
             del measured["prediction"]
-            for metric, found in measured.items():
-                yield from (Row(i, metric, value, (block,)) for i, value in zip(batch.ids, found, strict=True))
+            yield Scores(batch.ids, measured, (block,))
         job.progress(len(batch.ids))
 
 

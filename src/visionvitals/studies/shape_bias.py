@@ -15,29 +15,74 @@ People and published networks are measured on the same pictures by `vitals respo
 
 Source: Geirhos et al. 2019; Naseer et al. 2021, section 3.2. The published values are recounted from the published answers to all 1,200
 conflicts, or, for networks trained on stylised pictures (SIN), quoted from the paper.
+
+Metrics, over the pictures with a conflict: `shape_accuracy`, `texture_accuracy`, `cue_coverage` and `shape_choice` of all at `(all)` and
+once more at each shape class; at `(all)` also `class_shape_bias`, whose items are shape classes, and `prediction`, in the set's classes.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import VitalsError, require
-from visionvitals.figure import Chart, Published, Sign
+import numpy as np
 
-VERSION = 1
+from visionvitals.study import (
+    BackboneCard,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    VitalsError,
+    require,
+)
+
 TITLE = "Shape bias"
 AXES = ("shape",)
 LABELS = "own"
+METRICS = {
+    "shape_choice": Metric(
+        title="shape bias",
+        meaning="of the pictures answered by shape or texture: the answer was the shape (0 or 1); its mean is the shape bias",
+        unit="share",
+        better=None,
+    ),
+    "class_shape_bias": Metric(
+        title="shape bias (class mean)",
+        meaning="shape bias of the pictures of one shape class; the items are classes, each counts the same",
+        unit="share",
+        better=None,
+        over="classes",
+    ),
+    "shape_accuracy": Metric(
+        title="shape accuracy",
+        meaning="the answer is the class of the shape (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better="high",
+    ),
+    "texture_accuracy": Metric(
+        title="texture accuracy",
+        meaning="the answer is the class of the texture (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better=None,
+    ),
+    "cue_coverage": Metric(
+        title="shape or texture seen",
+        meaning="the answer is the class of the shape or of the texture (0 or 1), over all pictures with a conflict",
+        unit="share",
+        better=None,
+    ),
+}
 ALL = "(all)"
 """The place on the axis that takes all shape classes together; it sorts before their names."""
 
 CHARTS = (
     Chart(
         x="",
-        x_title="",
         metric="shape_choice",
-        y_title="shape bias",
         where={"shape": ALL},
         facet=("token",),
         title="pooled",
@@ -47,18 +92,15 @@ CHARTS = (
         x="shape",
         x_title="shape",
         metric="shape_choice",
-        y_title="shape bias",
         facet=("token",),
         title="by shape class",
         reads="The same for the pictures of each shape. Few pictures stand behind each bar: see the intervals.",
     ),
 )
 SIGNS = (
-    Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}, better="neither"),
-    Sign(
-        title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}, better="neither"
-    ),
-    Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}, better="neither"),
+    Sign(title="shape bias", kind="mean", metric="shape_choice", where={"shape": ALL}),
+    Sign(title="shape bias (class mean)", kind="mean", metric="class_shape_bias", where={"shape": ALL}),
+    Sign(title="shape or texture seen", kind="mean", metric="cue_coverage", where={"shape": ALL}),
 )
 _RECOUNTED = {"AlexNet": 0.2531, "VGG16": 0.0921, "ResNet50": 0.2207, "SqueezeNet1_1": 0.1822, "DenseNet121": 0.2145}
 _SIN = (
@@ -150,71 +192,71 @@ def outputs_of(backbone: BackboneCard, classes: Sequence[str]) -> list[tuple[int
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
+class Answers(NamedTuple):
+    """What one observer, a network or a person, said of pictures with a conflict.
+
+    Attributes:
+        items: what was answered, n of them.
+        classes: their names, which the others are indices of.
+        shape, texture: int (n,), the classes shown.
+        said: int (n,), the class answered, -1 where there was no answer.
+    """
+
+    items: Sequence[str]
+    classes: Sequence[str]
+    shape: np.ndarray
+    texture: np.ndarray
+    said: np.ndarray
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import shape_bias
 
     c: Condition = job.condition
-    classes = job.images.classes
+    classes, labels = job.images.classes, np.asarray(job.labels)
     assert job.textures is not None
     members = outputs_of(job.backbone.card, classes)
     assert members is not None
-    conflict = (job.textures >= 0) & (job.textures != job.labels)
+    conflict = (job.textures >= 0) & (job.textures != labels)
     if not conflict.any():
         raise VitalsError(
             f"Some picture must show the shape of one class in the texture of another. Got none of {len(job.ids)} in "
             f"`{job.images.spec}`. Embedded pictures with a conflict: `shapes:test?variant=conflict`."
         )
     logits = job.backbone.logits if c.token == "output" else job.backbone.heads[c.token]
-    answers: list[Answer] = []
-    broken = 0
+    said, fine = np.empty(len(job.ids), dtype=np.int64), np.empty(len(job.ids), dtype=bool)
     for batch in job.batches():
         with torch.inference_mode():
             chances = shape_bias.class_probabilities(logits(batch.images).float(), members)
-        said, fine = shape_bias.decide(chances).tolist(), chances.isfinite().all(dim=1).tolist()
+        said[batch.rows] = shape_bias.decide(chances).cpu().numpy()
+        fine[batch.rows] = chances.isfinite().all(dim=1).cpu().numpy()
         for position, item in enumerate(batch.ids):
-            row = batch.rows.start + position
-            broken += int(conflict[row] and not fine[position])
-            if conflict[row] and fine[position]:
-                shape, texture = classes[job.labels[row]], classes[job.textures[row]]
-                answers.append(Answer(item, shape, texture, classes[said[position]]))
-                yield Row(item, "prediction", said[position], (ALL,))
-            if conflict[row] and item in job.exhibits:
+            if item in job.exhibits and conflict[batch.rows.start + position]:
                 job.keep(item, batch.images[position])
         job.progress(len(batch.ids))
-    if broken:
+    if broken := int((conflict & ~fine).sum()):
         job.warn(
             f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
         )
-    yield from rows(answers)
+    rows = np.flatnonzero(conflict & fine)
+    items = [job.ids[k] for k in rows]
+    yield Scores(items, {"prediction": said[rows]}, (ALL,))
+    yield from scores(Answers(items, classes, labels[rows], job.textures[rows], said[rows]))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an observer said of one picture with a conflict; `said` is None where there was no answer."""
-
-    item: str
-    shape: str
-    texture: str
-    said: str | None
-
-
-def rows(answers: Sequence[Answer]) -> Iterator[Row]:
-    """The study's numbers from the answers of one observer, a network or a person."""
-    chosen: dict[str, list[bool]] = {}
-    for a in answers:
-        by_shape, by_texture = a.said == a.shape, a.said == a.texture
-        for at in ((ALL,), (a.shape,)):
-            yield Row(a.item, "shape_accuracy", float(by_shape), at)
-            yield Row(a.item, "texture_accuracy", float(by_texture), at)
-            yield Row(a.item, "cue_coverage", float(by_shape or by_texture), at)
-            if by_shape or by_texture:
-                yield Row(a.item, "shape_choice", float(by_shape), at)
-        if by_shape or by_texture:
-            chosen.setdefault(a.shape, []).append(by_shape)
-    yield from (Row(shape, "class_shape_bias", sum(hits) / len(hits), (ALL,)) for shape, hits in chosen.items())
+def scores(answers: Answers) -> Iterator[Scores]:
+    """The study's numbers, but for `prediction`, from the answers of one observer."""
+    items, classes, shape, texture, said = answers
+    by_shape, by_texture = said == shape, said == texture
+    either = by_shape | by_texture
+    seen = {"shape_accuracy": by_shape, "texture_accuracy": by_texture, "cue_coverage": either}
+    shown = np.unique(shape)
+    for at, own in [(ALL, np.ones(len(items), dtype=bool)), *((classes[k], shape == k) for k in shown)]:
+        yield Scores([items[k] for k in np.flatnonzero(own)], {name: hits[own] for name, hits in seen.items()}, (at,))
+        chosen = np.flatnonzero(own & either)
+        yield Scores([items[k] for k in chosen], {"shape_choice": by_shape[chosen]}, (at,))
+    biased = [k for k in shown if either[shape == k].any()]
+    bias = [by_shape[(shape == k) & either].mean() for k in biased]
+    yield Scores([classes[k] for k in biased], {"class_shape_bias": bias}, (ALL,))

@@ -10,27 +10,32 @@ token.
 Source: Naseer et al. 2021, section 3.2 (the cosine of class and shape token over ImageNet's validation images). At which depth they
 measured is not stated; ours compares theirs with the last block after the final norm.
 
-Rows: `token_cosine`.
+Metrics: `token_cosine`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.figure import Chart, Published, Sign
 from visionvitals.studies._places import last_place
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Published, Scores, Sign
 
-VERSION = 1
 TITLE = "Prefix tokens"
 AXES = ("block", "token")
 LABELS = "none"
+METRICS = {
+    "token_cosine": Metric(
+        title="cosine with the class token",
+        meaning="cosine of the class token and another prefix token of the same block",
+        unit="cosine",
+        better=None,
+    )
+}
 CHARTS = (
     Chart(
         x="block",
         x_title="block",
         facet=("token",),
         metric="token_cosine",
-        y_title="cosine with the class token",
         reads="1: the two tokens point the same way. The last place is after the final norm.",
     ),
 )
@@ -41,7 +46,7 @@ SIGNS = (
         metric="token_cosine",
         where={"token": 1},
         index=last_place,
-        share=False,
+        unit="cosine",
         better="neither",
     ),
 )
@@ -73,11 +78,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import correlation, tokens
@@ -96,6 +97,6 @@ def measure(job: Job) -> Iterator[Row]:
                 seen.append(where.readout.norm(seen[-1]))
         for block, prefix in enumerate(seen, 1):
             for token in range(1, where.prefix):
-                values = correlation.cosine(prefix[:, 0], prefix[:, token]).tolist()
-                yield from (Row(i, "token_cosine", v, (block, token)) for i, v in zip(batch.ids, values, strict=True))
+                values = correlation.cosine(prefix[:, 0], prefix[:, token])
+                yield Scores(batch.ids, {"token_cosine": values}, (block, token))
         job.progress(len(batch.ids))
