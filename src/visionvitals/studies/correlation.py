@@ -248,4 +248,4 @@ def _scores(
     own = np.empty(0, dtype=str) if groups is None else groups[part]
     for group in np.unique(own[own != ""]).tolist():
         rows = np.flatnonzero(own == group)
-        yield Scores([items[k] for k in rows], {"group_correlation": numbers[rows]}, (0, definition, group))
+        yield Scores([items[k] for k in rows.tolist()], {"group_correlation": numbers[rows]}, (0, definition, group))

@@ -241,7 +241,7 @@ def measure(job: Job) -> Iterator[Scores]:
             f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
         )
     rows = np.flatnonzero(conflict & fine)
-    items = [job.ids[k] for k in rows]
+    items = [job.ids[k] for k in rows.tolist()]
     yield Scores(items, {"prediction": said[rows]}, (ALL,))
     yield from scores(Answers(items, classes, labels[rows], job.textures[rows], said[rows]))
 
@@ -252,11 +252,11 @@ def scores(answers: Answers) -> Iterator[Scores]:
     by_shape, by_texture = said == shape, said == texture
     either = by_shape | by_texture
     seen = {"shape_accuracy": by_shape, "texture_accuracy": by_texture, "cue_coverage": either}
-    shown = np.unique(shape)
+    shown: list[int] = np.unique(shape).tolist()
     for at, own in [(ALL, np.ones(len(items), dtype=bool)), *((classes[k], shape == k) for k in shown)]:
-        yield Scores([items[k] for k in np.flatnonzero(own)], {name: hits[own] for name, hits in seen.items()}, (at,))
-        chosen = np.flatnonzero(own & either)
-        yield Scores([items[k] for k in chosen], {"shape_choice": by_shape[chosen]}, (at,))
+        for columns, counted in ((seen, own), ({"shape_choice": by_shape}, own & either)):
+            rows = np.flatnonzero(counted)
+            yield Scores([items[k] for k in rows.tolist()], {name: hits[rows] for name, hits in columns.items()}, (at,))
     biased = [k for k in shown if either[shape == k].any()]
     bias = [by_shape[(shape == k) & either].mean() for k in biased]
     yield Scores([classes[k] for k in biased], {"class_shape_bias": bias}, (ALL,))
