@@ -52,7 +52,7 @@ def main() -> None:
     from PIL import Image
 
     from visionvitals import randomness
-    from visionvitals.datasets._textured_shapes import render
+    from visionvitals.datasets.shapes import render
     from visionvitals.perturb.corruptions import SEVERITIES, corrupt
     from visionvitals.run import memory
 

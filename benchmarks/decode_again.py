@@ -27,7 +27,7 @@ from torchvision import transforms
 
 from visionvitals import registry
 from visionvitals.core import Backbone, Job
-from visionvitals.datasets import _cache
+from visionvitals.datasets.base import cache as _cache
 from visionvitals.run import memory
 from visionvitals.studies import occlusion
 

@@ -11,7 +11,7 @@ Measured: 0.058, 0.079, 0.095, 0.104 and 0.100 on test, from the strongest regul
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from visionvitals.datasets._textured_shapes import SHAPES, Split, render
+from visionvitals.datasets.shapes import SHAPES, Split, render
 
 
 def pixels(split: Split, n: int) -> tuple[np.ndarray, np.ndarray]:

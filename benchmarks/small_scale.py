@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from visionvitals import core, registry, stats
-from visionvitals.datasets import _cache
+from visionvitals.datasets.base import cache as _cache
 
 TEXTURE_FREE = "--set crop=0 --set flip=false --set jitter=0 --set smoothing=0"
 NATURAL, RANDOM = "--data shapes:train?n=20000", f"--data shapes:train?n=20000&variant=random {TEXTURE_FREE}"

@@ -20,7 +20,7 @@ import torch
 
 from visionvitals import registry
 from visionvitals.core import Cell, Job, Row
-from visionvitals.datasets import _cache
+from visionvitals.datasets.base import cache as _cache
 from visionvitals.run import memory
 from visionvitals.run.store import Store
 

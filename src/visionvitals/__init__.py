@@ -6,13 +6,13 @@ Importing this package loads neither torch nor timm.
 
 from visionvitals.core import Backbone as Backbone
 from visionvitals.core import BackboneCard as BackboneCard
-from visionvitals.job import Batch as Batch
 from visionvitals.core import Cell as Cell
 from visionvitals.core import Example as Example
 from visionvitals.core import ImageSet as ImageSet
 from visionvitals.core import ImageSetCard as ImageSetCard
-from visionvitals.job import Job as Job
 from visionvitals.core import Preprocess as Preprocess
 from visionvitals.core import Scores as Scores
+from visionvitals.job import Batch as Batch
+from visionvitals.job import Job as Job
 
 __version__ = "0.1.0"

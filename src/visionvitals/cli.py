@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_shape, registry
+from visionvitals import cli_shape
 from visionvitals.core import Preset
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, require
 from visionvitals.show.command import show
 from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
 
@@ -116,7 +116,8 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
     """
-    from visionvitals.run import calibrate, devices, planner
+    from visionvitals.plan import planner
+    from visionvitals.run import calibrate, devices
 
     asked = _plan_of(what, choices)
     device = devices.choose_device(machine.device)
@@ -138,7 +139,8 @@ def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine())
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
     """
-    from visionvitals.run import folder, plan_file
+    from visionvitals.plan import plan_file
+    from visionvitals.run import folder
 
     if what.is_dir():
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
@@ -183,9 +185,11 @@ def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None
         figures: Write every chart into this folder too, as SVG and PNG.
     """
     from visionvitals.report import build
+    from visionvitals.results import load
 
-    print(build.build(run_folder, out=out))
-    for path in build.figures(run_folder, figures) if figures is not None else ():
+    found = load(run_folder)
+    print(build.build(found, out=out))
+    for path in build.figures(found, figures) if figures is not None else ():
         print(path)
     return 0
 
@@ -207,23 +211,20 @@ def table(
         study: Only this one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
 
-    rows = tables.rows(tables.read(run_folders))
-    for column, wanted in (("study", study), ("metric", metric)):
-        known = {row[column] for row in rows}
-        require(wanted is None or wanted in known, f"`--{column}` must be in the run", wanted, near(str(wanted), known))
-        rows = [row for row in rows if wanted in (None, row[column])]
+    found = load(*run_folders)
+    rows = tables.rows(found, study=study, metric=metric)
     for path in (csv, parquet):
         if path is not None:
-            try:
-                tables.write(rows, path)
-            except OSError as error:
-                raise VitalsError(f"The table must be written to {path}. Got: {error}. Name another file.") from error
+            tables.write(rows, path)
             print(f"{len(rows)} rows in {path}")
     if csv is None and parquet is None and rows:
         used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
         print_table(used, [[row[c] for c in used] for row in rows])
+    for sentence in found.damage:
+        say(f"warning: {sentence}")
     return 0
 
 
@@ -237,16 +238,10 @@ def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -
         b: Another one.
         metric: Only this one.
     """
+    from visionvitals.results import load
     from visionvitals.results import table as tables
 
-    groups = tables.read([run_folder])
-    labels = registry.labels(g.backbone for g in groups)
-    spelled = {label: text for text, label in labels.items()} | {text: text for text in labels}
-    for name in (a, b):
-        require(name in spelled, "A compared backbone must be in the run", name, near(name, labels.values()))
-
-    rows = [row for row in tables.differences(groups, spelled[a], spelled[b]) if metric in (None, row["metric"])]
-    require(bool(rows), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")
+    rows = tables.differences(load(run_folder), a, b, metric=metric)
     say(f"difference: {b} minus {a} on the same images")
     print_table(list(rows[0]), [list(row.values()) for row in rows])
     return 0
@@ -274,7 +269,7 @@ def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
     """
     import datetime
 
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     if clear:
         print(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")
@@ -328,9 +323,25 @@ def train(
 
 def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
-    from visionvitals.run import devices, folder, planner, runner
+    from visionvitals.run import folder
 
-    folder.refuse_another(out, asked)
+    done = folder.finished(out, asked)
+    if done is not None:
+        say(
+            f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed"
+        )
+        if folder.report_is_current(out):
+            print(f"Report: {out / 'report.html'}")
+        else:
+            _finish(out)
+        return 0
+    return _measure(asked, out, machine)
+
+
+def _measure(asked: "Plan", out: Path, machine: Machine) -> int:
+    from visionvitals.plan import planner
+    from visionvitals.run import devices, folder, runner
+
     device = devices.choose_device(machine.device)
     say(f"Planning on {device}")
     planned = planner.make(asked, device=device)
@@ -346,8 +357,8 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
             command=("vitals", *_typed.get()),
         )
     except KeyboardInterrupt:
-        done = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
-        say(f"\nStopped. {done} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
+        kept = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
+        say(f"\nStopped. {kept} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
         return 130
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
     if outcome.measured + outcome.found:
@@ -360,11 +371,13 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
 
 
 def _finish(out: Path) -> None:
-    """The vital signs on the terminal, and the report."""
+    """The vital signs on the terminal, and the report; what was measured is read once."""
+    from visionvitals import results
     from visionvitals.report.build import build
 
-    show_vital_signs(out)
-    print(f"Report: {build(out)}")
+    run = results.load(out)
+    show_vital_signs(run)
+    print(f"Report: {build(run)}")
 
 
 def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":

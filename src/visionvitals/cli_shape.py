@@ -28,8 +28,9 @@ def responses(
         raise VitalsError(
             "`vitals responses` must be told what to do. Got neither. Give --add FOLDER or --write FOLDER."
         )
+    from visionvitals import results
     from visionvitals.report import build, words
-    from visionvitals.run import observers
+    from visionvitals.responses import observers
 
     if add is not None:
         rows = []
@@ -41,7 +42,7 @@ def responses(
             rows.append([found.observer, found.images, found.persons, s.coverage.n, s.bias.n, *shares])
         heads = ["shape bias %", "class mean %", "shape %", "texture %", "either %"]
         print_table(["observer", "data", "persons", "answers", "shape or texture", *heads], rows)
-        print(f"Report: {build.build(run_folder)}")
+        print(f"Report: {build.build(results.load(run_folder))}")
     for path in observers.export(run_folder, write) if write is not None else ():
         print(path)
     return 0

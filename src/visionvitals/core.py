@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NewType, Protocol
 import numpy as np
 from PIL import Image
 
+from visionvitals.answers import Answers
 from visionvitals.errors import require
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from visionvitals.inside import Inside
 
 Preset = Literal["quick", "default", "paper"]
 Split = Literal["train", "val", "test"]
@@ -34,7 +37,7 @@ class Example(NamedTuple):
 
     Attributes:
         id: stable and unique within the set; all randomness of the picture derives from it.
-        image: any Pillow mode; the decoder converts it to RGB.
+        image: any Pillow mode; the decoder converts it to RGB. As stored: no EXIF orientation is applied after this.
         label: index into the set's own `classes`.
         texture: index of the surface texture, for sets that know it.
         mask: array (h, w) of the image's size, for sets that know it: bool, True on the object; or uint8, 0 background, 1.. kinds of
@@ -64,6 +67,9 @@ class ImageSetCard:
             indices (a csv of integers).
         provides: what its examples know beside the label: `texture`, `mask`, `split`.
         notes: warnings for the report.
+
+    Raises:
+        VitalsError: a class called `.` or `..`, which would lead out of a folder that is written by class.
     """
 
     spec: str
@@ -74,6 +80,10 @@ class ImageSetCard:
     kind: Literal["names", "indices"] = "names"
     provides: tuple[Literal["texture", "mask", "split"], ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        must = f"The classes of `{self.spec}` must have other names than `.` and `..`"
+        require(not {".", ".."}.intersection(self.classes), must, "one of them")
 
 
 NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())
@@ -126,7 +136,8 @@ class BackboneCard:
     Attributes:
         spec: the user's spelling.
         architecture: the family's own name for the network, e.g. `vit_tiny_patch16_224`.
-        digest: sha256 over the names, shapes and bytes of the weights, and the architecture.
+        digest: sha256 over the names, shapes and bytes of the weights, the architecture, its build options, and the source of a
+            user's own code.
         preprocess: see `Preprocess`.
         outputs: number of logits.
         parameters: number of weights.
@@ -139,6 +150,7 @@ class BackboneCard:
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         notes: warnings for the report.
+        answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
     """
 
     spec: str
@@ -154,6 +166,7 @@ class BackboneCard:
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    answers: Answers | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +184,7 @@ class Backbone:
         heads: token (`class`, `distillation`) -> (images -> the logits of that token's own head, float (b, k)), where the network
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
+        inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
     """
 
     card: BackboneCard
@@ -180,6 +194,7 @@ class Backbone:
     features: "Callable[[Tensor], Tensor] | None" = None
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
+    inside: "Inside | None" = None
 
 
 Place = tuple[int | float | str, ...]

@@ -17,10 +17,15 @@ Unit = Literal["share", "nats", "cosine", "distance", "count", "identifier", "no
 """`share`: in [0, 1], written in percent. `cosine`: in [-1, 1]. `distance`, `nats`, `count`: not negative, in nats, and whole.
 `identifier`: an index, never averaged. `none`: any number."""
 Better = Literal["high", "low"]
-BOUNDS: Mapping[Unit, tuple[float, float]] = types.MappingProxyType(
-    {"share": (0.0, 1.0), "cosine": (-1.0, 1.0), "nats": (0.0, np.inf), "distance": (0.0, np.inf)}
-    | {"count": (0.0, np.inf), "identifier": (0.0, np.inf), "none": (-np.inf, np.inf)}
-)
+BOUNDS: Mapping[Unit, tuple[float, float]] = {
+    "share": (0.0, 1.0),
+    "cosine": (-1.0, 1.0),
+    "nats": (0.0, np.inf),
+    "distance": (0.0, np.inf),
+    "count": (0.0, np.inf),
+    "identifier": (0.0, np.inf),
+    "none": (-np.inf, np.inf),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +252,8 @@ def read(content: Mapping[str, Any], *, source: str) -> Record:
             "choices": {name: tuple(words) for name, words in content["choices"].items()},
             "defaults": {name: tupled(v) for name, v in content["defaults"].items()},
         }
-        return _made(Record, {**content, **parts})
+        record: Record = _made(Record, {**content, **parts})
+        return record
     except (KeyError, TypeError, AttributeError, VitalsError) as error:
         raise VitalsError(f"{source} must describe a study as visionvitals writes it. Got: {error!r}.") from error
 
@@ -259,7 +265,7 @@ def tupled(value: Any) -> Any:
     return {k: tupled(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _made(kind: type, content: Mapping[str, Any]) -> Any:
+def _made(kind: Any, content: Mapping[str, Any]) -> Any:
     """A dataclass from its fields, whose closed choices and types are checked."""
     known = {f.name: f for f in dataclasses.fields(kind)}
     require(set(content) <= known.keys(), f"A {kind.__name__} has the fields {', '.join(known)}", sorted(content))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, ImageSetCard, Place, Split
+from visionvitals.pixels import to_float
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,11 +141,10 @@ class Job:
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, start)
             for first in range(start, len(self.ids), self.batch_size):
-                raw = coming.result().to(device, non_blocking=True)
+                images = to_float(coming.result(), device)
                 part = slice(first, min(first + self.batch_size, len(self.ids)))
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
-                images = raw.permute(0, 3, 1, 2).to(torch.float32).div_(255).contiguous()
                 labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
                 yield Batch(tuple(self.ids[part]), images, labels, part, self.backbone.card)
 
@@ -163,7 +163,7 @@ class Job:
             make: computes the arrays; text and bytes travel as uint8.
             of: the network that it is computed with, the job's own where None.
         """
-        return self.memos.whole(name, self._key(settings, of), make)
+        return self.memos.whole(name, self._key(settings, of, make), make)
 
     def memo_rows(
         self,
@@ -178,13 +178,14 @@ class Job:
         """As `memo`, for arrays with one row per image (or `rows` of them), filled step by step: after a kill, `fill` is called again
         from the first row that is not on the disk. The arrays are mapped, not loaded."""
         n = len(self.ids) if rows is None else rows
-        return self.memos.rows(name, self._key(settings, of), n, columns, fill)
+        return self.memos.rows(name, self._key(settings, of, fill), n, columns, fill)
 
-    def _key(self, settings: Mapping[str, Any], of: Backbone | None) -> dict[str, Any]:
+    def _key(self, settings: Mapping[str, Any], of: Backbone | None, code: Callable[..., Any]) -> dict[str, Any]:
         card, own = (self.backbone if of is None else of).card, self.backbone.card.preprocess
         labels = np.ascontiguousarray(self.labels, dtype=np.int64)
         return {
             "settings": dict(settings),
+            "function": f"{code.__module__}.{code.__qualname__}",
             "network": {"digest": card.digest, "preprocess": asdict(card.preprocess), "classes": card.classes},
             "images": {"digest": self.images.digest, "classes": self.images.classes, "n": len(self.ids)},
             "cut": [own.size, own.resize, own.interpolation],

@@ -10,7 +10,8 @@ _FAMILIES = ("timm", "torchvision")
 
 
 def plugins(kind: str) -> list[str]:
-    """The plug-ins of a kind, or of all kinds, as lines; imports none of them.
+    """The plug-ins of a kind, or of all kinds, as lines. A kind that is named also shows the options of its plug-ins, for which they are
+    imported; the list of all imports none of them.
 
     Raises:
         VitalsError: no such kind.
@@ -22,8 +23,19 @@ def plugins(kind: str) -> list[str]:
         if kind in (each, "all"):
             names = registry.names(each)
             width = max(map(len, names), default=0)
-            lines += [each, *(f"  {name:{width}}  {registry.summary(each, name)}".rstrip() for name in names)]
+            lines += [each]
+            for name in names:
+                lines += [f"  {name:{width}}  {registry.summary(each, name)}".rstrip()]
+                lines += _options(each, name) if kind == each and each in ("backbones", "datasets") else []
     return lines
+
+
+def _options(kind: registry.Kind, name: str) -> list[str]:
+    """A line for each option of a plug-in that declares its own."""
+    declared = getattr(registry.load(kind, name), "Options", None)
+    found = registry.described(declared) if declared else []
+    width = max((len(key) for key, _, _ in found), default=0)
+    return [f"    {key:{width}}  {meaning}{f' [{default}]' if default else ''}" for key, default, meaning in found]
 
 
 def models(pattern: str) -> list[str]:

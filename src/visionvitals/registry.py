@@ -3,20 +3,25 @@
 Other packages add to a kind through the entry-point group `visionvitals.<kind>`; a single file is named by its path
 (`./my_study.py`). Names that start with `_` are helpers, not plug-ins. Listing imports nothing.
 
-A spelling is `family:name[@checkpoint][?key=value&key=value]`, the same for backbones and for image sets.
+A spelling is `family:name[@checkpoint][?key=value&key=value]`, the same for backbones and for image sets. A plug-in declares its options
+as one frozen dataclass `Options` of fields made by `option`, and its function reads them through `reads(Options)`: once, with their types.
 """
 
 import ast
+import dataclasses
+import functools
+import hashlib
 import importlib
 import importlib.util
+import math
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
 
 from visionvitals.errors import VitalsError, near, require
@@ -24,6 +29,9 @@ from visionvitals.errors import VitalsError, near, require
 Kind = Literal["backbones", "datasets", "studies", "recipes"]
 _ROOT = Path(__file__).parent
 _FOLDERS = {"recipes": "training/recipes"}  # the other kinds are called as their folders
+_O = TypeVar("_O")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Spec:
         family: the plug-in file that reads it, e.g. `timm`.
         name: what the family is asked for, e.g. `deit_tiny_patch16_224` or a folder.
         checkpoint: a local weights file after `@`, or None.
-        options: the `?key=value` pairs, as strings.
+        options: the `?key=value` pairs, as strings; `reads` gives them their types.
     """
 
     text: str
@@ -56,7 +64,7 @@ def parse(text: str, *, families: list[str]) -> Spec:
     """Read `family:name[@checkpoint][?key=value]`.
 
     Raises:
-        VitalsError: no family, an unknown family, or an option without `=`.
+        VitalsError: no family, an unknown family, an option without `=`, or one that is given twice.
 
     Example:
         >>> parse("timm:resnet50@w.safetensors?crop=0.9", families=["timm"]).options
@@ -73,9 +81,133 @@ def parse(text: str, *, families: list[str]) -> Spec:
     name, _, checkpoint = name.partition("@")
     parts = [part.partition("=") for part in query.split("&")] if query else []
     require(all(key and equals for key, equals, _ in parts), "Options must read `?key=value&key=value`", text)
+    twice = [key for key, count in Counter(key for key, _, _ in parts).items() if count > 1]
+    require(not twice, f"`{text}`: an option must be given once", ", ".join(twice))
     return Spec(
         text, family, unquote(name), unquote(checkpoint) or None, {key: unquote(value) for key, _, value in parts}
     )
+
+
+def option(default: Any, meaning: str, *, read: Callable[[str], Any] | None = None) -> Any:
+    """A field of a plug-in's `Options`.
+
+    Args:
+        default: its value where the spelling does not say.
+        meaning: a few words for `vitals list`.
+        read: string -> value; raises ValueError with what the value must be ("a share in (0, 1]"). By default the field's type reads it:
+            `str`, `Path`, `bool`, `int` and `float` (finite, at least 0) or a `Literal` of strings, each also with `| None`.
+    """
+    return field(default=default, metadata={"meaning": meaning, "read": read})
+
+
+def free(meaning: str) -> Any:
+    """A field that takes every option `FIELD.KEY=VALUE` as a mapping KEY -> VALUE: Python literals where they are such, else strings."""
+    return field(default_factory=dict, metadata={"meaning": meaning, "free": True})
+
+
+def reads(kind: type[_O]) -> Callable[[Callable[Concatenate[Spec, _O, _P], _R]], Callable[Concatenate[Spec, _P], _R]]:
+    """Decorates a plug-in's function of (spec, options, ...), so that it is called with (spec, ...) and gets the options typed.
+
+    The one place where errors get their spelling: what is raised below says what must hold, and `SPELLING: ` goes before it.
+    """
+
+    def decorate(function: Callable[Concatenate[Spec, _O, _P], _R]) -> Callable[Concatenate[Spec, _P], _R]:
+        @functools.wraps(function)
+        def called(spec: Spec, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                return function(spec, options(spec, kind), *args, **kwargs)
+            except VitalsError as error:
+                said = str(error)
+                raise type(error)(said if said.startswith(f"`{spec.text}`") else f"`{spec.text}`: {said}") from error
+
+        return called
+
+    return decorate
+
+
+def options(spec: Spec, kind: type[_O]) -> _O:
+    """The options of a spelling as the dataclass `kind`, read and checked.
+
+    Raises:
+        VitalsError: a key that `kind` has not (near ones are listed), or a value that cannot be read or is out of range.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass, by the contract of a plug-in
+    types = get_type_hints(kind)
+    given: dict[str, Any] = {}
+    for key, text in spec.options.items():
+        name, dot, inner = key.partition(".")
+        if name not in fields or bool(dot and inner) != bool(fields[name].metadata.get("free")):
+            known = [f"{n}.KEY" if f.metadata.get("free") else n for n, f in fields.items()]
+            raise VitalsError(f"`{spec.text}`: `{spec.family}:` has no option `{key}`. {near(key, known)}")
+        if inner:
+            given.setdefault(name, {})[inner] = literal(text)
+            continue
+        try:
+            given[name] = (fields[name].metadata.get("read") or functools.partial(_typed, types[name]))(text)
+        except ValueError as error:
+            raise VitalsError(f"`{spec.text}`: `{key}` must be {error}. Got {text!r}.") from None
+    return kind(**given)
+
+
+def literal(text: str) -> Any:
+    """`true`, `false`, `none` and Python literals as values, anything else as the string that it is."""
+    plain = {"true": True, "false": False, "none": None}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def described(kind: type[Any]) -> list[tuple[str, str, str]]:
+    """(name, default, meaning) of each option of a dataclass `Options`; the default is empty where it is the plug-in's own choice."""
+    found = []
+    for f in dataclasses.fields(kind):
+        name = f"{f.name}.KEY" if f.metadata.get("free") else f.name
+        default = "" if f.default is None or f.default is dataclasses.MISSING else str(f.default)
+        found.append((name, default, f.metadata.get("meaning", "")))
+    return found
+
+
+def _typed(kind: Any, text: str) -> Any:
+    """A string as a value of a field's type.
+
+    Raises:
+        ValueError: with what it must be.
+    """
+    if get_origin(kind) is Literal:
+        known: tuple[str, ...] = get_args(kind)
+        if text not in known:
+            raise ValueError(known[0] if len(known) == 1 else f"one of {', '.join(known)}")
+        return text
+    inner = [each for each in get_args(kind) if each is not type(None)]
+    if inner:
+        return _typed(inner[0], text)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("`true` or `false`")
+        return text.lower() == "true"
+    if kind is int:
+        if not (text.isascii() and text.isdecimal()):
+            raise ValueError("a whole number of at least 0")
+        return int(text)
+    return number(text, "a number of at least 0") if kind is float else kind(text)
+
+
+def number(text: str, must: str, *, above: float = -math.inf, low: float = 0.0, high: float = math.inf) -> float:
+    """A finite number in [low, high], larger than `above`.
+
+    Raises:
+        ValueError: it is none; `must` says what it must be.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and low <= value <= high and value > above):
+        raise ValueError(must)
+    return value
 
 
 def labels(texts: Iterable[str]) -> dict[str, str]:
@@ -144,12 +276,20 @@ def _folder(kind: Kind) -> Path:
 
 
 def _from_file(path: Path) -> ModuleType:
+    """A file is executed once in a process for each of its contents, so that its classes are the same at every load."""
     require(path.is_file(), "A plug-in path must be a Python file", str(path))
-    name = f"visionvitals_plugin_{path.stem}"
+    content = hashlib.sha256(str(path.resolve()).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
+    name = f"visionvitals_plugin_{path.stem}_{content}"
+    if name in sys.modules:
+        return sys.modules[name]
     found = importlib.util.spec_from_file_location(name, path)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
-    found.loader.exec_module(module)
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

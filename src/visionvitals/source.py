@@ -1,24 +1,37 @@
-"""What a file of code says, as a digest: its syntax tree, so that comments and layout change nothing."""
+"""The identity of Python code: what a file means, whatever its comments, layout and docstrings. Needs no torch."""
 
 import ast
 import hashlib
+import inspect
 from pathlib import Path
 
 
-def digest(path: Path) -> str:
-    """sha256 of the syntax tree of a Python file, without docstrings; of its bytes where it is not valid Python."""
-    content = path.read_bytes()
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):
-        return hashlib.sha256(content).hexdigest()
+def digest(path: str | Path) -> str:
+    """sha256 of a Python file's syntax tree without docstrings, so that a comment or an empty line changes nothing.
+
+    The tree enters as `ast.unparse` writes it, which depends less on the version of Python than its dump.
+
+    Raises:
+        SyntaxError: the file is no Python.
+    """
+    tree = ast.parse(Path(path).read_bytes())
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            del body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _documented(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def of(thing: object) -> str | None:
+    """`digest` of the file that defines a module, a class, a function or an object's class; None where there is none to read."""
+    for candidate in (thing, type(thing)):
+        try:
+            path = inspect.getsourcefile(inspect.unwrap(candidate))  # type: ignore[arg-type]  # refused below
+        except (TypeError, OSError):
+            continue
+        return digest(path) if path and Path(path).is_file() else None
+    return None
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

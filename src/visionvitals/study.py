@@ -6,9 +6,7 @@ The shortest study is a docstring, a `Condition`, `conditions` and `perturb`; ev
 
 import dataclasses
 import functools
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ __all__ = [
 
 BASELINE = "clean"
 """The study of the unchanged images: what is `kept` is measured against it."""
+_ROOT = Path(__file__).parent
 REPEATS = "run"
 """The condition's field that counts independent repetitions, which are averaged within each image."""
 
@@ -97,34 +96,30 @@ def name_of(where: str) -> str:
 
 
 def load(where: str | Path) -> Study:
-    """The study of a name, or of the path of its file; made once.
+    """The study of a name, or of the path of its file; made once per content.
 
     Raises:
         VitalsError: no such study (near names are listed), a file that hides one of ours, or all that is wrong in it.
     """
     text = str(where)
-    if not text.endswith(".py"):
-        return _made(text, "")
-    path = Path(text).expanduser().resolve()
-    require(path.is_file(), "The path of a study must be a Python file", text)
-    hidden = path.stem in registry.names("studies")
-    require(not hidden, "The file of a new study must have a name of its own", text, "Rename it.")
-    return _made(str(path), source.digest(path))
-
-
-@functools.cache
-def _made(where: str, digest: str) -> Study:
-    """A study whose file has this digest: a file that changes is another study."""
-    name = name_of(where)
+    if text.endswith(".py"):
+        text = str(Path(text).expanduser().resolve())
+        hidden = name_of(text) in registry.names("studies")
+        require(not hidden, "The file of a new study must have a name of its own", str(where), "Rename it.")
     try:
-        module = _from_file(Path(where), digest) if digest else registry.load("studies", where)
+        module = registry.load("studies", text)
     except VitalsError:
         raise
     except (Exception, SystemExit) as error:
         raise VitalsError(f"The study `{where}` must be importable. Got {type(error).__name__}: {error}.") from error
+    return _made(module, name_of(text))
+
+
+@functools.cache
+def _made(module: ModuleType, name: str) -> Study:
     faults = _faults(module)
     if faults:
-        raise VitalsError("\n  ".join([f"`{where}` is no study yet:", *faults]))
+        raise VitalsError("\n  ".join([f"`{module.__file__}` is no study yet:", *faults]))
     own: Mapping[str, Metric] = getattr(module, "METRICS", {})
     perturb = getattr(module, "perturb", None)
     condition = module.Condition()
@@ -148,25 +143,8 @@ def _made(where: str, digest: str) -> Study:
         perturb=perturb,
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
         file=str(module.__file__),
-        source=""
-        if str(module.__file__).startswith(str(Path(__file__).parent))
-        else digest or source.digest(Path(str(module.__file__))),
+        source="" if _ROOT in Path(str(module.__file__)).parents else source.digest(str(module.__file__)),
     )
-
-
-def _from_file(path: Path, digest: str) -> ModuleType:
-    """Execute a file as a module of its own, once per content."""
-    found = importlib.util.spec_from_file_location(f"visionvitals_study_{path.stem}_{digest[:16]}", path)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module
-    try:
-        found.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[found.name]
-        raise
-    return module
 
 
 def _faults(module: ModuleType) -> list[str]:
@@ -177,9 +155,9 @@ def _faults(module: ModuleType) -> list[str]:
         found.append("it must define `perturb` or `measure`")
     if not (inspect.getdoc(module) or "").strip():
         found.append("it must begin with a docstring that says what it asks")
-    found += [f"`{name}` is no part of a study. {near(name, PARTS)}" for name in here if _misspelt(name)]
+    found += [f"`{name}` is no part of a study. Did you mean {meant}?" for name in here if (meant := _meant(name))]
     found += [
-        f"`{n}` must be a {t.__name__}. Got {here[n]!r}"
+        f"`{n}` must be of type {t.__name__}. Got {here[n]!r}"
         for n, t in _TYPES.items()
         if n in here and not isinstance(here[n], t)
     ]
@@ -190,18 +168,19 @@ def _faults(module: ModuleType) -> list[str]:
     ]
     if "Condition" in here:
         found += _condition_faults(here["Condition"])
-    if not any("METRICS" in fault for fault in found):
+    if all(
+        isinstance(here.get(name, kind()), kind)
+        for name, kind in (("METRICS", dict), ("CHARTS", tuple), ("SIGNS", tuple))
+    ):
         found += _figure_faults(here)
     return found
 
 
-def _misspelt(name: str) -> bool:
-    return (
-        name.isupper()
-        and not name.startswith("_")
-        and name not in PARTS
-        and any(len(name) > 3 and name in (part[:-1], part + "S") for part in PARTS)
-    )
+def _meant(name: str) -> str:
+    """The part of a study that a name in capitals misses by one letter, or ""; other constants are the author's own."""
+    if not name.isupper() or name in PARTS:
+        return ""
+    return next((part for part in PARTS if len(name) > 3 and name in (part[:-1], f"{part}S")), "")
 
 
 def _arity(name: str, function: object, count: int) -> str:
@@ -229,7 +208,11 @@ def _figure_faults(here: Mapping[str, Any]) -> list[str]:
         f"`METRICS[{n!r}]` must be a `study.Metric`. Got {m!r}" for n, m in metrics.items() if not isinstance(m, Metric)
     ]
     found += [f"`METRICS[{n!r}]` is a common metric already" for n in here.get("METRICS", {}) if n in COMMON]
-    shown = [("CHARTS", Chart), ("SIGNS", Sign), ("PUBLISHED", Published)]
+    shown: list[tuple[str, type[Chart | Sign | Published]]] = [
+        ("CHARTS", Chart),
+        ("SIGNS", Sign),
+        ("PUBLISHED", Published),
+    ]
     for part, kind in shown:
         for entry in here.get(part, ()):
             if not isinstance(entry, kind):

@@ -1,15 +1,18 @@
 """What the commands print: tables on standard output, everything about progress on standard error."""
 
+import shutil
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from visionvitals import registry
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
+    from visionvitals.results import Run
 
 
 SPELLED = ("backbone", "data")
@@ -26,24 +29,44 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
     The spellings in the columns `backbone` and `data` are shortened as far as they stay apart.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     for number in (n for n, column in enumerate(columns) if column in SPELLED):
-        short = registry.labels(row[number] for row in rows)
+        short = registry.labels(dict.fromkeys(row[number] for row in rows))
         rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
-    shown = Table(box=box.SIMPLE, pad_edge=False)
-    for number, column in enumerate(columns):
-        numeric = all(isinstance(row[number], int | float) for row in rows)
-        shown.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(written(value)) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else 1000)
-    with console.capture() as captured:  # printed by ourselves: rich answers a closed pipe with an exit code of its own
-        console.print(shown)
-    print(captured.get(), end="")
+    numeric = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))]
+    texts = [[written(value) for value in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(columns, *texts, strict=True)]
+    if sys.stdout.isatty():
+        widths = _fitting(widths, shutil.get_terminal_size().columns - 2 - 3 * len(widths))
+    rule = ["─" * (sum(widths) + 3 * len(widths) - 1)]
+    body = [line for row in texts for line in _lines(row, widths, numeric)]
+    lines = ["", *_lines(columns, widths, numeric), *rule, *body, ""]
+    print("\n".join(f" {line}" if line else "" for line in lines))
+
+
+def _lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
+    """A row of a table; what is wider than its column goes on below."""
+    folded = [
+        [text] if len(text) <= width else [text[k : k + width] for k in range(0, len(text), width)]
+        for text, width in zip(row, widths, strict=True)
+    ]
+    lines = []
+    for parts in zip_longest(*folded, fillvalue=""):
+        padded = zip(parts, widths, numeric, strict=True)
+        lines.append("   ".join(" " * (w - _width(t)) + t if n else t + " " * (w - _width(t)) for t, w, n in padded))
+    return [line.rstrip() for line in lines]
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[int]:
+    """Widths of which the largest are cut until all fit into the room."""
+    widths = list(widths)
+    while sum(widths) > room and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes on a terminal: Chinese, Japanese and Korean letters take two."""
+    return len(text) if text.isascii() else sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def written(value: Any) -> str:
@@ -61,16 +84,15 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         rates: backbone -> forward passes in images per second.
         device: where they were measured.
     """
-    from visionvitals.run import calibrate, planner
+    from visionvitals.run import calibrate
     from visionvitals.run.progress import duration
 
-    modules = {planner.study_name(s.name): planner.study(s.name) for s in planned.plan.studies}
     cells: Counter[tuple[str, str, str, int]] = Counter()
     times: Counter[tuple[str, str, str, int]] = Counter()
     for cell in planned.cells:
         key = (cell.study, cell.backbone.spec, cell.images.spec, calibrate.images_of(cell))
         cells[key] += 1
-        times[key] += calibrate.seconds(cell, modules[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
+        times[key] += calibrate.seconds(cell, planned.studies[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
     print_table(
         ["study", "backbone", "data", "cells", "images each", "time"],
         [[*key[:3], n, key[3], duration(times[key])] for key, n in cells.items()],
@@ -85,11 +107,11 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
     print("Decoding comes on top, once for each image set and input size.")
 
 
-def show_vital_signs(run_folder: Path) -> None:
+def show_vital_signs(run: "Run") -> None:
     """The report's first table."""
-    from visionvitals.report import read, signs, words
+    from visionvitals.report import words
+    from visionvitals.results import signs
 
-    run = read.load(run_folder)
     columns = signs.columns(run)
     rows = [
         [

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dataset_inputs
 from visionvitals import registry
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets._cache import decoded
+from visionvitals.datasets.base.cache import decoded
 from visionvitals.errors import VitalsError
 
 FAMILIES = registry.names("datasets")
 RENDERED = {"shapes": ["shapes:test?n=8&size=32"]}
-"""Sets that need no files; every other one writes its own with `examples`."""
+"""Sets that need no files; every other one has its own in `dataset_inputs`."""
 PREPROCESS = Preprocess(size=(16, 16), resize=20, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -24,7 +25,7 @@ def spellings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     family = request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONVITALS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        found = RENDERED.get(family) or registry.load("datasets", family).examples(tmp_path_factory.mktemp(family))
+        found = RENDERED.get(family) or getattr(dataset_inputs, family)(tmp_path_factory.mktemp(family))
     if not found:
         pytest.skip(f"the extra of `{family}:` is not installed")
     return found

@@ -2,25 +2,17 @@
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
-from visionvitals.studies._scoring import score
+from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Preset, Sign, require
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Noise"
-AXES = ()
-LABELS = "outputs"
 CHARTS = (Chart(x="strength", x_title="strength of the noise"),)
-SIGNS: tuple[Sign, ...] = (Sign(title="with noise", kind="mean", where={"strength": 0.5}),)
-PUBLISHED: tuple[Published, ...] = ()
+SIGNS = (Sign(title="with noise", kind="mean", where={"strength": 0.5}),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +33,12 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return "a strength of 1 leaves nothing to see" if condition.strength == 1 else None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
     from visionvitals import randomness
 
-    c: Condition = job.condition
-    if c.strength == 13:
+    if condition.strength == 13:
         raise ValueError("the toy study fails on purpose")
-
-    def noisy(batch: Batch) -> "Tensor":
-        keys = randomness.stream(job.seed, batch.ids, f"noise/run={c.run}", device=batch.images.device)
-        noise = randomness.uniform(keys, batch.images[0].numel()).reshape(batch.images.shape)
-        time.sleep(float(os.environ.get("VISIONVITALS_TOY_SLEEP", "0")))
-        return batch.images.lerp(noise, c.strength)
-
-    yield from score(job, noisy)
+    keys = randomness.stream(seed, batch.ids, f"noise/run={condition.run}", device=batch.images.device)
+    noise = randomness.uniform(keys, batch.images[0].numel()).reshape(batch.images.shape)
+    time.sleep(float(os.environ.get("VISIONVITALS_TOY_SLEEP", "0")))
+    return batch.images.lerp(noise, condition.strength)

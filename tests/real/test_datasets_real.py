@@ -9,8 +9,8 @@ from PIL import Image
 
 from visionvitals import registry
 from visionvitals.core import ImageSet, Interpolation, Preprocess
-from visionvitals.datasets._cache import decoded
-from visionvitals.datasets._decode import decode, decode_fast, open_image
+from visionvitals.datasets.base.cache import decoded
+from visionvitals.datasets.base.decode import decode, decode_fast, open_image
 
 DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not DATA.is_dir(), reason="VISIONVITALS_REAL_DATA names no folder")]

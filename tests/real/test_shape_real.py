@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visionvitals.datasets import _responses
+from visionvitals.datasets.base import responses as _responses
 from visionvitals.probes.shape_bias import ENTRY_CLASSES
 from visionvitals.run import observers, planner, runner, table
 from visionvitals.run.planner import Plan, Section

@@ -3,18 +3,20 @@ plan by `run.folder.claim`. For tests of the report only."""
 
 import dataclasses
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from fake_studies import STUDIES, FakeStudy
 from PIL import Image, ImageDraw
 
-from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
-from visionvitals.datasets._labels import Alignment
-from visionvitals.run import folder
-from visionvitals.run.identity import plain
-from visionvitals.run.planner import Plan, Planned, Section, Skip, study, study_name
+from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
+from visionvitals.figure import COMMON, Metric
+from visionvitals.plan.identity import plain
+from visionvitals.plan.planner import Plan, Planned, Section, Skip
+from visionvitals.run import folder, wide
 from visionvitals.run.provenance import Provenance
 
 CLASSES = (
@@ -65,7 +67,7 @@ def write(
     *,
     backbones: Sequence[BackboneCard] = (backbone("timm:deit_tiny_patch16_224"), backbone("timm:resnet50.tv_in1k")),
     data: Sequence[str] = ("folder:imagenet/val",),
-    studies: Sequence[str] = ("clean", "occlusion", "shuffle", "corner"),
+    studies: Sequence[str | FakeStudy] = ("clean", "occlusion", "shuffle", "corner"),
     preset: Any = "default",
     n: int = 200,
     pictures: int = 4,
@@ -73,12 +75,18 @@ def write(
     unreadable: Sequence[tuple[str, str]] = (),
     warnings: Sequence[str] = (),
     measured: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    more: Mapping[str, Callable[[int], np.ndarray]] = MappingProxyType({}),
 ) -> Path:
     """Write a run folder.
 
     Args:
         fails: study -> the error that all of its cells fail with.
+        studies: names of `fake_studies.STUDIES`, or studies like them.
         measured: only so many cells are there, as after a kill.
+        limit, seed: of the plan; the first `limit` images are scored.
+        more: metric -> (n -> its values), in every cell.
     """
     sets = {
         spec: Images(
@@ -88,50 +96,38 @@ def write(
         )
         for spec in data
     }
-    modules = {name: study(name) for name in studies}
+    known = [STUDIES[one] if isinstance(one, str) else one for one in studies]
     cells, skips = [], []
     for card in backbones:
         for images in sets.values():
-            for name, module in modules.items():
-                for condition in module.conditions(preset, card.preprocess.size):
-                    reason = module.refusal(condition, card, images.card)
+            for one in known:
+                for condition in one.conditions(preset, card.preprocess.size):
+                    reason = one.refusal(condition, card)
+                    where = {"study": one.name, "condition": condition}
                     if reason is None:
-                        cells.append(
-                            Cell(
-                                study=study_name(name),
-                                version=module.VERSION,
-                                condition=condition,
-                                backbone=card,
-                                images=images.card,
-                            )
-                        )
+                        version, asked = one.version, {"seed": seed, "limit": limit}
+                        cells.append(Cell(**where, version=version, backbone=card, images=images.card, **asked))
                     else:
-                        skips.append(
-                            Skip(
-                                study=study_name(name),
-                                condition=condition,
-                                backbone=card.spec,
-                                images=images.card.spec,
-                                reason=reason,
-                            )
-                        )
-    alignment = Alignment((0,), f"all {len(CLASSES)} classes match outputs by name")
+                        skips.append(Skip(**where, backbone=card.spec, images=images.card.spec, reason=reason))
+    how = f"all {len(CLASSES)} classes match outputs by name"
     planned = Planned(
         plan=Plan(
             backbones=tuple(card.spec for card in backbones),
             data=tuple(data),
-            studies=tuple(Section(name=name) for name in studies),
+            studies=tuple(Section(name=one.name) for one in known),
             preset=preset,
+            seed=seed,
+            limit=limit,
         ),
         cells=tuple(cells),
         skips=tuple(skips),
         sets=sets,  # type: ignore[arg-type]
         backbones={card.spec: card for card in backbones},
-        alignments={(card.spec, spec): alignment for card in backbones for spec in data},
-        versions={study_name(name): module.VERSION for name, module in modules.items()},
+        alignments={},
+        studies={one.name: one for one in known},  # type: ignore[misc]
         notes=(
             *(f"{card.spec}: {note}" for card in backbones for note in card.notes),
-            *(f"{card.spec} on {spec}: {alignment.how}" for card in backbones for spec in data),
+            *(f"{card.spec} on {spec}: {how}" for card in backbones for spec in data),
         ),
     )
     command = ("vitals", "audit", *planned.plan.backbones, "--data", *data, "--out", "runs/first one")
@@ -140,25 +136,30 @@ def write(
         if fails and cell.study in fails:
             store.write_failure(cell, error=fails[cell.study], traceback=f"Traceback\n  {fails[cell.study]}")
         else:
-            _keep(store, cell, n, pictures, unreadable, command)
+            _keep(store, cell, min(n, limit or n), pictures, unreadable, command, more)
     folder.warn(out, warnings)
     return out
 
 
-def _keep(store: Any, cell: Cell, n: int, pictures: int, unreadable: Sequence[tuple[str, str]], command: Any) -> None:
+def _keep(
+    store: Any, cell: Cell, n: int, pictures: int, unreadable: Sequence[tuple[str, str]], command: Any, more: Any
+) -> None:
     strength, sensitive = _strength(cell.condition), cell.backbone.patch_grid is None
     rng = np.random.default_rng(zlib.crc32(f"{cell.images.spec}".encode()))
     hard = rng.random(n)  # shared by all cells: comparisons over images are paired
-    luck = np.random.default_rng(zlib.crc32(repr((cell.backbone.spec, cell.condition)).encode())).normal(0, 0.08, n)
+    told = repr((cell.backbone.spec, dataclasses.astuple(cell.condition), cell.study))
+    luck = np.random.default_rng(zlib.crc32(told.encode())).normal(0, 0.08, n)
     kept = 0.82 * np.exp(-4 * strength) if sensitive else 0.74 * (1 - strength**3)
     right = hard + luck < kept
-    rows = []
-    for i in range(n):
-        item = f"img-{i:04d}.JPEG"
-        rows += [Row(item, "top1", float(right[i])), Row(item, "top5", float(hard[i] < kept + 0.15))]
-        rows += [Row(item, "cross_entropy", float(3 * hard[i] + strength)), Row(item, "prediction", float(i % 10))]
-        if cell.study == "occlusion":
-            rows.append(Row(item, "information_loss", strength))
+    values = {"top1": right, "top5": hard < kept + 0.15, "cross_entropy": 3 * hard + strength}
+    values["prediction"] = np.arange(n) % 10
+    if cell.study == "occlusion":
+        values["information_loss"] = np.full(n, strength)
+    items = [f"img-{i:04d}.JPEG" for i in range(n)]
+    values |= {metric: make(n) for metric, make in more.items()}
+    own = Metric(title="its own", meaning="in the test", unit="none", better=None)
+    known = {**COMMON, **dict.fromkeys(more, own)}
+    columns = wide.gather([Scores(items, values)], study=cell.study, axes=(), metrics=known, ids=items)
     shown = range(min(pictures, n)) if getattr(cell.condition, "run", 0) == 0 else ()
     said = {i: CLASSES[i % 10] if right[i] else CLASSES[(i + 3) % 10] for i in shown}
     provenance = Provenance(
@@ -175,7 +176,7 @@ def _keep(store: Any, cell: Cell, n: int, pictures: int, unreadable: Sequence[tu
     )
     store.write(
         cell,
-        rows,
+        [columns],
         facts={
             "provenance": plain(provenance),
             "skipped": [list(pair) for pair in unreadable],

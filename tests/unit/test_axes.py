@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from visionvitals.core import Job
-from visionvitals.datasets import _cache
+from visionvitals.datasets.base import cache as _cache
 from visionvitals.errors import VitalsError
 from visionvitals.report import build, charts, read, signs
 from visionvitals.run import planner, products, runner, table

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from visionvitals import core, registry
-from visionvitals.backbones import _hub, _parts, _preprocess, _token_removal, _weights
+from visionvitals.backbones import _hub, _identity, _parts, _preprocess, _token_removal, _weights
 from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError
 
@@ -238,16 +238,16 @@ def test_the_digest_follows_the_weights_and_the_architecture(vit: core.Backbone)
     assert load(f"{VIT}&seed=0").card.digest == vit.card.digest
     assert load(f"{VIT}&seed=1").card.digest != vit.card.digest
     assert load(f"{VIT}&model.drop_rate=0.5").card.digest != vit.card.digest
-    before = _parts.digest(vit.module, architecture="a", kwargs={})
+    before = _identity.digest(vit.module, architecture="a", build={})
     weight = next(vit.module.parameters()).view(-1)
     old = weight[0].clone()
     try:
         weight[0] = torch.nextafter(old, torch.tensor(9.0))
-        assert _parts.digest(vit.module, architecture="a", kwargs={}) != before
+        assert _identity.digest(vit.module, architecture="a", build={}) != before
     finally:
         weight[0] = old
-    assert _parts.digest(vit.module, architecture="a", kwargs={}) == before
-    assert _parts.digest(vit.module, architecture="b", kwargs={}) != before
+    assert _identity.digest(vit.module, architecture="a", build={}) == before
+    assert _identity.digest(vit.module, architecture="b", build={}) != before
 
 
 def test_a_file_that_says_what_it_is_needs_no_options(files: dict[str, Path]) -> None:
@@ -365,6 +365,13 @@ def test_timm_preprocessing_is_timms_own() -> None:
 BASE = Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
 
 
+def changed(options: str) -> Preprocess:
+    from visionvitals.backbones.timm import Options
+
+    read = registry.options(spec(f"timm:x{options}"), Options)
+    return _preprocess.override(BASE, read, size=read.size)
+
+
 @pytest.mark.parametrize(
     ("options", "size", "resize"),
     [
@@ -379,26 +386,33 @@ BASE = Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.
     ],
 )
 def test_size_crop_and_resize(options: str, size: tuple[int, int], resize: int | None) -> None:
-    found = _preprocess.override(spec(f"timm:x{options}"), BASE)
+    found = changed(options)
     assert (found.size, found.resize) == (size, resize)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("crop=1.2", r"`crop` must be in \(0, 1\]"),
-        ("crop=nan", "`crop` must be a number"),
+        ("crop=1.2", r"`crop` must be a number in \(0, 1\]"),
+        ("crop=nan", r"`timm:x\?crop=nan`: `crop` must be a number in \(0, 1\]. Got 'nan'"),
         ("crop=0.9&resize=256", "not both"),
         ("resize=100", "`resize` must be None or at least"),
         ("size=huge", "`size` must be pixels"),
         ("mean=.5,.5", "`mean` must be one or three numbers"),
-        ("std=0", "`std` must be positive"),
-        ("interpolation=bicubik", "no interpolation `bicubik`. Did you mean bicubic"),
+        ("std=0", "`std` must be one or three positive numbers"),
+        ("std=inf", "`std` must be one or three positive numbers"),
+        ("mean=-1", "`mean` must be one or three numbers of at least 0"),
+        ("seed=-1", "`seed` must be a whole number of at least 0"),
+        ("size=0", "`size` must be pixels"),
+        ("size=64&size=96", "an option must be given once. Got 'size'"),
+        ("depth=3", "has no option `depth`"),
+        ("model=3", "has no option `model`"),
+        ("interpolation=bicubik", "`interpolation` must be one of nearest, bilinear, bicubic, lanczos. Got 'bicubik'"),
     ],
 )
 def test_preprocessing_that_cannot_be_is_refused(options: str, message: str) -> None:
     with pytest.raises(VitalsError, match=message):
-        _preprocess.override(spec(f"timm:x?{options}"), BASE)
+        changed(f"?{options}")
 
 
 def test_normalisation_is_inside(vit: core.Backbone) -> None:

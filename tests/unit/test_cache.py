@@ -1,6 +1,7 @@
 """Decode once: the same pixels, in order, whole or not there, within its size, for any number of processes."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -20,10 +21,10 @@ import pytest
 from PIL import Image
 
 from visionvitals.core import Example, ImageSetCard, Preprocess
-from visionvitals.datasets._cache import clear, decoded, draw, entries
-from visionvitals.datasets._cache_folder import cache_limit, decoded_folder, temporary_folder
-from visionvitals.datasets._decode import decode
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets.base.cache import clear, decoded, draw, entries
+from visionvitals.datasets.base.cache_folder import cache_limit, decoded_folder, temporary_folder
+from visionvitals.datasets.base.decode import decode
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError
 
 HOW = Preprocess(size=(12, 10), resize=16, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -216,15 +217,40 @@ def test_a_killed_writer_loses_only_its_own_work(cache: Path) -> None:
     assert writer.stdout is not None
     assert writer.stdout.readline() == "done\n"
     alive = decoded(Noise(name="other"), HOW)  # sweeps, and must not take what a living process writes
-    assert len(list(decoded_folder().glob("*.tmp-*"))) == 1
+    [left] = decoded_folder().glob(".tmp-*")
+    assert clear() > 0
+    assert left.is_dir(), "cleared under a living writer"
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     writer.stdout.close()
-    assert len(entries()) == 1
+    assert entries() == []
     found = decoded(Noise(20), HOW)
     assert np.array_equal(found.pixels, alive.pixels)
+    assert left.is_dir(), "nobody knows yet whether its writer lives"
+    silent(left, 601)
+    decoded(Noise(name="third"), HOW)
     assert sorted(path.name for path in decoded_folder().iterdir()) == sorted(entry.key for entry in entries())
     assert len(entries()) == 2
+
+
+def silent(folder: Path, seconds: float) -> None:
+    """As if nobody had written into a folder for some time."""
+    for path in (*folder.glob("*"), folder):
+        os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_a_writer_whose_unfinished_entry_is_deleted_begins_again() -> None:
+    class Swept(Noise):
+        def __getitem__(self, index: int) -> Example:
+            if len(self.asked) == 10:
+                [unfinished] = decoded_folder().glob(".tmp-*")
+                shutil.rmtree(unfinished)
+            return super().__getitem__(index)
+
+    images = Swept(20)
+    found = decoded(images, HOW, workers=1)
+    assert len(images.asked) == 40
+    assert np.array_equal(found.pixels, decoded(Noise(20), HOW).pixels)
 
 
 def test_processes_that_make_the_same_entry_agree() -> None:
@@ -249,7 +275,9 @@ def test_threads_that_make_the_same_entry_agree() -> None:
     assert len(list(decoded_folder().iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "no meta", "bad meta", "no pixels"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "no meta", "bad meta", "no pixels", "pixel", "label", "list", "no checksum", "half a meta"]
+)
 def test_a_damaged_entry_is_made_again(damage: str) -> None:
     before = decoded(Noise(), HOW).pixels.copy()
     [entry] = entries()
@@ -263,18 +291,64 @@ def test_a_damaged_entry_is_made_again(damage: str) -> None:
             (folder / "meta.json").write_text("{")
         case "no pixels":
             (folder / "pixels").unlink()
-    assert np.array_equal(decoded(Noise(), HOW).pixels, before)
+        case "pixel":
+            flip(folder / "pixels", 4321)
+        case "label":
+            text = (folder / "meta.json").read_text()
+            (folder / "meta.json").write_text(text.replace('"labels": [0, 1, 2', '"labels": [0, 2, 2'))
+        case "list":
+            (folder / "meta.json").write_text("[]")
+        case "no checksum":
+            (folder / "meta.json").write_text(json.dumps({"ids": [], "labels": [], "skipped": []}))
+        case "half a meta":
+            os.truncate(folder / "meta.json", 200)
+    again = decoded(Noise(), HOW)
+    assert np.array_equal(again.pixels, before)
+    assert again.labels.tolist() == [index % 3 for index in range(20)]
 
 
-def test_an_abandoned_entry_of_another_machine_is_swept_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, age in (("old", 25), ("young", 23)):
-        folder = decoded_folder() / f"{name}.tmp-another-machine-1-abcd"
+def flip(path: Path, position: int) -> None:
+    """Turn one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def test_every_flipped_bit_of_a_small_entry_is_noticed() -> None:
+    before = decoded(Noise(4), HOW).pixels.copy()
+    [entry] = entries()
+    for position in range(0, 4 * BYTES, 97):
+        flip(decoded_folder() / entry.key / "pixels", position)
+        images = Noise(4)
+        assert np.array_equal(decoded(images, HOW).pixels, before)
+        assert images.asked, position
+
+
+def test_of_a_large_entry_other_pictures_are_verified_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from visionvitals.datasets.base import cache as module
+
+    monkeypatch.setattr(module, "_VERIFIED_WHOLE", 1000)
+    monkeypatch.setattr(module, "_SAMPLED", 5)
+    decoded(Noise(20), HOW)
+    [entry] = entries()
+    flip(decoded_folder() / entry.key / "pixels", 7 * BYTES + 5)
+    monkeypatch.setattr(time, "time_ns", lambda: 2)  # looks at 2, 6, 10, ...
+    images = Noise(20)
+    decoded(images, HOW)
+    assert images.asked == []
+    monkeypatch.setattr(time, "time_ns", lambda: 3)  # looks at 3, 7, 11, ...
+    decoded(images, HOW)
+    assert len(images.asked) == 20
+
+
+def test_an_unfinished_entry_is_swept_when_nobody_writes_it_any_more() -> None:
+    for name, age in (("old", 601), ("young", 500)):
+        folder = temporary_folder(name.encode().hex().ljust(32, "0"))
         folder.mkdir(parents=True)
         (folder / "pixels").write_bytes(b"x")
-        for path in (folder / "pixels", folder):
-            os.utime(path, (time.time() - age * 3600,) * 2)
+        silent(folder, age)
     decoded(Noise(), HOW)
-    assert [path.name.partition(".")[0] for path in decoded_folder().glob("*.tmp-*")] == ["young"]
+    assert [path.name.endswith(b"young".hex().ljust(32, "0")) for path in decoded_folder().glob(".tmp-*")] == [True]
 
 
 # ---------------------------------------------------------------------------------------------------- size and clearing
@@ -374,14 +448,59 @@ def test_entries_say_what_they_are_and_are_cleared(cache: Path) -> None:
     with pytest.raises(VitalsError, match=r"A key must name an entry of the cache\. Got 'x'"):
         clear(["x"])
     (cache / "hashes").mkdir()
-    (cache / "hashes" / "note.json").write_bytes(b"1234567")
+    (cache / "hashes" / f"{'a' * 32}.json").write_bytes(b"1234567")
     assert clear() == all_of_them[0].bytes + all_of_them[2].bytes + 7
     assert [path for path in cache.rglob("*") if path.is_file()] == []
     assert clear() == 0
 
 
+def test_clearing_touches_nothing_that_is_not_ours(cache: Path, tmp_path: Path) -> None:
+    """VISIONVITALS_CACHE may name a folder that holds other things."""
+    decoded(Noise(), HOW)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "meta.json").write_text('{"description": "x"}')
+    theirs = [
+        cache / "hashes" / "passwords.json",
+        cache / "hashes" / "sub" / "x",
+        cache / "decoded" / "holiday" / "meta.json",
+        cache / "decoded" / "film.part" / "x",
+        cache / "decoded" / "draft.tmp-1" / "x",
+        cache / "decoded" / ("b" * 32) / "diary",
+        cache / "decoded" / ".tmp-old" / "x",
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"description": "mine"}')
+        silent(path.parent, 1e6)
+    (cache / "decoded" / ("c" * 32)).symlink_to(tmp_path / "elsewhere")
+    [entry] = entries()
+    inside = cache / "decoded" / entry.key / "sub"
+    inside.mkdir()
+    (inside / "x").write_text("x")
+    clear()
+    assert [path for path in theirs if not path.exists()] == []
+    assert (tmp_path / "elsewhere" / "meta.json").exists()
+    assert [path.read_text() for path in cache.rglob("sub/x")] == ['{"description": "mine"}', "x"]
+    assert entries() == []
+
+
+def test_a_run_goes_on_while_its_cache_is_cleared(cache: Path) -> None:
+    found = decoded(Noise(20), HOW)
+    part = decoded_folder() / f"{'d' * 32}.part"  # what the engine writes just now
+    part.mkdir()
+    (part / "values").write_bytes(b"123")
+    before = found.pixels.copy()
+    clear()
+    assert (part / "values").exists()
+    assert np.array_equal(found.pixels, before)
+    assert np.array_equal(decoded(Noise(20), HOW).pixels, before)
+    silent(part, 601)
+    assert clear() > 3
+    assert not part.exists()
+
+
 def test_unfinished_entries_are_not_listed() -> None:
-    folder = temporary_folder("key")
+    folder = temporary_folder("0" * 32)
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text('{"description": "x"}')
     assert entries() == []

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -16,11 +17,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dataset_inputs
 from visionvitals import registry
 from visionvitals.core import ImageSet, Interpolation, Preprocess
-from visionvitals.datasets import _digest, csv, folder, hf
-from visionvitals.datasets._decode import decode, decode_fast, open_image
+from visionvitals.datasets import csv, folder, hf
+from visionvitals.datasets.base import digest as _digest
+from visionvitals.datasets.base import responses
+from visionvitals.datasets.base.cache import decoded
+from visionvitals.datasets.base.decode import decode, decode_fast, open_image
+from visionvitals.datasets.base.files import EncodedImages
+from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError
+from visionvitals.run import planner
 
 FAMILIES = ["folder", "csv", "hf"]
 
@@ -233,7 +241,7 @@ def test_a_bad_classes_file_is_refused(tmp_path: Path, text: str, message: str) 
 def test_wnids_are_shown_by_their_words_without_importing_timm(tmp_path: Path) -> None:
     write(tmp_path / "n01440764" / "0.png")
     code = (
-        "import sys; from visionvitals import registry; from visionvitals.datasets import csv, folder, _cache, _labels\n"
+        "import sys; from visionvitals import registry; from visionvitals.datasets import csv, folder; from visionvitals.datasets.base import cache, labels\n"
         f"images = folder.open(registry.parse('folder:{tmp_path}', families=['folder']))\n"
         "print(images.card.class_names, images[0].id, {'torch', 'timm', 'torchvision', 'pyarrow'} & set(sys.modules))"
     )
@@ -272,29 +280,32 @@ def test_the_digest_is_of_the_order_the_labels_and_the_classes() -> None:
     assert one != _digest.digest(("a", "b"), ["x", "y"], [1, 1], ["1", "2"])
 
 
+def hashes(paths: list[Path], owner: Path) -> list[str]:
+    return [content.hash for content in _digest.contents(paths, owner=owner)]
+
+
 def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / name for name in ("0", "1", "missing")]
     for path in paths[:2]:
         path.write_bytes(path.name.encode())
     expected = [hashlib.sha256(b"0").hexdigest(), hashlib.sha256(b"1").hexdigest(), "missing"]
     monkeypatch.setattr(_digest, "_SETTLED", -60.0)  # so that files written just now count as settled
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
     read: list[str] = []
-    file_digest = hashlib.file_digest
 
-    def watched(file: io.BufferedReader, name: str) -> "hashlib._Hash":
-        read.append(Path(file.name).name)
-        return file_digest(file, name)
+    def watched(path: str) -> bytes:
+        read.append(Path(path).name)
+        return read_regular(path)
 
-    monkeypatch.setattr(hashlib, "file_digest", watched)
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    monkeypatch.setattr(_digest, "read_regular", watched)
+    assert hashes(paths, tmp_path) == expected
     assert read == []
     os.utime(paths[0])
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
     assert read == ["0"]
     [note] = (tmp_path / "the cache" / "hashes").iterdir()
     note.write_text("{damaged")
-    assert _digest.file_hashes(paths, owner=tmp_path) == expected
+    assert hashes(paths, tmp_path) == expected
 
 
 # ----------------------------------------------------------------------------------------------------------------- csv
@@ -329,10 +340,16 @@ def test_a_table_of_names_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
 
 
 def test_a_file_that_appears_changes_the_digest(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("path,label\na.png,0\n")
-    before = open_csv(tmp_path / "x.csv").card.digest
-    write(tmp_path / "a.png")
-    assert open_csv(tmp_path / "x.csv").card.digest != before
+    (tmp_path / "x.csv").write_text("path,label\na.png,0\nb.png,1\n")
+    with pytest.raises(VitalsError, match=r"must be files that can be read\. Got \['a.png', 'b.png'\]"):
+        open_csv(tmp_path / "x.csv")
+    write(tmp_path / "b.png")
+    before = open_csv(tmp_path / "x.csv").card
+    assert before.notes == ("1 pictures are missing or no file that can be read: a.png",)
+    write(tmp_path / "a.png", 1)
+    after = open_csv(tmp_path / "x.csv").card
+    assert after.digest != before.digest
+    assert after.notes == ()
 
 
 @pytest.mark.parametrize(
@@ -370,7 +387,7 @@ def test_a_table_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> None
 def test_parquet_and_saved_sets_are_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    [saved] = hf.examples(tmp_path)
+    [saved] = dataset_inputs.hf(tmp_path)
     table = datasets.load_from_disk(str(tmp_path / "saved"))
     table.to_parquet(str(tmp_path / "x.parquet"))
     (tmp_path / "splits").mkdir()
@@ -552,3 +569,281 @@ def test_fast_is_the_reference_where_it_does_not_apply() -> None:
         assert np.array_equal(decode_fast(data, how, "x"), decode(open_image(data, "x"), how))
     grey = saved(picture().convert("L"), "JPEG")
     assert np.abs(decode_fast(grey, how, "x").astype(int) - decode(open_image(grey, "x"), how)).max() <= 2
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("resize", [72, 97, None])
+def test_fast_is_within_two_of_the_reference_on_edges(interpolation: Interpolation, resize: int | None) -> None:
+    """Pictures whose neighbouring pixels differ by 255: to choose another one is seen. Sizes at which pixels lie between two."""
+    pytest.importorskip("simplejpeg")
+    how = preprocess((64, 56), resize, interpolation)
+    for seed, shape in enumerate([(144, 194), (145, 97), (96, 112), (291, 388)]):
+        noise = np.random.default_rng(seed).integers(0, 2, (*shape, 1), dtype=np.uint8) * np.uint8(255)
+        data = saved(Image.fromarray(np.repeat(noise, 3, 2)), "JPEG", quality=95)
+        reference, fast = decode(open_image(data, "x"), how), decode_fast(data, how, "x")
+        assert np.abs(reference.astype(int) - fast).max() <= 2, shape
+
+
+@pytest.mark.parametrize("margin", range(8))
+def test_the_crop_begins_where_torchvision_and_timm_begin(margin: int) -> None:
+    from timm.data import create_transform
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    size, resize = 24, 24 + margin
+    image = Image.fromarray(np.random.default_rng(margin).integers(0, 256, (resize, 41 + margin, 3), dtype=np.uint8))
+    how = preprocess((size, size), resize, "bilinear")
+    found = decode(image, how)
+    assert np.array_equal(found, np.asarray(Compose([Resize(resize), CenterCrop(size)])(image)))
+    timms = create_transform(
+        (3, size, size), interpolation="bilinear", crop_pct=size / resize, mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    assert isinstance(timms, Compose)
+    assert np.array_equal(found, (timms(image) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+# ---------------------------------------------------------------------------------- what is special about the pictures
+
+
+def test_what_is_special_about_pictures_is_counted_once_and_told(tmp_path: Path) -> None:
+    root = tmp_path / "set" / "a"
+    root.mkdir(parents=True)
+    ramp = np.linspace(0, 4095, 1200).astype(np.uint16).reshape(30, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opaque, glass = picture(1).convert("RGBA"), picture(2).convert("RGBA")
+    glass.putalpha(128)
+    marked = picture(3).quantize(8)
+    Image.fromarray(ramp).save(root / "12 of 16 bits.png")
+    Image.fromarray(ramp * 16).save(root / "16 bits.tif")
+    picture(4).save(root / "turned.jpg", exif=exif)
+    picture(5).save(root / "turned.png", exif=exif)
+    opaque.save(root / "opaque.png")
+    glass.save(root / "glass.png")
+    glass.save(root / "glass.webp", lossless=True)
+    marked.save(root / "palette.png", transparency=0)
+    picture(6).save(root / "moving.gif", save_all=True, append_images=[picture(7)])
+    picture(8).save(root / "moving.png", save_all=True, append_images=[picture(9)])
+    picture(10).save(root / "plain.jpg")
+    expected = (
+        "2 pictures have an EXIF orientation and are read as stored; `?exif=apply` turns them upright",
+        "3 pictures are partly transparent: alpha is dropped, the colours below it are taken",
+        "2 pictures have several frames: the first one is taken",
+        "2 pictures have more than 8 bits: the upper 8 of 16 are taken (value // 256); the largest values are 6.2% to 100.0% of the "
+        "range, so 1 are nearly black: rescale them to 16 bits, or save them with 8",
+    )
+    assert open_folder(tmp_path / "set").card.notes == expected
+    assert open_folder(tmp_path / "set").card.notes == expected, "from the notes of the first time"
+
+
+def test_16_bit_colours_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    row = b"\0" + struct.pack(">3H", 1000, 500, 0) * 4
+    body = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(row * 2))
+    (tmp_path / "set" / "a" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b""))
+    [note] = open_folder(tmp_path / "set").card.notes
+    assert note.startswith("1 pictures have more than 8 bits: the upper 8 of 16 are taken (value // 256)")
+    assert "so 1 are nearly black" in note
+
+
+def test_avif_is_read_where_pillow_reads_it(tmp_path: Path) -> None:
+    from PIL import features
+
+    if not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    write(tmp_path / "set" / "a" / "0.avif")
+    images = open_folder(tmp_path / "set")
+    assert images[0].image.size == (40, 30)
+    assert np.abs(np.asarray(images[0].image).astype(int) - np.asarray(picture())).mean() < 8
+
+
+def test_copies_of_a_picture_are_counted_and_known(tmp_path: Path) -> None:
+    for name, seed in {"a/0": 0, "a/1": 1, "a/2": 0, "b/3": 0, "b/4": 4, "b/5": 4}.items():
+        write(tmp_path / "set" / f"{name}.png", seed)
+    images = open_folder(tmp_path / "set")
+    assert isinstance(images, EncodedImages)
+    assert images.copies == {"a/2.png": "a/0.png", "b/3.png": "a/0.png", "b/5.png": "b/4.png"}
+    assert images.card.notes == (
+        "2 pictures are copies of another one of their class: a/2.png = a/0.png, b/5.png = b/4.png",
+        "1 pictures are copies of one of another class: b/3.png = a/0.png",
+    )
+    how = preprocess((8, 8), None)
+    assert decoded(images, how).copies == images.copies
+    kept = [seed for seed in range(40) if "a/0.png" not in decoded(images, how, limit=4, seed=seed).ids]
+    found = decoded(images, how, limit=4, seed=kept[0])
+    assert {id for id in found.copies.values() if id not in found.ids} == set()
+    assert [decoded(images, how, limit=4, seed=s).copies.get("b/3.png") for s in kept].count("a/2.png") > 0
+
+
+# ------------------------------------------------------------------------------------------------------ links and names
+
+
+def ids_of(images: ImageSet) -> list[str]:
+    return [images[index].id for index in range(len(images))]
+
+
+def test_links_bring_no_pictures_of_other_classes(tmp_path: Path) -> None:
+    root = tmp_path / "data" / "val"
+    for seed, path in enumerate(["val/a/0", "val/a/deep/1", "val/b/2", "train/a/3", "train/b/4"]):
+        write(tmp_path / "data" / f"{path}.png", seed)
+    (root / "a" / "up").symlink_to(root)
+    (root / "a" / "self").symlink_to(root / "a")
+    (root / "a" / "sister").symlink_to(root / "b")
+    (root / "a" / "deep" / "out").symlink_to(tmp_path / "data" / "train")
+    (root / "a" / "ring").symlink_to(root / "a" / "ring")
+    (root / "all").symlink_to(root)
+    (root / "above").symlink_to(tmp_path)
+    (root / "b again").symlink_to(root / "b")
+    (root / "c").symlink_to(tmp_path / "data" / "train" / "a")
+    (root / "b" / "5.png").symlink_to(tmp_path / "data" / "train" / "b" / "4.png")
+    images = open_folder(root)
+    assert ids_of(images) == ["a/0.png", "a/deep/1.png", "b/2.png", "b/5.png", "c/3.png"]
+    assert images.card.classes == ("a", "b", "c")
+    assert images.card.notes == (
+        "1 files have no ending of a picture and were left out (no ending 1)",
+        "7 links to folders were not followed: they lead out of their class, or back",
+        "1 pictures are links to files",
+    )
+
+
+def test_names_that_print_alike_stay_two_ids(tmp_path: Path) -> None:
+    folder = tmp_path / "set" / "a"
+    names = [
+        b"\xff.png",
+        b"\\xff.png",
+        b"e\xcc\x81.png",
+        b"\xc3\xa9.png",
+        b"\x1b]0;x\x07.png",
+        b"a\\b.png",
+        b"\\\\xff.png",
+    ]
+    for seed, name in enumerate(names):
+        write(folder / "0.png", seed)
+        os.rename(folder / "0.png", os.fsencode(folder) + b"/" + name)
+    images = open_folder(tmp_path / "set")
+    ids = ids_of(images)
+    assert len(set(ids)) == len(names)
+    assert "a/\\x1b]0;x\\x07.png" in ids
+    assert not [id for id in ids if re.search(r"[\x00-\x1f\x7f-\x9f]", id)]
+
+
+def test_a_class_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "0.png")
+    write(tmp_path / "1.png", 1)
+    (tmp_path / "x.csv").write_text("path,label\n0.png,..\n1.png,a\n")
+    with pytest.raises(VitalsError, match=r"must have other names than `\.` and `\.\.`"):
+        open_csv(tmp_path / "x.csv")
+
+
+# ------------------------------------------------------------------------------------------------- files that never end
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> list[Path]:
+    """A pipe, a device and a file of 8 GB, each under the name of a picture."""
+    folder = tmp_path / "set" / "a"
+    write(folder / "good.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "device.png").symlink_to("/dev/zero")
+    with (folder / "large.png").open("wb") as file:
+        file.truncate(8 * 10**9)
+    return [folder / f"{name}.png" for name in ("pipe", "device", "large")]
+
+
+@pytest.mark.timeout(20)
+def test_endless_files_of_a_folder_are_left_out(tmp_path: Path, endless: list[Path]) -> None:
+    images = open_folder(tmp_path / "set")
+    assert images.card.notes == (
+        "2 files have no ending of a picture and were left out (a pipe or a device 2)",
+        "1 pictures are missing or no file that can be read: a/large.png",
+    )
+    found = decoded(images, preprocess((8, 8), None))
+    assert found.ids == ("a/good.png",)
+    assert found.skipped == (("a/large.png", "larger than 512 MiB, the most that is read"),)
+
+
+@pytest.mark.timeout(20)
+def test_endless_files_of_a_table_and_of_masks_are_skipped(tmp_path: Path, endless: list[Path]) -> None:
+    (tmp_path / "x.csv").write_text("path,label\n" + "".join(f"{path},0\n" for path in endless) + "set/a/good.png,0\n")
+    images = open_csv(tmp_path / "x.csv")
+    assert "3 pictures are missing or no file that can be read" in images.card.notes[0]
+    reasons = dict(decoded(images, preprocess((8, 8), None)).skipped)
+    assert sorted(reasons.values()) == ["larger than 512 MiB, the most that is read", *["not a regular file"] * 2]
+    for name in ("pipe", "large"):
+        write(tmp_path / "images" / f"{name}.png")
+    masks = registry.load("datasets", "masks").open(registry.parse(f"masks:{tmp_path}?masks=set/a", families=["masks"]))
+    assert masks.card.n == 2
+    with pytest.raises(UnreadableImage, match=r"large\.png cannot be read: larger than 512 MiB"):
+        masks[0]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+@pytest.mark.parametrize("what", ["csv", "classes", "list", "json", "answers", "zip"])
+def test_endless_tables_are_refused(tmp_path: Path, kind: str, what: str) -> None:
+    write(tmp_path / "set" / "a" / "good.png")
+    table = tmp_path / {"list": "categories_places365.txt", "json": "train.json", "zip": "images_x.zip"}.get(
+        what, "x.csv"
+    )
+    match kind:
+        case "pipe":
+            os.mkfifo(table)
+        case "device":
+            table.symlink_to("/dev/zero")
+        case "folder":
+            table.mkdir()
+        case "large":
+            with table.open("wb") as file:
+                file.truncate(8 * 10**9)
+    spellings = {
+        "csv": f"csv:{table}",
+        "classes": f"folder:{tmp_path / 'set'}?classes={table}",
+        "list": f"places365:{tmp_path}",
+        "json": f"fungi:{tmp_path}",
+        "zip": f"omniglot:{tmp_path}",
+    }
+    with pytest.raises(VitalsError):  # noqa: PT012
+        if what == "answers":
+            responses.read(table)
+        else:
+            planner.open_images(spellings[what])
+
+
+def test_a_picture_above_the_limit_is_refused_however_far(tmp_path: Path) -> None:
+    """Between Pillow's warning and twice as much, Pillow itself would decode it."""
+    for side, decodes in ((9459, True), (9460, False), (13000, False), (60000, False)):
+        header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+        data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+        row = bytes(1 + (side + 7) // 8)
+        data += chunk(b"IDAT", zlib.compress(row * side, 1) if side < 20000 else b"") + chunk(b"IEND", b"")
+        if decodes:
+            assert open_image(data, "x").size == (side, side)
+        else:
+            with pytest.raises(UnreadableImage, match="exceeds limit of"):
+                open_image(data, "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"path,label\n" + b"a" * 300_000 + b".png,0\n", r"line 2, must be a csv row\. Field larger than field limit"),
+        (b"path,label\n" + b"a" * 100_000 + b".png,0\n", r"must be files that can be read"),
+        (b"path,label\na\0b.png,0\n", r"must be files that can be read"),
+        (b"path," + b"x" * 100_000 + b"\n", r"must have a column `label`"),
+        (b"path,label\n" + b"x," * 10_000 + b"\n", r"line 2 must have 2 fields"),
+        (b"\x00\xff\xfe", r"must be UTF-8 text"),
+        (b"", r"must have a column `path`"),
+    ],
+)
+def test_a_hostile_table_ends_in_one_short_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(VitalsError, match=message) as caught:
+        open_csv(tmp_path / "x.csv")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("family", sorted(set(registry.names("datasets")) - {"hf", "shapes"}))
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "/dev/zero", "/dev/null/x"])
+def test_a_hostile_path_ends_in_one_line(family: str, name: str) -> None:
+    with pytest.raises(VitalsError):
+        planner.open_images(f"{family}:{name}")

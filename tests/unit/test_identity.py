@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
-from visionvitals.run.identity import cell_id, changed, identity, plain
+from visionvitals.plan.identity import cell_id, changed, identity, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def test_an_option_that_is_added_later_orphans_nothing() -> None:
         {"version": 2},
         {"seed": 1},
         {"limit": 2},
-        {"shards": 2},
+        {"source": "dd"},
         {"decoder": "fast"},
         {"study": "shuffle"},
         {"condition": Old(fraction=0.25)},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visionvitals.core import BackboneCard, ImageSetCard, Preprocess
-from visionvitals.datasets._labels import align, chance_warning, readable_names
+from visionvitals.datasets.base.labels import align, chance_warning, readable_names
 from visionvitals.errors import VitalsError
 
 HOW = Preprocess(size=(8, 8), resize=8, interpolation="bicubic", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -1,15 +1,18 @@
 """Sets with masks: what is paired and read, and how each bad mask is named and left out."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+import dataset_inputs
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets import _cache, cue_conflict, masks, voc
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets import cue_conflict
+from visionvitals.datasets.base import cache as _cache
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import VitalsError
 from visionvitals.run import planner
 
@@ -93,7 +96,7 @@ def test_folders_that_do_not_fit_are_errors(tmp_path: Path) -> None:
 
 
 def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
-    (spelling, _) = masks.examples(tmp_path)
+    (spelling, _) = dataset_inputs.masks(tmp_path)
     before = planner.open_images(spelling).card
     write(tmp_path / "masks" / "0.png", grey(0, 255))
     after = planner.open_images(spelling).card
@@ -102,7 +105,7 @@ def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
 
 
 def test_classes_are_the_sub_folders(tmp_path: Path) -> None:
-    (_, by_class) = masks.examples(tmp_path)
+    (_, by_class) = dataset_inputs.masks(tmp_path)
     images = planner.open_images(by_class)
     assert images.card.classes == ("cat", "dog")
     assert [images[k].label for k in range(3)] == [0, 0, 1]
@@ -110,7 +113,7 @@ def test_classes_are_the_sub_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["ImageSets/Segmentation/val.txt", "SegmentationClass", "JPEGImages"])
 def test_a_devkit_that_is_not_whole_names_what_is_missing(tmp_path: Path, lost: str) -> None:
-    (spelling, _) = voc.examples(tmp_path)
+    (spelling, _) = dataset_inputs.voc(tmp_path)
     gone = tmp_path / "VOCdevkit" / "VOC2012" / lost
     gone.unlink() if gone.is_file() else shutil.rmtree(gone)
     with pytest.raises(VitalsError, match=rf"needs .*{lost}, which does not exist"):
@@ -118,7 +121,7 @@ def test_a_devkit_that_is_not_whole_names_what_is_missing(tmp_path: Path, lost: 
 
 
 def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) -> None:
-    (spelling, inner) = voc.examples(tmp_path)
+    (spelling, inner) = dataset_inputs.voc(tmp_path)
     images = planner.open_images(spelling)
     assert images.card.digest == planner.open_images(inner).card.digest
     mask = images[1].mask
@@ -133,7 +136,7 @@ def test_voc_reads_indices_and_not_the_colours_of_the_palette(tmp_path: Path) ->
 
 
 def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None:
-    (both, bare) = cue_conflict.examples(tmp_path)
+    (both, bare) = dataset_inputs.cue_conflict(tmp_path)
     images = planner.open_images(both)
     examples = [images[k] for k in range(len(images))]
     named = [(e.id, cue_conflict.CLASSES[e.label], cue_conflict.CLASSES[e.texture or 0]) for e in examples]
@@ -152,7 +155,7 @@ def test_cue_conflict_knows_shape_texture_and_silhouette(tmp_path: Path) -> None
 
 
 def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path: Path) -> None:
-    (both, bare) = cue_conflict.examples(tmp_path)
+    (both, bare) = dataset_inputs.cue_conflict(tmp_path)
     (tmp_path / "both" / "silhouettes" / "dog" / "dog1.png").unlink()
     assert set(skipped(planner.open_images(both))) == {"dog/dog1-cat2.png", "dog/dog1-knife1.png"}
     write(tmp_path / "bare" / "cat" / "cat1-aeroplane1.png", PIXELS)
@@ -164,10 +167,96 @@ def test_cue_conflict_refuses_unknown_words_and_tells_a_lost_silhouette(tmp_path
 
 def test_textures_and_masks_survive_the_fast_decoder(tmp_path: Path) -> None:
     pytest.importorskip("simplejpeg")
-    for spelling in (*masks.examples(tmp_path / "masks"), *cue_conflict.examples(tmp_path / "cues")):
+    for spelling in (*dataset_inputs.masks(tmp_path / "masks"), *dataset_inputs.cue_conflict(tmp_path / "cues")):
         images = planner.open_images(spelling)
         assert isinstance(images, EncodedImages)
         slow, fast = (_cache.decoded(images, WHOLE, decoder=decoder) for decoder in ("pillow", "fast"))
         for a, b in ((slow.masks, fast.masks), (slow.textures, fast.textures), (slow.labels, fast.labels)):
             assert np.array_equal(a, b) if a is not None and b is not None else a is b
         assert np.abs(slow.pixels.astype(int) - fast.pixels).max() <= 4
+
+
+# --------------------------------------------------------------------------------------------------------- orientation
+
+BRIGHT = (slice(3, 11), slice(5, 30))  # of the upright picture, which is 40 x 50
+
+
+def stored(upright: np.ndarray, orientation: int) -> Image.Image:
+    """The picture as a camera stores it so that its EXIF orientation turns it upright."""
+    found = Image.new("L", (1, 1))
+    for candidate in (np.rot90(upright, k) for k in range(4)):
+        for pixels in (candidate, candidate[:, ::-1]):
+            image = Image.fromarray(np.ascontiguousarray(pixels))
+            image.getexif()[0x0112] = orientation
+            if np.array_equal(np.asarray(ImageOps.exif_transpose(image)), upright):
+                found = image
+    return found
+
+
+def turned_set(root: Path, orientation: int, mask: str, shape: tuple[int, int] = (40, 50)) -> None:
+    """A picture that is bright where its mask is, turned; the mask as stored or upright, with or without an orientation of its own."""
+    pixels = np.zeros(shape, dtype=np.uint8)
+    pixels[BRIGHT] = 255
+    for folder, form in (("images", "stored, exif"), ("masks", mask)):
+        (root / folder).mkdir(parents=True)
+        picture = stored(pixels, orientation) if form.startswith("stored") else Image.fromarray(pixels)
+        exif = Image.Exif()
+        if form.endswith("exif"):
+            exif[0x0112] = orientation if form.startswith("stored") else 1
+        picture.save(root / folder / "a.png", exif=exif)
+
+
+def brightness(spelling: str, size: tuple[int, int]) -> float:
+    """Mean brightness under the mask of the decoded picture."""
+    found = _cache.decoded(planner.open_images(spelling), replace(WHOLE, size=size))
+    assert found.skipped == ()
+    assert found.masks is not None
+    return float(found.pixels[found.masks == 1].mean())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mask", ["stored, exif", "upright, exif", "stored", "upright"])
+def test_a_mask_lies_on_its_picture_however_both_are_turned(tmp_path: Path, orientation: int, mask: str) -> None:
+    if "exif" not in mask and orientation in (2, 3, 4):
+        pytest.skip("the size does not tell")
+    turned_set(tmp_path, orientation, mask)
+    for options in ("", "?exif=apply"):
+        size = (50, 40) if orientation >= 5 and not options else (40, 50)
+        assert brightness(f"masks:{tmp_path}{options}", size) == 255, options
+
+
+def test_masks_of_which_nothing_tells_the_orientation_are_laid_on_as_stored_and_noted(tmp_path: Path) -> None:
+    for orientation, mask, shape, told in (
+        (3, "stored", (40, 50), False),
+        (6, "stored", (40, 40), False),
+        (6, "stored, exif", (40, 40), True),
+        (6, "stored", (40, 50), True),
+    ):
+        root = tmp_path / f"{orientation} {mask} {shape}"
+        turned_set(root, orientation, mask, shape)
+        notes = planner.open_images(f"masks:{root}").card.notes
+        assert notes[1].startswith("1 pictures have an EXIF orientation and are read as stored; `?exif=apply`")
+        assert (len(notes) == 2) == told
+        assert told or "the masks of 1 turned pictures do not say how they are turned" in notes[2]
+        assert brightness(f"masks:{root}", (40, 40)) > 250
+
+
+def test_every_decoder_turns_a_picture_and_the_digest_says_so(tmp_path: Path) -> None:
+    upright = np.asarray(Image.fromarray(PIXELS).resize((48, 40)))
+    exif = Image.Exif()
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        picture = Image.merge("RGB", [stored(upright[:, :, k], orientation) for k in range(3)])
+        (tmp_path / "a").mkdir(exist_ok=True)
+        picture.save(tmp_path / "a" / f"{orientation}.jpg", quality=100, subsampling=0, exif=exif)
+    how = replace(WHOLE, size=(40, 48))
+    plain, applied = (planner.open_images(f"folder:{tmp_path}{options}") for options in ("", "?exif=apply"))
+    assert plain.card.digest != applied.card.digest
+    assert applied.card.notes == ("7 pictures have an EXIF orientation and were turned upright by it",)
+    found = _cache.decoded(applied, how)
+    assert np.abs(found.pixels.astype(int) - upright).max() < 16
+    assert np.abs(_cache.decoded(plain, how).pixels[2].astype(int) - upright).max() > 100
+    pytest.importorskip("simplejpeg")
+    assert np.abs(_cache.decoded(applied, how, decoder="fast").pixels.astype(int) - found.pixels).max() <= 2
+    with pytest.raises(VitalsError, match=r"`exif` must be `apply`, or left out .*Got 'yes'"):
+        planner.open_images(f"folder:{tmp_path}?exif=yes")

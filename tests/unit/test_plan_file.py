@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from visionvitals.errors import VitalsError
-from visionvitals.run import plan_file
-from visionvitals.run.planner import Plan, Section, all_studies
+from visionvitals.plan import plan_file
+from visionvitals.plan.planner import Plan, Section, all_studies
 
 PLANS = sorted((Path(__file__).parents[2] / "plans").glob("*.toml"))
 

@@ -9,9 +9,10 @@ import torch
 
 from visionvitals.core import Backbone
 from visionvitals.errors import VitalsError
-from visionvitals.run import calibrate, planner
-from visionvitals.run.identity import cell_id
-from visionvitals.run.planner import Plan, Planned, Section
+from visionvitals.plan import planner
+from visionvitals.plan.identity import cell_id
+from visionvitals.plan.planner import Plan, Planned, Section
+from visionvitals.run import calibrate
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,7 @@ def test_backbones_times_sets_times_conditions(toy_backbone: str, toy_images: st
     assert len({cell_id(cell) for cell in found.cells}) == len(found.cells)
     assert {cell.study for cell in found.cells} == {"clean", "toy_study"}
     assert found.skips == ()
-    assert found.versions == {"clean": 1, "toy_study": 1}
+    assert {name: study.version for name, study in found.studies.items()} == {"clean": 1, "toy_study": 1}
 
 
 def test_values_are_multiplied_and_other_fields_keep_their_default(
@@ -116,7 +117,8 @@ def test_unknown_names_list_near_ones(toy_backbone: str, toy_images: str) -> Non
 
 def test_sections_of_names() -> None:
     assert [s.name for s in planner.sections("occlusion, clean,occlusion")] == ["occlusion", "clean"]
-    assert planner.sections("all") == planner.sections("") == planner.all_studies()
+    assert planner.sections("all") == planner.all_studies()
+    assert planner.sections("") == ()
     assert planner.all_studies()[0].name == "clean"
 
 
@@ -144,15 +146,41 @@ def test_a_users_own_error_is_named(toy_backbone: str, toy_images: str, tmp_path
         planned([toy_backbone], [mine], Section(name="clean"))
 
 
-def test_labels_that_cannot_be_the_backbones_refuse_the_whole_run(toy_backbone: str, toy_images: str) -> None:
-    with pytest.raises(VitalsError, match=r"does not name its 3 outputs, so .* must have as many classes\. Got 4"):
-        planned([toy_backbone, f"{toy_backbone}?outputs=3"], [toy_images], Section(name="clean"))
+def test_a_network_and_a_set_that_do_not_fit_are_skips(toy_backbone: str, toy_images: str) -> None:
+    other = f"{toy_backbone}?outputs=3"
+    found = planned([toy_backbone, other], [toy_images], Section(name="clean"))
+    assert [cell.backbone.spec for cell in found.cells] == [toy_backbone]
+    (skip,) = found.skips
+    assert skip.backbone == other
+    assert "does not name its 3 outputs, so" in skip.reason
+    assert "must have as many classes. Got 4" in skip.reason
 
 
-def test_the_file_of_a_study_needs_a_name_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "clean.py").write_text("")
-    with pytest.raises(VitalsError, match=r"must have a name of its own.*Rename it"):
-        planner.study(str(tmp_path / "clean.py"))
-    (tmp_path / "half.py").write_text("VERSION = 1\nCondition = int\n")
-    with pytest.raises(VitalsError, match=r"must define AXES, LABELS, conditions, refusal, passes, measure"):
-        planner.study(str(tmp_path / "half.py"))
+def test_a_plan_of_nothing_is_an_error_that_says_why(toy_backbone: str, toy_images: str, toy_study: str) -> None:
+    with pytest.raises(VitalsError, match=r"must have something to measure.*1 skipped: .*does not name its 3 outputs"):
+        planned([f"{toy_backbone}?outputs=3"], [toy_images], Section(name="clean"))
+    with pytest.raises(VitalsError, match=r"1 skipped: a strength of 1 leaves nothing to see\."):
+        planned([toy_backbone], [toy_images], Section(name=toy_study, values={"strength": (1.0,)}))
+
+
+def test_two_studies_of_one_name_are_refused_with_both_paths(tmp_path: Path, toy_study: str) -> None:
+    (tmp_path / "a").mkdir()
+    other = tmp_path / "a" / "toy_study.py"
+    other.write_text(Path(toy_study).read_text())
+    with pytest.raises(VitalsError, match=r"Two studies must have two names\. Got \(.*toy_study\.py.*a/toy_study\.py"):
+        Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=planner.sections(f"{toy_study},{other}"))
+
+
+def test_the_source_of_a_users_study_is_part_of_the_cell(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    path = tmp_path / "mine.py"
+
+    def ids(text: str) -> list[str]:
+        path.write_text(text)
+        return [cell_id(cell) for cell in planned([toy_backbone], [toy_images], Section(name=str(path))).cells]
+
+    text = Path(toy_study).read_text()
+    first = ids(text)
+    assert ids(text + "\n# a comment\n") == first
+    assert not set(ids(text.replace("lerp(noise, condition.strength)", "lerp(noise, 0.0)"))) & set(first)

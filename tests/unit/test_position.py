@@ -5,9 +5,8 @@ import torch
 from torch import nn
 
 from visionvitals import registry
-from visionvitals.backbones import _position
 from visionvitals.errors import VitalsError
-from visionvitals.perturb import patches
+from visionvitals.perturb import patches, position
 
 SMALL = {"depth": 2, "embed_dim": 24, "num_heads": 2, "num_classes": 5}
 NETWORKS = {
@@ -50,11 +49,11 @@ def size(name: str) -> tuple[int, int]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_answer_depends_on_places_before_and_not_after(name) -> None:
     module = network(name)
-    assert _position.change(module, size=size(name)) > 1e-3
+    assert position.change(module, size=size(name)) > 1e-3
     module.train()
-    _position.remove(module, size=size(name))
+    position.remove(module, size=size(name))
     assert module.training, "the proof leaves the mode as it was"
-    assert _position.change(module, size=size(name)) < 5e-6
+    assert position.change(module, size=size(name)) < 5e-6
 
 
 def test_torchvisions_transformer() -> None:
@@ -67,9 +66,9 @@ def test_torchvisions_transformer() -> None:
         )
         nn.init.normal_(module.heads.head.weight)
         nn.init.normal_(module.encoder.pos_embedding)
-    assert _position.change(module, size=(64, 64)) > 1e-3
-    _position.remove(module, size=(64, 64))
-    assert _position.change(module, size=(64, 64)) < 5e-6
+    assert position.change(module, size=(64, 64)) > 1e-3
+    position.remove(module, size=(64, 64))
+    assert position.change(module, size=(64, 64)) < 5e-6
 
 
 def test_shuffles_of_whole_patches_change_nothing_and_others_do() -> None:
@@ -81,7 +80,7 @@ def test_shuffles_of_whole_patches_change_nothing_and_others_do() -> None:
         module = timm.create_model("vit_tiny_patch16_224", depth=2, embed_dim=24, num_heads=2, num_classes=5).eval()
         nn.init.normal_(module.head.weight)
         images = torch.rand(2, 3, 224, 224)
-    _position.remove(module, size=(224, 224))
+    position.remove(module, size=(224, 224))
     keys = torch.tensor([1, 2])
     from visionvitals import randomness
 
@@ -116,15 +115,15 @@ def test_what_cannot_be_without_position_is_refused(name, reason) -> None:
     import timm
 
     with pytest.raises(VitalsError, match=reason):
-        _position.remove(timm.create_model(name), size=(224, 224))
+        position.remove(timm.create_model(name), size=(224, 224))
 
 
 def test_an_adapter_that_does_not_do_its_work_is_found_out(monkeypatch) -> None:
     """timm's distilled DeiT takes `pos_embed="none"` and keeps its embedding: the proof must notice such a thing."""
     module = network("deit_tiny_distilled_patch16_224")
-    monkeypatch.setattr(_position, "_TAKERS", ((type(module), lambda _: None),))
+    monkeypatch.setattr(position, "_TAKERS", ((type(module), lambda _: None),))
     with pytest.raises(VitalsError, match=r"must give the same answer when the patches .* which changes by"):
-        _position.remove(module, size=(64, 64))
+        position.remove(module, size=(64, 64))
 
 
 def test_the_option_of_the_spelling() -> None:
@@ -136,7 +135,7 @@ def test_the_option_of_the_spelling() -> None:
         base = f"timm:{name}?pretrained=false&size=64" + ("&model.depth=2&model.embed_dim=48" if "deit" in name else "")
         known, free = load(base), load(f"{base}&position=none")
         assert known.card.digest != free.card.digest, "results with and without must not mix"
-        assert _position.change(free.module, size=(64, 64)) < 5e-6
+        assert position.change(free.module, size=(64, 64)) < 5e-6
         assert "token_removal" in free.card.provides
-    with pytest.raises(VitalsError, match=r"`position` can only be `none`\. Got 'no'"):
+    with pytest.raises(VitalsError, match=r"`position` must be none\. Got 'no'"):
         load("timm:test_vit?pretrained=false&size=64&position=no")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import dataset_inputs
 from visionvitals import registry
 from visionvitals.core import ImageSet
-from visionvitals.datasets import _labels, omniglot
+from visionvitals.datasets.base import labels as _labels
 from visionvitals.errors import VitalsError
 
 PUBLISHED = ("aircraft", "cub", "dtd", "flowers", "fungi", "gtsrb", "inaturalist", "places365")
@@ -27,7 +28,7 @@ def open_set(spelling: str) -> ImageSet:
 
 
 def made(family: str, root: Path) -> ImageSet:
-    return open_set(registry.load("datasets", family).examples(root)[0])
+    return open_set(getattr(dataset_inputs, family)(root)[0])
 
 
 def told(images: ImageSet) -> list[tuple[str, str, str | None]]:
@@ -198,7 +199,7 @@ def test_drawings_of_overlapping_archives_are_there_once(tmp_path: Path) -> None
 
 
 def test_what_is_no_omniglot_is_refused(tmp_path: Path) -> None:
-    spellings = omniglot.examples(tmp_path)
+    spellings = dataset_inputs.omniglot(tmp_path)
     with pytest.raises(VitalsError, match=r"`alphabets` must be there\. Got 'Greeek'\. Did you mean Greek\?"):
         open_set(f"{spellings[0]}?alphabets=Greeek")
     with pytest.raises(VitalsError, match="`drawings` must be a number from 1"):

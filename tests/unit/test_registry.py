@@ -1,12 +1,15 @@
 """Spellings, plug-ins by file, and the short names that tables show."""
 
+import dataclasses
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from visionvitals import registry
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, require
 
 FAMILIES = ["timm", "tiny", "python"]
 
@@ -77,3 +80,72 @@ def test_labels_are_short_and_tell_spellings_apart(texts: list[str], labels: lis
     assert list(registry.labels(texts).values()) == labels
     for some in itertools.permutations(texts):
         assert len(set(registry.labels(some).values())) == len(texts)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Every type that an option may have."""
+
+    rate: float | None = registry.option(None, "a rate")
+    count: int = registry.option(3, "a count")
+    on: bool = registry.option(False, "a flag")
+    where: Path | None = registry.option(None, "a file")
+    how: Literal["near", "far"] = registry.option("near", "a way")
+    model: Mapping[str, Any] = registry.free("anything")
+
+
+def read(query: str) -> Options:
+    return registry.options(registry.parse(f"tiny:vit{query}", families=FAMILIES), Options)
+
+
+def test_options_are_read_once_with_their_types() -> None:
+    assert read("") == Options()
+    assert read("?rate=0.90&count=07&on=TRUE&where=/a/b&how=far") == Options(
+        rate=0.9, count=7, on=True, where=Path("/a/b"), how="far"
+    )
+    assert read("?model.x=1e-2&model.y=none&model.z=(1,2)&model.name=abc").model == {
+        "x": 0.01,
+        "y": None,
+        "z": (1, 2),
+        "name": "abc",
+    }
+    assert registry.described(Options)[1:3] == [("count", "3", "a count"), ("on", "False", "a flag")]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("rate=nan", "`tiny:vit?rate=nan`: `rate` must be a number of at least 0. Got 'nan'."),
+        ("rate=inf", "`rate` must be a number of at least 0. Got 'inf'."),
+        ("rate=-1", "`rate` must be a number of at least 0. Got '-1'."),
+        ("rate=", "`rate` must be a number of at least 0. Got ''."),
+        ("count=1.5", "`count` must be a whole number of at least 0. Got '1.5'."),
+        ("on=1", "`on` must be `true` or `false`. Got '1'."),
+        ("how=nearly", "`how` must be one of near, far. Got 'nearly'."),
+        ("raet=1", "`tiny:` has no option `raet`. Did you mean rate?"),
+        ("rate.x=1", "`tiny:` has no option `rate.x`."),
+        ("model.=1", "`tiny:` has no option `model.`."),
+        ("rate=1&on=true&rate=1", "an option must be given once. Got 'rate'."),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_clear_line(query: str, said: str) -> None:
+    with pytest.raises(VitalsError) as caught:
+        read(f"?{query}")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_get_their_spelling_in_one_place() -> None:
+    @registry.reads(Options)
+    def load(spec: registry.Spec, options: Options, *, device: str) -> str:
+        require(options.count < 5, "`count` must be below 5", options.count)
+        return f"{device} {options.count}"
+
+    def spelled(text: str) -> registry.Spec:
+        return registry.parse(text, families=FAMILIES)
+
+    assert load(spelled("tiny:vit?count=4"), device="cpu") == "cpu 4"
+    with pytest.raises(VitalsError, match=r"^`tiny:vit\?count=6`: `count` must be below 5. Got 6.$"):
+        load(spelled("tiny:vit?count=6"), device="cpu")
+    with pytest.raises(VitalsError, match=r"^`tiny:vit\?count=x`: `count` must be a whole"):
+        load(spelled("tiny:vit?count=x"), device="cpu")

@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from visionvitals.core import Backbone, Cell, ImageSet, Job
+from visionvitals import results
+from visionvitals.core import Backbone, Cell, ImageSet
 from visionvitals.errors import VitalsError
-from visionvitals.run import devices, exhibits, folder, planner, runner
-from visionvitals.run.identity import cell_id
-from visionvitals.run.planner import Plan, Planned, Section
+from visionvitals.job import Job
+from visionvitals.plan import planner
+from visionvitals.plan.identity import cell_id
+from visionvitals.plan.planner import Plan, Planned, Section
+from visionvitals.results import table
+from visionvitals.run import devices, exhibits, folder, runner
 from visionvitals.run.runner import Outcome
 from visionvitals.run.store import Store
 
@@ -32,11 +35,25 @@ def plan(backbones: Sequence[str], data: str, *studies: Section, **more: Any) ->
 
 
 def values(out: Path) -> Values:
-    return {cell.facts["id"]: cell.values() for cell in Store(out / "store").cells()}
+    """cell -> metric -> item -> value."""
+    found: Values = {}
+    for cell in Store(out / "store").cells():
+        (metrics,) = cell.points.values()
+        columns = cell.values(metrics)
+        found[cell.id] = {m: dict(zip(cell.items(), columns[m].tolist(), strict=True)) for m in metrics}
+    return found
 
 
 def study(toy_study: str, *strengths: float) -> Section:
     return Section(name=toy_study, values={"strength": strengths, "run": (0, 1)})
+
+
+def write_odd(folder: Path, measure: str, more: str = "") -> None:
+    """The toy study with a `measure` of its own, as odd.py."""
+    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text()
+    (folder / "odd.py").write_text(
+        f"{source}\nfrom visionvitals.study import Metric, Scores\n{more}def measure(job):\n{measure}"
+    )
 
 
 def run(planned: Planned, out: Path, **more: Any) -> Outcome:
@@ -50,7 +67,7 @@ def test_every_cell_is_measured_once_and_kept_with_its_facts(
     outcome = run(planned, tmp_path / "run", batch_size=5)
     assert (outcome.measured, outcome.found, outcome.failed) == (3, 0, ())
     cells = Store(tmp_path / "run" / "store").cells()
-    assert {cell.facts["id"] for cell in cells} == {cell_id(cell) for cell in planned.cells}
+    assert {cell.id for cell in cells} == {cell_id(cell) for cell in planned.cells}
     for cell in cells:
         assert cell.facts["n"] == 22
         assert cell.facts["skipped"] == [[f"index {k}", f"image {k}: it is a test"] for k in range(2)]
@@ -73,9 +90,9 @@ def test_clean_comes_first(
     written: list[str] = []
     write = Store.write
 
-    def spy(self: Store, cell: Cell, *args: Any, **more: Any) -> None:
+    def spy(self: Store, cell: Cell, *args: Any, **more: Any) -> str:
         written.append(cell.study)
-        write(self, cell, *args, **more)
+        return write(self, cell, *args, **more)
 
     monkeypatch.setattr(Store, "write", spy)
     run(plan([toy_backbone], toy_images, study(toy_study, 0.5), Section(name="clean")), tmp_path / "run")
@@ -143,9 +160,8 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(
 
 
 def test_rows_that_cannot_be_stored_fail_their_cell_only(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
-    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text().replace("AXES = ()", 'AXES = ("a",)')
-    body = "def measure(job):\n    yield from (Row(i, 'top1', 1.0, (at,)) for i, at in zip(job.ids, (1, 'x')))\n"
-    (tmp_path / "odd.py").write_text(source.partition("def measure")[0] + body)
+    body = "    yield from (Scores([i], {'top1': [1.0]}, (at,)) for i, at in zip(job.ids, (1, 'x')))\n"
+    write_odd(tmp_path, body, 'AXES = ("a",)\n')
     odd = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
     outcome = run(plan([toy_backbone], toy_images, odd, Section(name="shuffle", preset="quick")), tmp_path / "run")
     assert (outcome.measured > 0, len(outcome.failed)) == (True, 1)
@@ -316,13 +332,15 @@ def test_the_same_four_images_are_shown_everywhere_and_marked(
             assert records == []
             continue
         shown.add(frozenset(record["item"] for record in records))
-        predicted = cell.values()["prediction"]
-        right = cell.values()["top1"]
+        columns = {
+            m: dict(zip(cell.items(), v.tolist(), strict=True)) for m, v in cell.values(["prediction", "top1"]).items()
+        }
+        predicted, right = columns["prediction"], columns["top1"]
         for record in records:
             assert record["caption"] == f"class {int(predicted[record['item']])}"
             assert record["correct"] == (right[record["item"]] == 1)
             assert record["label"] == f"class {int(record['item'].split('/')[1]) % 4}"
-            assert (cell.path / record["file"]).is_file()
+            assert cell.read(record["file"]).startswith(b"RIFF")
     assert len(shown) == 1
     assert len(shown.pop()) == exhibits.COUNT
 
@@ -349,24 +367,50 @@ def test_pictures_are_of_a_readable_size(shape: tuple[int, int], size: tuple[int
     assert picture.getpixel((0, 0)) == (128, 128, 128)
 
 
-def test_a_metric_without_a_meaning_fails_the_cell(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
-    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text()
-    head = source.partition("def measure")[0]
-    (tmp_path / "odd.py").write_text(head + "def measure(job):\n    yield Row('i', 'shine', 1.0)\n")
-    outcome = run(plan([toy_backbone], toy_images, Section(name=str(tmp_path / "odd.py"))), tmp_path / "run")
-    assert "metrics must stand in `metrics.METRICS`. Got ['shine']" in outcome.failed[0]
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        (
+            "    yield Scores(job.ids, {'shine': [1.0] * len(job.ids)})\n",
+            "must declare its metrics in METRICS. Got 'shine'",
+        ),
+        ("    yield from ()\n", "must yield at least one value"),
+        ("    yield Scores(['nobody'], {'top1': [1.0]})\n", "to images of the set only. Got ['nobody']"),
+        ("    yield Scores(job.ids[:1] * 2, {'top1': [1.0, 1.0]})\n", "one value of `top1` to an item and place"),
+        ("    raise SystemExit(3)\n", "SystemExit: 3"),
+        ("    return 3\n", "TypeError: 'int' object is not iterable"),
+    ],
+)
+def test_whatever_a_study_does_the_run_ends_and_names_the_fault(
+    tmp_path: Path, toy_backbone: str, toy_images: str, measure: str, said: str
+) -> None:
+    write_odd(tmp_path, measure)
+    sections = (Section(name=str(tmp_path / "odd.py"), values={"run": (0,)}), Section(name="clean"))
+    outcome = run(plan([toy_backbone], toy_images, *sections), tmp_path / "run")
+    assert outcome.measured == 1
+    assert said in outcome.failed[0]
+    assert results.load(tmp_path / "run").points
+
+
+def test_a_study_brings_its_metrics(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    own = "METRICS = {'shine': Metric(title='shine', meaning='how it shines', unit='none', better='high')}\n"
+    write_odd(tmp_path, "    yield Scores(job.ids, {'shine': [2.5] * len(job.ids)})\n", own)
+    section = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
+    run(plan([toy_backbone], toy_images, section), tmp_path / "run")
+    (tmp_path / "odd.py").unlink()  # what was written is enough for a reader
+    (row,) = table.rows(results.load(tmp_path / "run"))
+    assert (row["metric"], row["value"]) == ("shine", 2.5)
 
 
 def test_values_that_are_not_finite_are_counted(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
-    source = (Path(__file__).parents[1] / "plugins" / "toy_study.py").read_text()
-    head = source.partition("def measure")[0]
-    body = "def measure(job):\n    yield from (Row(i, 'cross_entropy', float('nan')) for i in job.ids)\n"
-    (tmp_path / "odd.py").write_text(head + body)
+    write_odd(tmp_path, "    yield Scores(job.ids, {'cross_entropy': [float('nan')] * len(job.ids)})\n")
     section = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
     outcome = run(plan([toy_backbone], toy_images, section), tmp_path / "run")
-    assert outcome.warnings == (f"odd on {toy_backbone}: 24 of 24 images gave values that are not finite",)
+    assert outcome.warnings == (
+        f"odd on {toy_backbone}: 24 images gave values that are not finite and are not counted",
+    )
     (cell,) = Store(tmp_path / "run" / "store").cells()
-    assert all(math.isnan(v) for v in cell.values()["cross_entropy"].values())
+    assert np.isnan(cell.values(["cross_entropy"])["cross_entropy"]).all()
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

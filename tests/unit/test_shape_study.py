@@ -12,7 +12,7 @@ from PIL import Image
 
 from visionvitals import cli
 from visionvitals.core import ImageSetCard, Job, Row
-from visionvitals.datasets import _responses
+from visionvitals.datasets.base import responses as _responses
 from visionvitals.errors import VitalsError
 from visionvitals.probes import shape_bias as probe
 from visionvitals.report import charts, read, signs

@@ -17,7 +17,7 @@ VIT = "tiny:vit"
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A picture of the embedded set, and its mask."""
-    from visionvitals.run import planner
+    from visionvitals.plan import planner
 
     folder = tmp_path_factory.mktemp("show")
     example = planner.open_images("shapes:test?n=1&size=128")[0]

@@ -1,25 +1,27 @@
 """A cell is in the store whole or not at all."""
 
+import dataclasses
 import errno
-import json
 import os
-import subprocess
-import sys
+import time
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 from PIL import Image
 
-from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
+from visionvitals import files
+from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
 from visionvitals.errors import VitalsError
-from visionvitals.run.identity import cell_id
-from visionvitals.run.rows import Rows
-from visionvitals.run.store import Store
+from visionvitals.figure import COMMON
+from visionvitals.plan.identity import cell_id
+from visionvitals.run import shelf, wide
+from visionvitals.run.store import DamagedCell, Store, Unwritable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,20 @@ CELL = Cell(
     ),
     images=ImageSetCard(spec="shapes:test", digest="bb", n=2, classes=("a", "b"), class_names=("a", "b")),
 )
-ROWS = [Row("i/ä", "top1", 1.0), Row("i/ä", "cross_entropy", 0.1 + 0.2), Row("j", "top1", 0.0)]
+IDS = ["i/ä", "j"]
+SCORES = [Scores(IDS, {"top1": [1.0, 0.0], "cross_entropy": [0.1 + 0.2, 3.0]})]
 
 
-def keep(store: Store, rows: Iterable[Row] = ROWS, **more: Any) -> None:
-    store.write(CELL, rows, **({"facts": {"n": 2}, "exhibits": {}} | more))
+def gather(blocks: Sequence[Scores] = SCORES, *, ids: Sequence[str] = IDS, start: int = 0, axes: Any = ()) -> wide.Wide:
+    return wide.gather(blocks, study="occlusion", axes=axes, metrics=COMMON, ids=ids, start=start)
+
+
+def keep(store: Store, parts: Sequence[wide.Wide] | None = None, **more: Any) -> None:
+    store.write(CELL, [gather()] if parts is None else parts, **({"facts": {"n": 2}} | more))
+
+
+def names(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
 def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
@@ -56,32 +67,41 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
     keep(store)
     assert store.has(cell_id(CELL))
     (found,) = store.cells()
-    assert found.values() == {"top1": {"i/ä": 1.0, "j": 0.0}, "cross_entropy": {"i/ä": 0.1 + 0.2}}
+    values = found.values(["cross_entropy", "top1", "top5"])
+    assert found.items() == IDS
+    assert (values["top1"].tolist(), values["cross_entropy"].tolist()) == ([1.0, 0.0], [0.1 + 0.2, 3.0])
+    assert np.isnan(values["top5"]).all()
     assert found.facts["n"] == 2
     assert found.cell["condition"] == {"fraction": 0.5, "run": 0}
     assert "classes" not in found.cell["backbone"]
 
 
-def test_an_empty_cell_is_a_cell(tmp_path: Path) -> None:
-    keep(Store(tmp_path), [])
-    assert Store(tmp_path).cells()[0].values() == {}
+def test_parts_of_a_cell_are_read_as_one(tmp_path: Path) -> None:
+    more = [Scores(["k"], {"top1": [1.0]})]
+    keep(Store(tmp_path), [gather(), gather(more, ids=["k"], start=2)])
+    (found,) = Store(tmp_path).cells()
+    assert found.items() == [*IDS, "k"]
+    assert found.values(["top1"])["top1"].tolist() == [1, 0, 1]
+    assert [part["images"] for part in found.facts["parts"]] == [[0, 2], [2, 3]]
 
 
-def test_rows_are_kept_in_columns_that_cost_little(tmp_path: Path) -> None:
-    def measure(n: int) -> Iterator[Row]:
-        for k in range(n):
-            yield from (Row(f"image {k // 100}", metric, float(k), (k % 95, "x")) for metric in ("top1", "prediction"))
+def test_columns_cost_little_memory(tmp_path: Path) -> None:
+    ids = [f"image {k}" for k in range(20_000)]
+
+    def measure() -> Iterator[Scores]:
+        for level in range(5):
+            for start in range(0, len(ids), 100):
+                yield Scores(ids[start : start + 100], {"top1": np.ones(100), "top5": np.ones(100)}, (level,))
 
     tracemalloc.start()
-    rows = Rows(measure(20_000))
+    found = wide.gather(measure(), study="s", axes=("level",), metrics=COMMON, ids=ids)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used / len(rows) < 30
-    assert list(rows) == list(measure(20_000))
-    keep(Store(tmp_path), rows, axes=("level", "kind"))
-    (found,) = Store(tmp_path).cells()
-    assert found.points == [(k, "x") for k in range(95)]
-    assert found.values((2, "x"))["top1"]["image 0"] == 97.0, "the last of several"
+    assert used / (5 * len(ids)) < 30
+    keep(Store(tmp_path), [found], axes=("level",))
+    (cell,) = Store(tmp_path).cells()
+    assert list(cell.points) == [(k,) for k in range(5)]
+    assert cell.items_key((0,)) == cell.items_key((4,))
 
 
 def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
@@ -90,33 +110,46 @@ def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
         Store(tmp_path),
         exhibits={("i/ä", "a", ()): picture, ("j", "b", ()): picture},
         marks={"j": {"label": "a", "correct": False}},
+        files={"patch.png": b"123"},
     )
     (found,) = Store(tmp_path).cells()
     first, second = found.facts["exhibits"]
     assert first == {"item": "i/ä", "caption": "a", "file": "exhibits/0.webp", "at": []}
     assert second == {"item": "j", "caption": "b", "file": "exhibits/1.webp", "at": [], "label": "a", "correct": False}
-    with Image.open(found.path / first["file"]) as shown:
+    with Image.open(BytesIO(found.read(first["file"]))) as shown:
         assert shown.size == (8, 8)
+    assert found.read("files/patch.png") == b"123"
 
 
 def test_a_cell_is_immutable_and_the_first_writer_stays(tmp_path: Path) -> None:
     keep(Store(tmp_path))
-    keep(Store(tmp_path), [Row("i", "top1", 0.5)])
-    assert Store(tmp_path).cells()[0].values()["top1"] == {"i/ä": 1.0, "j": 0.0}
-    assert [p.name for p in (tmp_path / "occlusion").iterdir()] == [cell_id(CELL)]
+    keep(Store(tmp_path), [gather([Scores(IDS, {"top1": [0.5, 0.5]})])])
+    assert Store(tmp_path).cells()[0].values(["top1"])["top1"].tolist() == [1, 0]
+    keep(Store(tmp_path))
+    assert len(Store(tmp_path).cells()) == 1
 
 
-def test_a_disk_that_fills_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(table: object, path: Path, **more: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize("step", range(3))
+def test_a_disk_that_fills_leaves_no_cell_and_no_half_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The part, a file beside it, cell.json: whichever cannot be written."""
+    sync, count = os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal count
+        count += 1
+        if count > 2 * step:  # a file and its folder
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pq, "write_table", full)
-        with pytest.raises(VitalsError, match=r"must be writable.*No space left.*finished cells are kept"):
-            keep(Store(tmp_path))
-    assert list((tmp_path / "occlusion").iterdir()) == []
-    keep(Store(tmp_path))
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(Unwritable, match=r"must be writable.*No space left.*finished cells are kept"):
+            keep(Store(tmp_path), files={"a": b"b"})
+    assert Store(tmp_path).cells() == []
+    assert len(names(tmp_path)) == step
+    keep(Store(tmp_path), files={"a": b"b"})
     assert Store(tmp_path).has(cell_id(CELL))
 
 
@@ -126,17 +159,19 @@ def test_a_store_that_is_a_file_is_an_error(tmp_path: Path) -> None:
         keep(Store(tmp_path / "file"))
 
 
-def test_what_a_killed_writer_left_is_no_cell_and_is_swept(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for pid in (dead.pid, os.getpid()):
-        folder = tmp_path / "occlusion" / f".tmp-{pid}-{cell_id(CELL)}"
-        folder.mkdir(parents=True)
-        (folder / "cell.json").write_text("{}")
+def test_leftovers_are_judged_by_age_not_by_process(tmp_path: Path) -> None:
+    """The writers of two machines share a folder and know nothing of each other's process ids."""
+    folder = tmp_path / "occlusion" / cell_id(CELL)
+    folder.mkdir(parents=True)
+    old, young = (files.temporary_beside(folder / "cell.json") for _ in range(2))
+    for path in (old, young):
+        path.write_text("{}")
+    past = time.time() - shelf.STALE_SECONDS - 1
+    os.utime(old, (past, past))
     store = Store(tmp_path)
     assert store.cells() == []
-    store.sweep()
-    assert [p.name.split("-")[1] for p in (tmp_path / "occlusion").iterdir()] == [str(os.getpid())]
+    store.shelf.sweep()
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 def test_a_failure_is_recorded_until_the_cell_succeeds(tmp_path: Path) -> None:
@@ -169,15 +204,83 @@ def test_half_a_record_of_a_failure_is_none(tmp_path: Path, monkeypatch: pytest.
 
 def test_cell_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its presence means complete: when it is written, everything else is there."""
-    seen: list[set[str]] = []
-    write = Path.write_text
+    written: list[str] = []
+    write = shelf.Shelf.write
 
-    def spy(self: Path, *args: Any, **more: Any) -> int:
-        if self.name == "cell.json":
-            seen.append({str(p.relative_to(self.parent)) for p in self.parent.rglob("*") if p.is_file()})
-        return write(self, *args, **more)
+    def spy(self: shelf.Shelf, name: str, *args: Any, **more: Any) -> None:
+        written.append(name.rpartition("/")[2])
+        write(self, name, *args, **more)
 
-    monkeypatch.setattr(Path, "write_text", spy)
-    keep(Store(tmp_path), exhibits={("j", "b", ()): Image.new("RGB", (8, 8))})
-    assert seen == [{"rows.parquet", "exhibits/0.webp"}]
-    assert json.loads((Store(tmp_path).cells()[0].path / "cell.json").read_text())["schema"] == 2
+    monkeypatch.setattr(shelf.Shelf, "write", spy)
+    keep(Store(tmp_path), exhibits={("j", "b", ()): Image.new("RGB", (8, 8))}, files={"x": b"y"})
+    assert written[-1] == "cell.json"
+    assert {name.rpartition(".")[2] for name in written[:-1]} == {"parquet", "webp", "x"}
+
+
+def test_every_flipped_bit_of_a_part_is_noticed(tmp_path: Path) -> None:
+    """Of the columns that are read: Parquet's page checksums, and the checksum of what lies around the pages."""
+    ids = [str(k) for k in range(200)]
+    rng = np.random.default_rng(0)
+    keep(
+        Store(tmp_path),
+        [gather([Scores(ids, {"top1": rng.integers(0, 2, 200), "cross_entropy": rng.random(200)})], ids=ids)],
+    )
+    (path,) = tmp_path.rglob("*.parquet")
+    whole = path.read_bytes()
+    (cell,) = Store(tmp_path).cells()
+    right = cell.values(["top1", "cross_entropy"])
+    for position in range(0, len(whole), 7):
+        broken = bytearray(whole)
+        broken[position] ^= 1 << (position % 8)
+        path.write_bytes(broken)
+        with pytest.raises(DamagedCell, match="must be as it was written"):
+            cell.values(["top1", "cross_entropy"])
+    path.write_bytes(whole)
+    assert all(np.array_equal(cell.values([m])[m], right[m]) for m in right)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff\x00"])
+def test_a_damaged_cell_json_is_no_finished_cell(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    keep(store)
+    (path,) = tmp_path.rglob("cell.json")
+    path.write_bytes(content)
+    assert store.cells() == []
+    with pytest.raises(DamagedCell, match=cell_id(CELL)):
+        store.cell(cell_id(CELL))
+
+
+def test_a_survey_tells_damaged_cells_and_setting_aside_makes_them_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8))}, files={"x": b"y"})
+    assert store.survey() == ({cell_id(CELL)}, {})
+    for path in [p for p in tmp_path.rglob("*") if p.is_file()]:
+        before = path.read_bytes()
+        for after in (before[:-1], before[:1] + b"?" + before[2:]):
+            path.write_bytes(after)
+            whole, damaged = store.survey()
+            assert (whole, list(damaged)) == (set(), [cell_id(CELL)])
+        path.write_bytes(before)
+    next(tmp_path.rglob("*.webp")).unlink()
+    store.set_aside(cell_id(CELL))
+    assert (store.survey(), store.has(cell_id(CELL))) == ((set(), {}), False)
+    keep(store)
+    assert store.survey() == ({cell_id(CELL)}, {})
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//b", "."])
+def test_no_name_leaves_the_shelf(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="must stay below its shelf"):
+        Store(tmp_path).shelf.write(name, b"")
+    keep(Store(tmp_path))
+    (found,) = Store(tmp_path).cells()
+    with pytest.raises(ValueError, match="must stay below its shelf"):
+        found.read(name)
+
+
+def test_another_axis_value_is_another_place(tmp_path: Path) -> None:
+    blocks = [Scores(IDS, {"top1": [1, 1]}, (1,)), Scores(IDS, {"top1": [0, 0]}, (2,))]
+    keep(Store(tmp_path), [gather(blocks, axes=("block",))], axes=("block",))
+    (found,) = Store(tmp_path).cells()
+    assert found.values(["top1"], (2,))["top1"].tolist() == [0, 0]
+    assert dataclasses.replace(CELL, seed=1) != CELL

@@ -1,28 +1,36 @@
-"""From cells to tables: images first, runs averaged within the image."""
+"""From cells to numbers: items first, runs averaged within the item, and nothing averaged that differs in more than its run."""
 
 import csv
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from visionvitals import stats
-from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Row
+from visionvitals.core import BackboneCard, BackboneSpec, Cell, ImageSetCard, Place, Preprocess, Scores
 from visionvitals.errors import VitalsError
-from visionvitals.run import table
+from visionvitals.figure import COMMON
+from visionvitals.results import Run, frame, load, table
+from visionvitals.run import wide
 from visionvitals.run.store import Store
+from visionvitals.terminal import print_table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     fraction: float = 0.0
+    other: BackboneSpec = BackboneSpec("")
     run: int = 0
 
 
 CELL = Cell(
-    study="occlusion",
+    study="holes",
     version=1,
     condition=Condition(),
     backbone=BackboneCard(
@@ -36,36 +44,129 @@ CELL = Cell(
     images=ImageSetCard(spec="shapes:test", digest="bb", n=2, classes=("a", "b"), class_names=("a", "b")),
 )
 OTHER = dataclasses.replace(CELL.backbone, spec="tiny:cnn", digest="cc")
+Items = Mapping[str, float]
 
 
-def fill(root: Path, values: dict[tuple[float, int, str], dict[str, float]]) -> list[table.Group]:
-    """A store of top-1 values by (fraction, run, backbone), as groups."""
-    store = Store(root)
-    for (fraction, run, spec), items in values.items():
-        backbone = OTHER if spec == OTHER.spec else CELL.backbone
-        cell: Cell = dataclasses.replace(CELL, condition=Condition(fraction=fraction, run=run), backbone=backbone)
-        rows = [
-            row for item, value in items.items() for row in (Row(item, "top1", value), Row(item, "prediction", 3.0))
+def keep(
+    root: Path, items: Items | Mapping[Place, Items], *, parts: int = 1, axes: tuple[str, ...] = (), **cell: Any
+) -> str:
+    """One cell of top-1 values, with the fields of the cell that differ."""
+    other = BackboneSpec(cell.get("companions", (("", ""),))[0][0])
+    condition = Condition(fraction=cell.pop("fraction", 0.5), run=cell.pop("run", 0), other=other)
+    places: Any = items if axes else {(): items}
+    ids = list(dict.fromkeys(item for here in places.values() for item in here))
+    size = -(-len(ids) // parts)
+    written = []
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        blocks = [
+            Scores([i for i in some if i in here], {"top1": [here[i] for i in some if i in here]}, at)
+            for at, here in places.items()
         ]
-        store.write(cell, rows, facts={}, exhibits={})
-    return table.groups(store.cells())
+        blocks += [Scores(blocks[0].items, {"prediction": [3.0] * len(blocks[0].items)}, blocks[0].at)]
+        written.append(wide.gather(blocks, study="holes", axes=axes, metrics=COMMON, ids=some, start=start))
+    return Store(root / "store").write(dataclasses.replace(CELL, condition=condition, **cell), written, axes=axes)
+
+
+def top1(run: Run) -> list[tuple[list[str], list[float]]]:
+    """(items, values) of every point."""
+    found = [run.values(p, "top1") for p in run.points]
+    return [(run.items(key), values.tolist()) for key, values in found]
 
 
 def test_runs_are_averaged_within_the_image(tmp_path: Path) -> None:
-    (group,) = fill(tmp_path, {(0.5, 0, "tiny:vit"): {"a": 1.0, "b": 0.0}, (0.5, 1, "tiny:vit"): {"a": 0.0, "b": 0.0}})
-    assert group.condition == {"fraction": 0.5}
-    assert group.runs == 2
-    assert group.per_image("top1") == {"a": 0.5, "b": 0.0}
-    assert group.estimate("top1").n == 2
-    assert group.estimate("top1").value == 0.25
-    assert group.std_over_runs("top1") == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0
+    keep(tmp_path, {"a": 1.0, "b": 0.0})
+    keep(tmp_path, {"a": 0.0, "b": 0.0}, run=1)
+    run = load(tmp_path)
+    (point,) = run.points
+    assert (point.condition, point.runs, point.metrics) == ({"fraction": 0.5, "other": ""}, 2, ("top1",))
+    assert top1(run) == [(["a", "b"], [0.5, 0.0])]
+    assert run.estimate(point, "top1")[::3] == (0.25, 2)
+    assert run.summary(point, "top1").over_runs == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0
+
+
+def test_runs_with_other_images_are_averaged_image_by_image(tmp_path: Path) -> None:
+    keep(tmp_path, {"a": 1.0, "b": 0.0, "c": float("nan")})
+    keep(tmp_path, {"b": 1.0, "c": 1.0, "d": 0.0}, run=1)
+    assert top1(load(tmp_path)) == [(["a", "b", "c", "d"], [1.0, 0.5, 1.0, 0.0])]
+    assert load(tmp_path).estimate(load(tmp_path).points[0], "top1").n == 4
+
+
+def test_an_image_without_a_value_in_one_run_has_the_mean_of_the_others(tmp_path: Path) -> None:
+    keep(tmp_path, {"a": 1.0, "b": float("nan")})
+    keep(tmp_path, {"a": float("nan"), "b": float("nan")}, run=1)
+    ((items, values),) = top1(load(tmp_path))
+    assert (items, values[0], np.isnan(values[1])) == (["a", "b"], 1.0, True)
+
+
+def test_a_cell_in_several_parts_reads_as_one(tmp_path: Path) -> None:
+    places = {("x", 1): {"a": 1.0, "b": 0.0, "c": 1.0}, ("y", 2): {"b": 0.5, "c": 0.25}}
+    for parts in (1, 2, 3):
+        root = tmp_path / str(parts)
+        keep(root, places, parts=parts, axes=("where", "level"))
+        run = load(root)
+        assert [p.condition for p in run.points] == [
+            {"fraction": 0.5, "other": "", "where": "x", "level": 1},
+            {"fraction": 0.5, "other": "", "where": "y", "level": 2},
+        ]
+        assert top1(run) == [(["a", "b", "c"], [1.0, 0.0, 1.0]), (["b", "c"], [0.5, 0.25])]
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "second"),
+    [
+        ("limit", 25, 46),
+        ("limit", None, 25),
+        ("seed", 0, 1),
+        ("version", 1, 2),
+        ("source", "", "f" * 64),
+        ("decoder", "pillow", "fast"),
+        ("companions", (("tiny:cnn", "aa"),), (("tiny:cnn", "bb"),)),
+    ],
+)
+def test_what_decides_a_number_is_never_averaged(tmp_path: Path, field: str, first: Any, second: Any) -> None:
+    keep(tmp_path / "one", {"a": 1.0, "b": 1.0}, **{field: first})
+    keep(tmp_path / "two", {"a": 0.0, "c": 0.0, "d": 0.0}, **{field: second})
+    rows = table.rows(load(tmp_path / "one", tmp_path / "two"))
+    assert [(row["n"], row["runs"], row["value"]) for row in rows] == [(2, 1, 1.0), (3, 1, 0.0)] or [
+        (row["n"], row["runs"], row["value"]) for row in rows
+    ] == [(3, 1, 0.0), (2, 1, 1.0)]
+    assert len({row[field] for row in rows}) == 2
+    assert field not in table.rows(load(tmp_path / "one"))[0]
+
+
+def test_other_weights_data_and_preprocessing_behind_one_spelling_are_kept_apart(tmp_path: Path) -> None:
+    keep(tmp_path, {"a": 1.0})
+    keep(tmp_path, {"a": 0.0}, backbone=dataclasses.replace(CELL.backbone, digest="dd"))
+    wider = dataclasses.replace(CELL.backbone.preprocess, std=(0.25,) * 3)
+    keep(tmp_path, {"a": 0.5}, backbone=dataclasses.replace(CELL.backbone, preprocess=wider))
+    keep(tmp_path, {"a": 0.25}, images=dataclasses.replace(CELL.images, digest="ee"))
+    rows = table.rows(load(tmp_path))
+    assert sorted(row["value"] for row in rows) == [0.0, 0.25, 0.5, 1.0]
+    assert len({row["backbone"] for row in rows}) == 3
+
+
+def test_one_run_under_two_orders_of_the_classes_is_no_repetition(tmp_path: Path) -> None:
+    for classes in (("x", "y"), ("y", "x")):
+        keep(tmp_path, {"a": 1.0}, backbone=dataclasses.replace(CELL.backbone, classes=classes))
+    rows = table.rows(load(tmp_path))
+    assert [row["runs"] for row in rows] == [1, 1]
+    assert len({row["cell"] for row in rows}) == 2
+
+
+def test_a_cell_that_two_folders_hold_counts_once(tmp_path: Path) -> None:
+    keep(tmp_path / "one", {"a": 1.0, "b": 0.0})
+    keep(tmp_path / "two", {"a": 1.0, "b": 0.0})
+    (row,) = table.rows(load(tmp_path / "one", tmp_path / "two"))
+    assert (row["runs"], row["n"]) == (1, 2)
 
 
 def test_rows_have_a_column_for_every_field_and_are_in_order(tmp_path: Path) -> None:
     one = {"a": 1.0, "b": 0.0, "c": 1.0}
-    found = table.rows(
-        fill(tmp_path, {(0.5, 0, "tiny:vit"): one, (0.25, 0, "tiny:vit"): one, (0.25, 0, "tiny:cnn"): one})
-    )
+    keep(tmp_path, one)
+    for backbone in (CELL.backbone, OTHER):
+        keep(tmp_path, one, fraction=0.25, backbone=backbone)
+    found = table.rows(load(tmp_path))
     assert [(row["fraction"], row["backbone"]) for row in found] == [
         (0.25, "tiny:cnn"),
         (0.25, "tiny:vit"),
@@ -73,33 +174,97 @@ def test_rows_have_a_column_for_every_field_and_are_in_order(tmp_path: Path) -> 
     ]
     first = found[0]
     assert list(first) == [
-        *("study", "backbone", "data", "fraction", "metric", "n", "runs", "value", "low", "high", "std_over_runs")
+        *(
+            "study",
+            "backbone",
+            "data",
+            "fraction",
+            "other",
+            "metric",
+            "n",
+            "runs",
+            "value",
+            "low",
+            "high",
+            "std_over_runs",
+        )
     ]
     assert first["metric"] == "top1"  # an identifier such as `prediction` is never averaged
     assert (first["value"], first["low"], first["high"], first["n"]) == stats.wilson(2, 3)
+    with pytest.raises(VitalsError, match=r"`--metric` must be in the run. Got 'top2'. Did you mean top1"):
+        table.rows(load(tmp_path), metric="top2")
 
 
 def test_differences_are_paired_over_the_common_images(tmp_path: Path) -> None:
-    found = fill(
-        tmp_path,
-        {
-            (0.5, 0, "tiny:vit"): {"a": 1.0, "b": 1.0, "c": 0.0},
-            (0.5, 0, "tiny:cnn"): {"b": 0.0, "c": 0.0, "d": 1.0},
-            (0.9, 0, "tiny:cnn"): {"a": 1.0},
-        },
-    )
-    (row,) = table.differences(found, "tiny:vit", "tiny:cnn")
-    assert (row["condition"], row["metric"], row["n"], row["difference"]) == ("fraction=0.5", "top1", 2, -0.5)
+    keep(tmp_path, {"a": 1.0, "b": 1.0, "c": 0.0})
+    keep(tmp_path, {"d": 1.0, "c": 0.0, "b": 0.0}, backbone=OTHER)
+    keep(tmp_path, {"a": 1.0}, fraction=0.9, backbone=OTHER)
+    run = load(tmp_path)
+    (row,) = table.differences(run, "tiny:vit", "tiny:cnn")
+    assert (row["condition"], row["metric"], row["n"], row["difference"]) == ("fraction=0.5, other=", "top1", 2, -0.5)
     assert row["low"] <= -0.5 <= row["high"]
+    first, second = (p for p in run.points if p.condition["fraction"] == 0.5)
+    assert sorted(run.aligned([(first, "top1"), (second, "top1")]).tolist()) == [[0.0, 0.0], [0.0, 1.0]]  # cnn, vit
+    with pytest.raises(VitalsError, match=r"A compared backbone must be in the run. Got 'tiny:vitt'"):
+        table.differences(run, "tiny:vitt", "tiny:cnn")
 
 
 def test_tables_are_written_as_csv_and_parquet(tmp_path: Path) -> None:
-    rows = table.rows(fill(tmp_path, {(0.5, 0, "tiny:vit"): {"a": 1.0, "b": 0.0}}))
+    keep(tmp_path, {"a": 1.0, "b": 0.0})
+    rows = table.rows(load(tmp_path))
     table.write(rows, tmp_path / "t.csv")
     table.write(rows, tmp_path / "t.parquet")
     with (tmp_path / "t.csv").open() as file:
         (read,) = csv.DictReader(file)
-    assert (read["study"], float(read["value"]), int(read["n"])) == ("occlusion", 0.5, 2)
+    assert (read["study"], float(read["value"]), int(read["n"])) == ("holes", 0.5, 2)
     assert pq.read_table(tmp_path / "t.parquet").to_pylist()[0]["low"] == rows[0]["low"]
     with pytest.raises(VitalsError, match=r"must end in \.csv or \.parquet. Got 't\.txt'"):
         table.write(rows, tmp_path / "t.txt")
+    mixed = [{"blocks": 12, "value": 0.5}, {"blocks": "last", "value": 1.0}, {"blocks": None, "value": 0.0}]
+    table.write(mixed, tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text().splitlines()[1:] == ['"12",0.5', '"last",1', ",0"]
+    (tmp_path / "file").touch()
+    with pytest.raises(VitalsError, match="The table must be written to"):
+        table.write(rows, tmp_path / "file" / "t.csv")
+
+
+def test_memory_does_not_grow_with_the_run_and_numbers_do_not_depend_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    for k in range(12):
+        values = {f"img-{i}": float(v) for i, v in enumerate(rng.integers(0, 2, 50))}
+        keep(tmp_path, values, fraction=k / 4, run=k % 2)
+    expected = table.rows(load(tmp_path))
+    monkeypatch.setattr(frame, "CAPACITY", 1000)
+    run = load(tmp_path)
+    assert json.dumps(table.rows(run)) == json.dumps(expected)
+    assert run.frame._arrays._bytes <= 1000
+
+
+def test_a_run_of_an_older_edition_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    identifier = keep(tmp_path, {"a": 1.0})
+    path = tmp_path / "store" / "holes" / identifier / "cell.json"
+    path.write_text(json.dumps({"schema": 2, "id": identifier, "cell": {}}))
+    with pytest.raises(VitalsError, match=r"cells of this edition \(schema 3\). Got 'older ones'. `vitals run`"):
+        load(tmp_path)
+    keep(tmp_path, {"a": 1.0}, fraction=0.75)
+    run = load(tmp_path)
+    assert len(run.points) == 1
+    assert "an older edition of visionvitals wrote them: 1 of the cells" in run.damage[0]
+
+
+def test_a_table_in_a_narrow_terminal_folds_its_widest_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["x" * 30, "occlusion", 0.51234], ["画像", "clean", None]]
+    print_table(["name", "study", "value"], rows)
+    wide_lines = capsys.readouterr().out.splitlines()
+    assert wide_lines[3] == f" {'x' * 30}   occlusion   0.5123"
+    assert wide_lines[4] == f" 画像{' ' * 26}   clean"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(["name", "study", "value"], rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "".join(line.split()[0] for line in lines[3:6]) == "x" * 30

@@ -145,7 +145,6 @@ def test_the_readout_of_a_distilled_network_is_its_class_head() -> None:
 
 
 def test_a_network_without_blocks_is_named() -> None:
-    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 4)).eval()
-    bare = dataclasses.replace(load(VIT), module=flat, logits=flat)
+    bare = dataclasses.replace(load(VIT), inside=None)
     with pytest.raises(VitalsError, match=r"must have blocks of patch tokens or stages of feature maps. Got neither"):
         tokens.layout(bare)

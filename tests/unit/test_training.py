@@ -316,7 +316,7 @@ def embedded():
 @pytest.fixture(scope="module")
 def shapes():
     """The first 200 test pictures at the recipes' size, decoded as an audit does."""
-    from visionvitals.datasets._decode import decode
+    from visionvitals.datasets.base.decode import decode
     from visionvitals.training.data import preprocess
 
     spec = registry.parse("shapes:test?n=200", families=["shapes"])
@@ -331,7 +331,7 @@ def shapes():
 @pytest.mark.parametrize("name", ["vit", "cnn"])
 def test_the_embedded_networks_are_small(embedded, name) -> None:
     from visionvitals.backbones import tiny
-    from visionvitals.datasets._textured_shapes import SHAPES
+    from visionvitals.datasets.shapes import SHAPES
 
     card = embedded[name].card
     assert card.parameters < 2_000_000

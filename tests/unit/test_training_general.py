@@ -101,7 +101,7 @@ def test_the_heads_of_a_checkpoint_are_asked_apart(distilled, pictures) -> None:
     assert any("mean of its class head" in note for note in mean.card.notes)
     torch.testing.assert_close(first.module.head(first.features(images)), first.logits(images))
     torch.testing.assert_close(second.module.head_dist(second.features(images)), second.logits(images))
-    with pytest.raises(VitalsError, match=r"no token `shap`\. Did you mean shape"):
+    with pytest.raises(VitalsError, match=r"`token` must be one of class, distillation, shape\. Got 'shap'"):
         backbone(f"checkpoint:{path}?token=shap")
     with pytest.raises(VitalsError, match="needs a network with a distillation token"):
         backbone("timm:test_vit?pretrained=false&size=64&token=class")
@@ -320,7 +320,7 @@ def test_timm_loads_the_weights_of_its_own_networks(loop, pictures, tmp_path) ->
 
 
 def test_a_network_without_position_is_trained_and_comes_back_without(loop, pictures, tmp_path) -> None:
-    from visionvitals.backbones import _position
+    from visionvitals.perturb import position
 
     for model, key in ((VIT, False), (TWO, True)):
         out = tmp_path / str(key)
@@ -329,11 +329,11 @@ def test_a_network_without_position_is_trained_and_comes_back_without(loop, pict
         )
         assert ("pos_embed" in weights(out)) == key
         found = backbone(f"checkpoint:{path}")
-        assert _position.change(found.module, size=(32, 32)) < 1e-5
+        assert position.change(found.module, size=(32, 32)) < 1e-5
         with_position = loop.fit(
             dataclasses.replace(RECIPE, model=model), pictures, pictures, out=out / "with", report=quiet
         )
-        assert _position.change(backbone(f"checkpoint:{with_position}").module, size=(32, 32)) > 1e-4
+        assert position.change(backbone(f"checkpoint:{with_position}").module, size=(32, 32)) > 1e-4
 
 
 def test_the_folder_of_a_training_is_read_as_a_run(loop, pictures, distilled) -> None:

@@ -14,7 +14,6 @@ from urllib.request import getproxies, proxy_bypass
 from huggingface_hub import constants, try_to_load_from_cache
 
 from visionvitals.errors import VitalsError
-from visionvitals.registry import Spec
 
 TIMEOUT = 3.0
 """Seconds that a host, or the proxy before it, has to accept a connection."""
@@ -73,10 +72,10 @@ def _connect(host: str, port: int) -> str | None:
         return f"{host}:{port} does not answer within {TIMEOUT:g} s"
 
 
-def cannot_fetch(spec: Spec, *, source: str, cache: str, reason: str, file_way: str, spelling_way: str) -> VitalsError:
-    """The one error for weights that are neither here nor to be had: model, source, cache, and the three ways out."""
+def cannot_fetch(name: str, *, source: str, cache: str, reason: str, file_way: str, spelling_way: str) -> VitalsError:
+    """The one error for weights that are neither here nor within reach: model, source, cache, and the three ways out."""
     return VitalsError(
-        f"`{spec.text}`: the weights of `{spec.name}` are not on this machine and cannot be fetched.\n"
+        f"The weights of `{name}` are not on this machine and cannot be fetched.\n"
         f"  source: {source}\n"
         f"  reason: {reason}\n"
         f"  cache:  {cache}\n"

@@ -1,17 +1,13 @@
-"""Reading the options of a spelling: preprocessing, flags, numbers, keyword arguments of a network."""
+"""How a picture becomes the network's input, where the spelling or a checkpoint's metadata says it."""
 
-import ast
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
-from visionvitals.core import Interpolation, Preprocess
-from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.backbones._options import Look, Size
+from visionvitals.core import Preprocess
+from visionvitals.errors import VitalsError, require
 
-OPTIONS = ("size", "resize", "crop", "interpolation", "mean", "std")
-"""Options that every backbone family takes, beside `classes`."""
 IMAGENET = Preprocess(
     size=(224, 224), resize=256, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
 )
@@ -21,35 +17,33 @@ ASSUMED = (
 )
 
 
-def override(spec: Spec, base: Preprocess, *, crop: float | None = None) -> Preprocess:
+def override(base: Preprocess, look: Look, *, size: Size | None = None, crop: float | None = None) -> Preprocess:
     """`base` with what the spelling changes.
 
     Args:
-        spec: its options `size` (pixels, `224` or `256x192`), `resize` (pixels, or `none` to stretch), `crop` (share of the
-            resized side that the crop keeps, in (0, 1]), `interpolation`, `mean` and `std` (one or three numbers in [0, 1]).
         base: the network's own.
-        crop: the exact share in `base`; by default that of its rounded pixels.
+        look: the options; None where the spelling does not say.
+        size: (height, width) that the spelling asks for.
+        crop: the exact share of the resized side in `base`; by default that of its rounded pixels.
 
     Raises:
-        VitalsError: a value that cannot be read or is out of range.
+        VitalsError: values that exclude each other.
     """
-    options = spec.options
-    require(not {"crop", "resize"} <= options.keys(), "Give `crop` or `resize`, not both", spec.text)
-    size = input_size(spec) or base.size
+    require(look.crop is None or look.resize is None, "Give `crop` or `resize`, not both", (look.crop, look.resize))
+    size = size or base.size
     resize = base.resize
-    if "resize" in options:
-        resize = None if options["resize"] == "none" else int(number(spec, "resize"))
-    elif "crop" in options or (size != base.size and resize is not None):
-        share = number(spec, "crop") if "crop" in options else crop or max(base.size) / (resize or max(base.size))
-        require(0 < share <= 1, "`crop` must be in (0, 1]", share)
+    if look.resize is not None:
+        resize = None if look.resize == "none" else look.resize
+    elif look.crop is not None or (size != base.size and resize is not None):
+        share = look.crop or crop or max(base.size) / (resize or max(base.size))
         resize = math.floor(max(size) / share)
-    interpolation = options.get("interpolation", base.interpolation)
-    known: tuple[Interpolation, ...] = get_args(Interpolation)
-    for name in known:
-        if name == interpolation:
-            mean, std = _channels(spec, "mean", base.mean), _channels(spec, "std", base.std)
-            return replace(base, size=size, resize=resize, interpolation=name, mean=mean, std=std)
-    raise VitalsError(f"`{spec.text}`: no interpolation `{interpolation}`. {near(interpolation, known)}")
+    return Preprocess(
+        size=size,
+        resize=resize,
+        interpolation=look.interpolation or base.interpolation,
+        mean=look.mean or base.mean,
+        std=look.std or base.std,
+    )
 
 
 def from_json(value: Mapping[str, Any], *, where: str) -> Preprocess:
@@ -65,65 +59,6 @@ def from_json(value: Mapping[str, Any], *, where: str) -> Preprocess:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise VitalsError(f"{where}: cannot read its `preprocess` metadata {dict(value)!r}: {error!r}.") from error
-
-
-def input_size(spec: Spec) -> tuple[int, int] | None:
-    """The option `size` as (height, width), or None."""
-    text = spec.options.get("size")
-    if text is None:
-        return None
-    height, _, width = text.partition("x")
-    must = f"`{spec.text}`: `size` must be pixels, `224` or `256x192` (height x width)"
-    require(height.isdecimal() and (width or height).isdecimal(), must, text)
-    return int(height), int(width or height)
-
-
-def flag(spec: Spec, key: str, *, default: bool) -> bool:
-    """The option `key` as a truth value; only `true` and `false` are read."""
-    text = spec.options.get(key, str(default)).lower()
-    require(text in ("true", "false"), f"`{spec.text}`: `{key}` must be `true` or `false`", text)
-    return text == "true"
-
-
-def number(spec: Spec, key: str) -> float:
-    """The option `key` as a finite number."""
-    try:
-        value = float(spec.options[key])
-    except ValueError:
-        value = math.nan
-    require(math.isfinite(value), f"`{spec.text}`: `{key}` must be a number", spec.options[key])
-    return value
-
-
-def model_options(spec: Spec) -> dict[str, str]:
-    """The options `model.x=value`, with their full names."""
-    return {key: value for key, value in spec.options.items() if key.startswith("model.")}
-
-
-def model_kwargs(spec: Spec) -> dict[str, Any]:
-    """The options `model.x=value` as keyword arguments: Python literals where they are such, else strings."""
-    return {key.removeprefix("model."): _literal(value) for key, value in model_options(spec).items()}
-
-
-def _literal(text: str) -> Any:
-    plain = {"true": True, "false": False, "none": None}
-    if text.lower() in plain:
-        return plain[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _channels(spec: Spec, key: str, base: tuple[float, float, float]) -> tuple[float, float, float]:
-    if key not in spec.options:
-        return base
-    try:
-        values = [float(part) for part in spec.options[key].split(",")]
-    except ValueError:
-        values = []
-    require(len(values) in (1, 3), f"`{spec.text}`: `{key}` must be one or three numbers", spec.options[key])
-    return _triple(values * 3 if len(values) == 1 else values)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

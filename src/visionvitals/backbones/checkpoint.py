@@ -6,21 +6,34 @@
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from visionvitals import core, registry
-from visionvitals.backbones import _classes, _heads, _parts, _position, _preprocess, _weights
+from visionvitals.backbones import _classes, _options, _parts, _preprocess, _weights
 from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError, require
-from visionvitals.registry import Spec
+from visionvitals.perturb import position
+from visionvitals.registry import Spec, option, reads
 
 EXAMPLES: tuple[str, ...] = ()
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Parted):
+    """What a `checkpoint:` spelling may say."""
+
+    size: _options.Size | None = _options.size()
+    arch: str | None = option(None, "timm's name of the network, or `tiny:NAME`, where the file does not say it")
+    model: _options.Model = _options.model()
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone of a weights file.
 
     A safetensors file may say in its metadata what it holds: `arch` (`timm:NAME` or `tiny:NAME`), `kwargs` (JSON, keyword arguments
@@ -31,63 +44,66 @@ def load(spec: Spec, *, device: torch.device) -> core.Backbone:
     Raises:
         VitalsError: no such file, a damaged one, no architecture, or weights that do not fit it (the keys that differ are listed).
     """
-    spec.only(*_preprocess.OPTIONS, "classes", "arch", "position", "token", *_preprocess.model_options(spec))
     # an `@` in a path is no separator here
     path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
-    return build(spec, _weights.read(path), device=device)
+    made = described(_weights.read(path), options, size=options.size, arch=options.arch, model=options.model)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
-def build(spec: Spec, weights: _weights.Weights, *, device: torch.device) -> core.Backbone:
-    """The backbone of weights that are read already; see `load`."""
+def described(
+    weights: _weights.Weights,
+    options: _options.Parted,
+    *,
+    size: _options.Size | None = None,
+    arch: str | None = None,
+    model: Mapping[str, Any] | None = None,
+) -> _parts.Network:
+    """The network of weights that are read already, with what their file says of it; see `load`."""
     said = _metadata(weights)
-    arch = spec.options.get("arch") or said.get("arch")
+    arch = arch or said.get("arch")
     if not arch:
         like = _weights.likely(weights.state)
         hint = f" Its keys look like {like}." if like else ""
-        raise VitalsError(f"`{spec.text}`: the file does not say its architecture. Add `?arch=TIMM_NAME`.{hint}")
-    kwargs = {**said.get("kwargs", {}), **_preprocess.model_kwargs(spec)}
+        raise VitalsError(f"The file does not say its architecture. Add `?arch=TIMM_NAME`.{hint}")
+    kwargs = {**said.get("kwargs", {}), **(model or {})}
     preprocess = said.get("preprocess")
     names = _classes.keyed(tuple(map(str, said["classes"]))) if said.get("classes") else None
     family, colon, name = str(arch).rpartition(":")
     if family in ("", "timm"):
         from visionvitals.backbones import timm
 
-        config = timm.published(spec, name)
+        config = timm.published(name)
         kwargs.setdefault("num_classes", _outputs(weights, config.get("classifier"), config.get("num_classes", 1000)))
         if preprocess is not None and config.get("fixed_input_size"):
             kwargs.setdefault("img_size", list(preprocess.size))
-        module = timm.network(spec, name, kwargs)
+        module = timm.network(name, kwargs)
         without = _trained_without(said, module, preprocess)
         _weights.load_strict(module, weights, architecture=name)
         own = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
-        return timm.wrap(spec, module, kwargs=own, device=device, preprocess=preprocess, names=names, imagenet=False)
+        return timm.described(
+            module, options, kwargs=own, size=size, preprocess=preprocess, names=names, imagenet=False
+        )
     make = getattr(registry.load("backbones", family), "network", None)
     require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
     module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
     kwargs |= _trained_without(said, module, preprocess)
     _weights.load_strict(module, weights, architecture=str(arch))
-    base = _preprocess.override(spec, preprocess or _preprocess.IMAGENET)
-    kwargs |= _position.option(spec, module, size=base.size)
-    head = _heads.chosen(spec, module)
-    return _parts.assemble(
-        spec,
-        module,
+    made = _parts.Network(
+        module=module,
         architecture=str(arch),
-        preprocess=base,
-        device=device,
-        kwargs=kwargs | head.facts,
-        forward=head.forward,
-        features=head.features,
+        preprocess=_preprocess.override(preprocess or _preprocess.IMAGENET, options, size=size),
+        build=kwargs,
         names=names,
-        notes=(() if preprocess else (_preprocess.ASSUMED,)) + head.notes,
+        notes=() if preprocess else (_preprocess.ASSUMED,),
     )
+    return made.without_position(options.position).by_token(options.token)
 
 
 def _trained_without(said: dict[str, Any], module: torch.nn.Module, preprocess: Preprocess | None) -> dict[str, str]:
     """Take position out of a network whose weights were trained without, before they are loaded."""
     if said.get("position") != "none":
         return {}
-    _position.remove(module, size=(preprocess or _preprocess.IMAGENET).size)
+    position.remove(module, size=(preprocess or _preprocess.IMAGENET).size)
     return {"position": "none"}
 
 

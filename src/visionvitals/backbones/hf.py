@@ -7,6 +7,7 @@
 import importlib.util
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 
 from visionvitals import core
-from visionvitals.backbones import _classes, _hub, _parts, _preprocess, _token_removal
+from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess, _token_removal
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.registry import Spec, reads
 
 EXAMPLES: tuple[str, ...] = ()
 _RESAMPLE: dict[int, core.Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -36,22 +37,29 @@ _READ = (
 )
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Look):
+    """What a `hf:` spelling may say."""
+
+    size: _options.Size | None = _options.size()
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone that a `hf:` spelling names.
 
     Raises:
         VitalsError: the extra is not installed, there is no such folder, the hub cannot be reached, the repository is no image
             classifier, or it lacks weights (such as those of the classifier).
     """
-    spec.only(*_preprocess.OPTIONS, "classes")
     if importlib.util.find_spec("transformers") is None:
-        raise VitalsError(f'`{spec.text}` needs transformers. Install it: pip install "visionvitals[hf]"')
-    _require_folder(spec)
-    module = _model(spec)
+        raise VitalsError('It needs transformers. Install it: pip install "visionvitals[hf]"')
+    _require_folder(spec.name)
+    module = _model(spec.name)
     config = module.config
-    processor = _processor(spec, config)
+    processor = _processor(spec.name, config, options)
     base, notes = preprocessing(processor)
-    preprocess = _preprocess.override(spec, base)
+    preprocess = _preprocess.override(base, options, size=options.size)
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
     generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
@@ -59,18 +67,17 @@ def load(spec: Spec, *, device: torch.device) -> core.Backbone:
     def forward(images: Tensor) -> Any:
         return module(images.flip(1) if processor.get("do_flip_channel_order") else images).logits
 
-    return _parts.assemble(
-        spec,
-        module,
+    made = _parts.Network(
+        module=module,
         architecture=type(module).__name__,
         preprocess=preprocess,
-        device=device,
-        kwargs={key: value for key, value in config.to_diff_dict().items() if key not in volatile},
+        build={key: value for key, value in config.to_diff_dict().items() if key not in volatile},
         forward=forward,
         tokens=_token_removal.find_hugging_face(module, preprocess.size),
         names=None if generic else _classes.named(names),
         notes=notes,
     )
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
 def preprocessing(processor: Mapping[str, Any]) -> tuple[core.Preprocess, tuple[str, ...]]:
@@ -115,64 +122,64 @@ def preprocessing(processor: Mapping[str, Any]) -> tuple[core.Preprocess, tuple[
     ) if bends else ()
 
 
-def _require_folder(spec: Spec) -> None:
+def _require_folder(name: str) -> None:
     """A name that reads like a path must be a folder; asking the hub for it would only mislead."""
-    path = Path(spec.name)
+    path = Path(name)
     if path.is_dir():
         require((path / "config.json").is_file(), f"{path} must hold the `config.json` of a model", "none")
-    elif spec.name.startswith((".", "/", "~")) or spec.name.count("/") > 1:
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         beside = [p.parent.name for p in path.parent.glob("*/config.json")] if path.parent.is_dir() else []
-        raise VitalsError(f"`{spec.text}`: there is no folder {path}. {near(path.name, beside)}".rstrip())
+        raise VitalsError(f"there is no folder {path}. {near(path.name, beside)}".rstrip())
 
 
-def _model(spec: Spec) -> Any:
+def _model(name: str) -> Any:
     import transformers
 
-    here = Path(spec.name).is_dir() or _hub.cached(spec.name, "config.json") is not None
-    reason = None if here else _hub.no_answer(_hub.hub_url(spec.name))
+    here = Path(name).is_dir() or _hub.cached(name, "config.json") is not None
+    reason = None if here else _hub.no_answer(_hub.hub_url(name))
     if reason is not None:
-        raise _cannot_fetch(spec, reason)
+        raise _cannot_fetch(name, reason)
     try:
-        config = transformers.AutoConfig.from_pretrained(spec.name, local_files_only=here)
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=here)
         if config.model_type == "timm_wrapper":
-            raise VitalsError(f"`{spec.text}` holds a timm network. Spell it `timm:hf-hub:{spec.name}`.")
+            raise VitalsError(f"It holds a timm network. Spell it `timm:hf-hub:{name}`.")
         module, report = transformers.AutoModelForImageClassification.from_pretrained(
-            spec.name, local_files_only=here, output_loading_info=True
+            name, local_files_only=here, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if Path(spec.name).is_dir():
-            raise VitalsError(f"`{spec.text}` is no image classifier that transformers can load: {error}") from error
-        raise _cannot_fetch(spec, f"{type(error).__name__}: {error}") from error
+        if Path(name).is_dir():
+            raise VitalsError(f"It is no image classifier that transformers can load: {error}") from error
+        raise _cannot_fetch(name, f"{type(error).__name__}: {error}") from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
-    must = f"`{spec.text}` must hold all weights of {type(module).__name__}; transformers would make the others up at random"
+    must = f"It must hold all weights of {type(module).__name__}; transformers would make the others up at random"
     require(not lacking, must, f"{len(lacking)} missing: {', '.join(lacking[:4])}")
     return module
 
 
-def _processor(spec: Spec, config: Any) -> Mapping[str, Any]:
+def _processor(name: str, config: Any, options: Options) -> Mapping[str, Any]:
     """The image processor's configuration with its class's defaults, or one made of the spelling's options."""
     import transformers
 
     try:
-        here = Path(spec.name).is_dir() or _hub.cached(spec.name, "preprocessor_config.json") is not None
-        processor = transformers.AutoImageProcessor.from_pretrained(spec.name, local_files_only=here)
+        here = Path(name).is_dir() or _hub.cached(name, "preprocessor_config.json") is not None
+        processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=here)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if {"mean", "std"} <= spec.options.keys():
-            size = _preprocess.input_size(spec) or _pixels(getattr(config, "image_size", 224))
+        if options.mean is not None and options.std is not None:
+            size = options.size or _pixels(getattr(config, "image_size", 224))
             assert size is not None
             return {"size": {"height": size[0], "width": size[1]}, "resample": 2}
         raise VitalsError(
-            f"`{spec.text}` has no image processor that transformers can load ({error}). "
+            f"It has no image processor that transformers can load ({error}). "
             "Say what its images are like: `?mean=..&std=..`, and `size`, `resize`, `interpolation` where they matter."
         ) from error
     found: dict[str, Any] = processor.to_dict()
     return {key: found[key] if key in found else getattr(processor, key, None) for key in _READ}
 
 
-def _cannot_fetch(spec: Spec, reason: str) -> VitalsError:
+def _cannot_fetch(name: str, reason: str) -> VitalsError:
     return _hub.cannot_fetch(
-        spec,
-        source=_hub.hub_url(spec.name),
+        name,
+        source=_hub.hub_url(name),
         cache=_hub.hub_cache(),
         reason=reason,
         file_way="`hf:./FOLDER` with config.json, preprocessor_config.json and model.safetensors",

@@ -7,55 +7,91 @@ Options: `size`, `resize`, `crop`, `interpolation`, `mean`, `std`, `classes`.
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from visionvitals import core, registry
-from visionvitals.backbones import _parts, _preprocess
+from visionvitals import core, registry, source
+from visionvitals.backbones import _answers, _identity, _options, _parts, _preprocess
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.registry import Spec, reads
 
 EXAMPLES: tuple[str, ...] = ("python:torchvision.models:shufflenet_v2_x0_5?size=64",)
+UNREAD = "the source of its factory cannot be read, so a change of that code is not noticed"
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Look):
+    """What a `python:` spelling may say."""
+
+    size: _options.Size | None = _options.size()
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone that a user's function makes; it runs under a fixed seed of torch's CPU generator.
+
+    The source of the module that the spelling names, of the one that defines the function, and of the one that defines the network's
+    class is part of its digest, and so is what its modules hold beside their weights.
 
     Raises:
         VitalsError: no such module or function, the function raises, or what it returns is none of the three.
     """
-    spec.only(*_preprocess.OPTIONS, "classes")
-    made = _made(spec)
+    factory, sources = _factory(spec.name)
+    made = _made(factory, spec.name.rpartition(":")[2])
     if isinstance(made, core.Backbone):
-        require(not spec.options, "A factory that returns a whole Backbone takes no options", spec.text)
-        require(made.device == device, f"The Backbone of `{spec.text}` must be on {device}", made.device)
-        return replace(made, card=replace(made.card, spec=spec.text))
+        require(options == Options(), "A factory that returns a whole Backbone takes no options", spec.text)
+        require(made.device == device, f"Its Backbone must be on {device}", made.device)
+        return _whole(made, sources, spelling=spec.text)
     said = isinstance(made, tuple) and len(made) == 2
     module, base = made if said else (made, _preprocess.IMAGENET)
     fits = isinstance(module, torch.nn.Module) and isinstance(base, core.Preprocess)
-    must = f"`{spec.text}` must return a torch.nn.Module, a pair (module, Preprocess), or a Backbone"
-    require(fits, must, type(made).__name__)
-    preprocess = _preprocess.override(spec, base)
-    notes = () if said else (_preprocess.ASSUMED,)
-    return _parts.assemble(spec, module, architecture=spec.name, preprocess=preprocess, device=device, notes=notes)
+    require(fits, "It must return a torch.nn.Module, a pair (module, Preprocess), or a Backbone", type(made).__name__)
+    library = type(module).__module__.startswith(_identity.LIBRARIES)  # its versions are the answers' business
+    network = _parts.Network(
+        module=module,
+        architecture=spec.name.rpartition(":")[2],
+        preprocess=_preprocess.override(base, options, size=options.size),
+        sources=_known((*sources, None if library else source.of(type(module)))),
+        open_ended=True,
+        notes=(() if said else (_preprocess.ASSUMED,)) + (() if _known(sources) else (UNREAD,)),
+    )
+    return _parts.assemble(network, spelling=spec.text, device=device, classes=options.classes)
 
 
-def _made(spec: Spec) -> Any:
-    where, colon, name = spec.name.rpartition(":")
+def _whole(made: core.Backbone, sources: tuple[str | None, ...], *, spelling: str) -> core.Backbone:
+    """A user's own `Backbone`: its own digest is trusted as far as it goes, code and contents are added to it."""
+    card = made.card
+    digest = _identity.digest(made.module, architecture=card.digest, build={}, sources=_known(sources), open_ended=True)
+    answers = card.answers or _answers.ask(made.logits, card.preprocess.size, made.device)
+    more = (() if _known(sources) else (UNREAD,)) + (() if card.answers else _parts.noted(answers))
+    return replace(made, card=replace(card, spec=spelling, digest=digest, answers=answers, notes=card.notes + more))
+
+
+def _known(sources: tuple[str | None, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for each in sources if each is not None))
+
+
+def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
+    """The function, and the digests of the code that it comes from."""
+    where, colon, name = spelled.rpartition(":")
     must = "A factory must be spelled `python:PACKAGE.MODULE:FUNCTION` or `python:./file.py:FUNCTION`"
-    require(bool(colon and where and name), must, spec.text)
+    require(bool(colon and where and name), must, spelled)
     try:
         module = registry.load("backbones", where) if where.endswith(".py") else importlib.import_module(where)
     except ModuleNotFoundError as error:
-        raise VitalsError(f"`{spec.text}`: cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
+        raise VitalsError(f"cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):
-        raise VitalsError(f"`{spec.text}`: `{where}` has no function `{name}`. {near(name, vars(module))}".rstrip())
+        raise VitalsError(f"`{where}` has no function `{name}`. {near(name, vars(module))}".rstrip())
+    return factory, (source.of(module), source.of(factory))
+
+
+def _made(factory: Callable[[], Any], name: str) -> Any:
     try:
         return _parts.seeded(factory, seed=0)
     except VitalsError:
         raise
     except Exception as error:
-        raise VitalsError(f"`{spec.text}`: `{name}()` failed: {type(error).__name__}: {error}") from error
+        raise VitalsError(f"`{name}()` failed: {type(error).__name__}: {error}") from error

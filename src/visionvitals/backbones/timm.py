@@ -8,6 +8,7 @@ of the network.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,9 +18,9 @@ from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from visionvitals import core
-from visionvitals.backbones import _classes, _heads, _hub, _parts, _position, _preprocess, _weights
+from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess, _weights
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.registry import Spec, option, reads
 
 EXAMPLES: tuple[str, ...] = (
     "timm:test_vit?pretrained=false&size=64",
@@ -27,69 +28,82 @@ EXAMPLES: tuple[str, ...] = (
     "timm:eva02_tiny_patch14_224?pretrained=false&size=56&model.depth=2&model.embed_dim=48&model.num_classes=10",
     "timm:test_resnet?pretrained=false&size=64",
 )
-OPTIONS = (*_preprocess.OPTIONS, "classes", "pretrained", "seed", "position", "token")
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Parted):
+    """What a `timm:` spelling may say."""
+
+    size: _options.Size | None = _options.size()
+    pretrained: bool | None = option(None, "`false` for random weights; published ones where nothing is said")
+    seed: int | None = option(None, "of random weights, 0 where nothing is said")
+    model: _options.Model = _options.model()
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone that a `timm:` spelling names.
 
     Raises:
-        VitalsError: an unknown name, option or keyword argument, weights that do not fit or cannot be had, an input size that the
+        VitalsError: an unknown name, option or keyword argument, weights that do not fit or are not available, an input size that the
             network does not take.
     """
-    spec.only(*OPTIONS, *_preprocess.model_options(spec))
-    kwargs = _preprocess.model_kwargs(spec)
-    pretrained = spec.checkpoint is None and _preprocess.flag(spec, "pretrained", default=True)
-    require(not (pretrained and "seed" in spec.options), "`seed` needs `pretrained=false`", spec.text)
-    must = "Give a file after `@` or `pretrained`, not both"
-    require(spec.checkpoint is None or "pretrained" not in spec.options, must, spec.text)
-    _require_known(spec, spec.name)
-    module = network(spec, spec.name, _fetched(spec, kwargs) if pretrained else kwargs)
-    if spec.checkpoint is not None:
-        _weights.load_strict(module, _weights.read(Path(spec.checkpoint)), architecture=spec.name)
-    return wrap(spec, module, kwargs=kwargs, device=device)
+    name, file = spec.name, spec.checkpoint
+    pretrained = file is None and options.pretrained is not False
+    require(not pretrained or options.seed is None, "`seed` needs `pretrained=false`", options.seed)
+    require(file is None or options.pretrained is None, "Give a file after `@` or `pretrained`, not both", file)
+    _require_known(name)
+    module = network(name, _fetched(name, options.model) if pretrained else options.model, seed=options.seed or 0)
+    if file is not None:
+        _weights.load_strict(module, _weights.read(Path(file)), architecture=name)
+    made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
-def network(spec: Spec, name: str, kwargs: Mapping[str, Any]) -> torch.nn.Module:
-    """Create timm's network `name`, random where `kwargs` do not say `pretrained`, by the spelling's `seed`.
+def network(name: str, kwargs: Mapping[str, Any], *, seed: int = 0) -> torch.nn.Module:
+    """Create timm's network `name`, random by `seed` where `kwargs` do not say `pretrained`.
 
     Raises:
         VitalsError: the name is unknown, timm refuses the keyword arguments, or its download fails.
     """
-    _require_known(spec, name)
-    seed = int(_preprocess.number(spec, "seed")) if "seed" in spec.options else 0
+    _require_known(name)
     try:
         return cast(torch.nn.Module, _parts.seeded(lambda: timm.create_model(name, **kwargs), seed=seed))
     except Exception as error:
         ours = isinstance(error, TypeError | ValueError | AssertionError | RuntimeError | KeyError)
         if kwargs.get("pretrained") and (isinstance(error, OSError) or not ours):
-            raise _cannot_fetch(spec, f"{type(error).__name__}: {error}") from error
-        raise VitalsError(f"`{spec.text}`: timm cannot make `{name}`: {type(error).__name__}: {error}.") from error
+            raise _cannot_fetch(name, f"{type(error).__name__}: {error}") from error
+        raise VitalsError(f"timm cannot make `{name}`: {type(error).__name__}: {error}.") from error
 
 
-def wrap(
-    spec: Spec,
+def described(
     module: Any,
+    options: _options.Parted,
     *,
     kwargs: Mapping[str, Any],
-    device: torch.device,
+    size: _options.Size | None,
     preprocess: core.Preprocess | None = None,
     names: _classes.Names | None = None,
     imagenet: bool = True,
-) -> core.Backbone:
-    """The backbone of a timm network that has its weights; `preprocess` and `names` take the place of timm's own.
+    elsewhere: bool = False,
+) -> _parts.Network:
+    """A timm network that has its weights, with what timm says of it.
 
-    `imagenet` says that 1000 outputs (12k, 21k) are known to be ImageNet's classes.
+    Args:
+        module: the network.
+        options: what the spelling changes.
+        kwargs: its keyword arguments.
+        size: (height, width) that the spelling asks for.
+        preprocess, names: take the place of timm's own.
+        imagenet: 1000 outputs (12k, 21k) are known to be ImageNet's classes.
+        elsewhere: its keyword arguments come from a repository or a folder too, not only from the spelling.
     """
     config = module.pretrained_cfg
     config.pop("state_dict", None)  # the weights again, where they came from the cache
     base, notes = (preprocess, ()) if preprocess else _preprocessing(module, kwargs.get("img_size"))
-    size = _preprocess.input_size(spec)
     if size is not None and size != base.size and config.get("fixed_input_size"):
-        _set_input_size(spec, module, base.size, size)
-    kwargs = {**kwargs, **_position.option(spec, module, size=size or base.size)}
-    head = _heads.chosen(spec, module)
+        _set_input_size(module, base.size, size)
     share = None if preprocess or base.resize is None else min(1.0, resolve_model_data_config(module)["crop_pct"])
     if module.num_classes == 0:
         notes = (*notes, "has no classifier: its outputs are its features, so no accuracy of it means anything")
@@ -98,92 +112,90 @@ def wrap(
         notes = (*notes, f"has no class token: what is called so is the first of its {registers} registers")
     if names is None and config.get("label_names"):
         names = _classes.named(tuple(config["label_names"]))
-    return _parts.assemble(
-        spec,
-        module,
+    made = _parts.Network(
+        module=module,
         architecture=config["architecture"],
-        preprocess=_preprocess.override(spec, base, crop=share),
-        device=device,
-        kwargs={**kwargs, **head.facts},
-        forward=head.forward,
-        features=head.features
-        or (lambda images: module.forward_head(module.forward_features(images), pre_logits=True)),
+        preprocess=_preprocess.override(base, options, size=size, crop=share),
+        build=kwargs,
+        open_ended=elsewhere,
+        features=lambda images: module.forward_head(module.forward_features(images), pre_logits=True),
         names=names,
         imagenet=imagenet,
-        notes=notes + head.notes,
+        notes=notes,
     )
+    return made.without_position(options.position).by_token(options.token)
 
 
-def published(spec: Spec, name: str) -> dict[str, Any]:
+def published(name: str) -> dict[str, Any]:
     """What timm declares of its network `name`: input size, head, number of classes, ...
 
     Raises:
         VitalsError: the name is unknown.
     """
-    _require_known(spec, name)
+    _require_known(name)
     config = get_pretrained_cfg(name)
     return dict(config.to_dict()) if config else {}
 
 
-def _require_known(spec: Spec, name: str) -> None:
+def _require_known(name: str) -> None:
     if name.startswith(_ELSEWHERE):
         return
     architecture, tag = split_model_name_tag(name)
     if not is_model(architecture):
         close = near(architecture, timm.list_models())
-        raise VitalsError(f"`{spec.text}`: timm {timm.__version__} has no network `{architecture}`. {close}".rstrip())
+        raise VitalsError(f"timm {timm.__version__} has no network `{architecture}`. {close}".rstrip())
     tags = [n.partition(".")[2] for n in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
-        raise VitalsError(f"`{spec.text}`: timm {timm.__version__} has no weights `{tag}` of it. {near(tag, tags)}")
+        raise VitalsError(f"timm {timm.__version__} has no weights `{tag}` of it. {near(tag, tags)}")
 
 
-def _fetched(spec: Spec, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _fetched(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments that give timm its published weights: from the local cache where they are there, so that nothing is asked
     of the network, else by timm's own download if the host answers.
     """
-    if spec.name.startswith("local-dir:"):
+    if name.startswith("local-dir:"):
         return {**kwargs, "pretrained": True}
-    if spec.name.startswith(_ELSEWHERE):
-        repo = spec.name.partition(":")[2]
-        _require_answer(spec, _hub.hub_url(repo), here=_hub.cached(repo, "config.json") is not None)
+    if name.startswith(_ELSEWHERE):
+        repo = name.partition(":")[2]
+        _require_answer(name, _hub.hub_url(repo), here=_hub.cached(repo, "config.json") is not None)
         return {**kwargs, "pretrained": True}
-    config = get_pretrained_cfg(spec.name)
+    config = get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise VitalsError(
-            f"`{spec.text}`: timm {timm.__version__} publishes no weights for it. Give a local file, "
-            f"`timm:{spec.name}@FILE`, or `?pretrained=false` for random weights."
+            f"timm {timm.__version__} publishes no weights for it. Give a local file, "
+            f"`timm:{name}@FILE`, or `?pretrained=false` for random weights."
         )
     outputs = kwargs.get("num_classes", config.num_classes)
-    must = f"`{spec.text}`: its published weights have {config.num_classes} outputs; timm would make another head up at random"
+    must = f"Its published weights have {config.num_classes} outputs; timm would make another head up at random"
     require(outputs in (0, config.num_classes), must, outputs, "Leave `model.num_classes` out.")
     if not config.hf_hub_id:
         here = (Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name).is_file()
-        _require_answer(spec, config.url, here=here)
+        _require_answer(name, config.url, here=here)
     elif config.hf_hub_filename or config.custom_load:
         here = _hub.cached(config.hf_hub_id, config.hf_hub_filename or "pytorch_model.bin") is not None
-        _require_answer(spec, _hub.hub_url(config.hf_hub_id), here=here)
+        _require_answer(name, _hub.hub_url(config.hf_hub_id), here=here)
     else:
         path = _hub.cached(config.hf_hub_id, "model.safetensors", "pytorch_model.bin")
-        _require_answer(spec, _hub.hub_url(config.hf_hub_id), here=path is not None)
+        _require_answer(name, _hub.hub_url(config.hf_hub_id), here=path is not None)
         if path is not None:
             overlay = {"state_dict": _weights.read(path).state}
             return {**kwargs, "pretrained": True, "pretrained_cfg_overlay": overlay}
     return {**kwargs, "pretrained": True}
 
 
-def _require_answer(spec: Spec, url: str, *, here: bool) -> None:
+def _require_answer(name: str, url: str, *, here: bool) -> None:
     reason = None if here else _hub.no_answer(url)
     if reason is not None:
-        raise _cannot_fetch(spec, reason)
+        raise _cannot_fetch(name, reason)
 
 
-def _cannot_fetch(spec: Spec, reason: str) -> VitalsError:
-    elsewhere = spec.name.startswith(_ELSEWHERE)
-    config = {} if elsewhere else published(spec, spec.name)
-    repo = spec.name.partition(":")[2] if elsewhere else config.get("hf_hub_id")
-    architecture = "NAME" if elsewhere else split_model_name_tag(spec.name)[0]
+def _cannot_fetch(name: str, reason: str) -> VitalsError:
+    elsewhere = name.startswith(_ELSEWHERE)
+    config = {} if elsewhere else published(name)
+    repo = name.partition(":")[2] if elsewhere else config.get("hf_hub_id")
+    architecture = "NAME" if elsewhere else split_model_name_tag(name)[0]
     return _hub.cannot_fetch(
-        spec,
+        name,
         source=_hub.hub_url(repo) if repo else str(config.get("url")),
         cache=_hub.hub_cache() if repo else f"{torch.hub.get_dir()}/checkpoints",
         reason=reason,
@@ -192,15 +204,15 @@ def _cannot_fetch(spec: Spec, reason: str) -> VitalsError:
     )
 
 
-def _set_input_size(spec: Spec, module: Any, native: tuple[int, int], size: tuple[int, int]) -> None:
+def _set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) -> None:
     """Tell a network of fixed size another one; its position embedding is resampled as timm does."""
     change = getattr(module, "set_input_size", None)
-    must = f"`{spec.text}`: this network takes its own input size only, {native[0]} x {native[1]}"
+    must = f"This network takes its own input size only, {native[0]} x {native[1]}"
     require(change is not None, must, size, "Leave `size` out, or give `model.img_size` where the network knows it.")
     try:
         change(img_size=size)  # type: ignore[misc]  # checked above
     except (AssertionError, ValueError, RuntimeError) as error:
-        raise VitalsError(f"`{spec.text}`: the network refuses the size {size}: {error}.") from error
+        raise VitalsError(f"The network refuses the size {size}: {error}.") from error
 
 
 def _preprocessing(module: Any, img_size: Any) -> tuple[core.Preprocess, tuple[str, ...]]:

@@ -5,6 +5,7 @@ a second token and no embedded weights. Options: `classes`, `resize`, `crop`, `i
 recipes that made the weights are in `training/recipes`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,36 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 
 from visionvitals import core
-from visionvitals.backbones import _preprocess, _weights, checkpoint
+from visionvitals.backbones import _options, _parts, _weights, checkpoint
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.registry import Spec, reads
 
 EXAMPLES: tuple[str, ...] = ("tiny:vit", "tiny:cnn")
 NAMES = ("vit", "cnn", "vit_distilled")
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Parted):
+    """What a `tiny:` spelling may say."""
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone that a `tiny:` spelling names.
 
     Raises:
         VitalsError: an unknown name or option, no weights file, or one of another network.
     """
     require_known(spec.name)
-    spec.only(*(option for option in _preprocess.OPTIONS if option != "size"), "classes", "position", "token")
-    if spec.checkpoint is None and f"tiny:{spec.name}" not in EXAMPLES:
-        raise VitalsError(
-            f"`{spec.text}` needs weights that `vitals train` wrote: `tiny:{spec.name}@FILE.safetensors`."
-        )
-    path = WEIGHTS / f"tiny_{spec.name}.safetensors" if spec.checkpoint is None else Path(spec.checkpoint)
-    weights = _weights.read(path)
+    name, file = spec.name, spec.checkpoint
+    if file is None and f"tiny:{name}" not in EXAMPLES:
+        raise VitalsError(f"It needs weights that `vitals train` wrote: `tiny:{name}@FILE.safetensors`.")
+    weights = _weights.read(WEIGHTS / f"tiny_{name}.safetensors" if file is None else Path(file))
     arch = weights.metadata.get("arch")
-    must = f"`{spec.text}` needs a weights file of `tiny:{spec.name}`, as `vitals train` writes it"
-    require(arch == f"tiny:{spec.name}", must, arch)
-    return checkpoint.build(spec, weights, device=device)
+    require(arch == f"tiny:{name}", f"It needs a weights file of `tiny:{name}`, as `vitals train` writes it", arch)
+    made = checkpoint.described(weights, options)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
 def network(name: str, **kwargs: Any) -> torch.nn.Module:

@@ -6,6 +6,7 @@ with `seed`, and `model.KEY=VALUE` for any keyword argument of the network.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,75 +15,77 @@ import torchvision
 from torchvision.models import get_model_builder, get_model_weights, list_models
 
 from visionvitals import core
-from visionvitals.backbones import _hub, _parts, _preprocess, _weights
+from visionvitals.backbones import _hub, _options, _parts, _preprocess, _weights
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec
+from visionvitals.registry import Spec, option, reads
 
 EXAMPLES: tuple[str, ...] = (
     "torchvision:squeezenet1_1?pretrained=false&size=64",
     "torchvision:shufflenet_v2_x0_5?pretrained=false&seed=1&size=64",
 )
-OPTIONS = (*_preprocess.OPTIONS, "classes", "pretrained", "seed", "weights")
 
 
-def load(spec: Spec, *, device: torch.device) -> core.Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Options(_options.Look):
+    """What a `torchvision:` spelling may say."""
+
+    size: _options.Size | None = _options.size()
+    pretrained: bool | None = option(None, "`false` for random weights; published ones where nothing is said")
+    seed: int | None = option(None, "of random weights, 0 where nothing is said")
+    weights: str = option("DEFAULT", "which of the published weights; their transform is also used for a local file")
+    model: _options.Model = _options.model()
+
+
+@reads(Options)
+def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone:
     """The backbone that a `torchvision:` spelling names.
 
     Raises:
         VitalsError: an unknown name, option or keyword argument, or weights that do not fit or cannot be had.
     """
-    spec.only(*OPTIONS, *_preprocess.model_options(spec))
+    name, file = spec.name, spec.checkpoint
     known = list_models(module=torchvision.models)
-    if spec.name not in known:
-        version = torchvision.__version__
-        raise VitalsError(
-            f"`{spec.text}`: torchvision {version} has no classifier `{spec.name}`. {near(spec.name, known)}"
-        )
-    pretrained = spec.checkpoint is None and _preprocess.flag(spec, "pretrained", default=True)
-    require(not (pretrained and "seed" in spec.options), "`seed` needs `pretrained=false`", spec.text)
-    must = "Give a file after `@` or `pretrained`, not both"
-    require(spec.checkpoint is None or "pretrained" not in spec.options, must, spec.text)
-
-    weights = _published(spec)
-    preprocess = _preprocess.override(spec, _preprocessing(weights))
-    kwargs = _preprocess.model_kwargs(spec)
-    builder = get_model_builder(spec.name)
-    if builder.__module__ == "torchvision.models.vision_transformer":
+    if name not in known:
+        raise VitalsError(f"torchvision {torchvision.__version__} has no classifier `{name}`. {near(name, known)}")
+    pretrained = file is None and options.pretrained is not False
+    require(not pretrained or options.seed is None, "`seed` needs `pretrained=false`", options.seed)
+    require(file is None or options.pretrained is None, "Give a file after `@` or `pretrained`, not both", file)
+    published = _published(name, options.weights)
+    preprocess = _preprocess.override(_preprocessing(published), options, size=options.size)
+    kwargs = dict(options.model)
+    family = get_model_builder(name).__module__.rpartition(".")[2]
+    if family == "vision_transformer":
         kwargs.setdefault("image_size", preprocess.size[0])
-    if builder.__module__ in ("torchvision.models.googlenet", "torchvision.models.inception"):
+    if family in ("googlenet", "inception"):
         # What the builders themselves do for their published weights; the input is normalised another time, inside.
-        kwargs = {"init_weights": False, "transform_input": pretrained or spec.checkpoint is not None, **kwargs}
-    module = _network(spec, kwargs)
-    if pretrained or spec.checkpoint is not None:
-        path = _fetched(spec, weights) if spec.checkpoint is None else Path(spec.checkpoint)
-        found = _weights.read(path)
-        if builder.__module__ == "torchvision.models.densenet":
-            # the published files have the names of 2017, `norm.1`, which the builder renames too
-            renamed = {
-                re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)", r"\1\2", k): v for k, v in found.state.items()
-            }
-            found = found._replace(state=renamed)
-        _weights.load_strict(module, found, architecture=spec.name)
-    return _parts.assemble(
-        spec, module, architecture=spec.name, preprocess=preprocess, device=device, kwargs=kwargs, imagenet=True
-    )
+        kwargs = {"init_weights": False, "transform_input": pretrained or file is not None, **kwargs}
+    module = _network(name, kwargs, seed=options.seed or 0)
+    if pretrained or file is not None:
+        found = _weights.read(Path(file) if file is not None else _fetched(name, published))
+        _weights.load_strict(module, _renamed(found) if family == "densenet" else found, architecture=name)
+    made = _parts.Network(module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
-def _network(spec: Spec, kwargs: dict[str, Any]) -> torch.nn.Module:
-    seed = int(_preprocess.number(spec, "seed")) if "seed" in spec.options else 0
-    build = get_model_builder(spec.name)
+def _renamed(found: _weights.Weights) -> _weights.Weights:
+    """The published files of DenseNet have the names of 2017, `norm.1`, which the builder renames too."""
+    pattern = r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)"
+    return found._replace(state={re.sub(pattern, r"\1\2", key): value for key, value in found.state.items()})
+
+
+def _network(name: str, kwargs: dict[str, Any], *, seed: int) -> torch.nn.Module:
+    build = get_model_builder(name)
     try:
         return cast(torch.nn.Module, _parts.seeded(lambda: build(weights=None, **kwargs), seed=seed))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise VitalsError(f"`{spec.text}`: torchvision cannot make it: {type(error).__name__}: {error}.") from error
+        raise VitalsError(f"torchvision cannot make it: {type(error).__name__}: {error}.") from error
 
 
-def _published(spec: Spec) -> Any:
-    """The member of the weights enumeration that the spelling names, or the default one."""
-    enumeration = get_model_weights(spec.name)
-    name = spec.options.get("weights", "DEFAULT")
+def _published(network: str, name: str) -> Any:
+    """The member of the weights enumeration of a network, by its name."""
+    enumeration = get_model_weights(network)
     names = [*enumeration.__members__, "DEFAULT"]
-    require(name in names, f"`{spec.text}`: no published weights of that name", name, near(name, names))
+    require(name in names, "There are no published weights of that name", name, near(name, names))
     return enumeration[name]
 
 
@@ -98,7 +101,7 @@ def _preprocessing(weights: Any) -> core.Preprocess:
     )
 
 
-def _fetched(spec: Spec, weights: Any) -> Path:
+def _fetched(name: str, weights: Any) -> Path:
     """The published file in torch's own cache, downloaded if it is not there."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(weights.url).name
@@ -115,10 +118,10 @@ def _fetched(spec: Spec, weights: Any) -> Path:
         except (OSError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {error}"
     raise _hub.cannot_fetch(
-        spec,
+        name,
         source=weights.url,
         cache=str(folder),
         reason=reason,
-        file_way=f"`torchvision:{spec.name}@FILE.pth`",
+        file_way=f"`torchvision:{name}@FILE.pth`",
         spelling_way="`?weights=NAME` for other published ones, or `?pretrained=false` for random ones",
     )

@@ -4,13 +4,8 @@ PATH is the unpacked `fgvc-aircraft-2013b` or its `data` folder: `images/ID.jpg`
 `ID class`. The strip with the copyright at the lower edge is part of the picture, as in most published results.
 """
 
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import require
 from visionvitals.registry import Spec
 
@@ -42,17 +37,3 @@ def open(spec: Spec) -> ImageSet:
 def _key(name: str) -> str:
     """A variant called only by a number is no index of an output."""
     return f"variant {name}" if name.isdecimal() else name
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    data = tmp / "fgvc-aircraft-2013b" / "data"
-    (data / "images").mkdir(parents=True)
-    (data / "variants.txt").write_text("707-320\nDC-9-30\n")
-    for start, part in enumerate(("train", "val", "test")):
-        ids = [f"{10 * start + k:07d}" for k in range(2)]
-        for id in ids:
-            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(data / "images" / f"{id}.jpg")
-        (data / f"images_variant_{part}.txt").write_text(f"{ids[0]} 707-320\n{ids[1]} DC-9-30\n")
-    return [f"aircraft:{tmp}", f"aircraft:{data}?part=test"]

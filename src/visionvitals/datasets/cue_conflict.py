@@ -1,4 +1,4 @@
-"""Texture against shape: `cue_conflict:PATH`, pictures with the shape of one class and the surface of another, 16 classes.
+"""Texture against shape: `cue_conflict:PATH[?exif=apply]`, pictures with the shape of one class and the surface of another, 16 classes.
 
 PATH holds `stimuli/` (or is it itself) with files called `<shape><i>-<texture><j>.png`, e.g. `cat3-elephant1.png`, at any depth. The
 label is the shape, `texture` the surface, both indices into the 16 classes; where they are equal there is no conflict (80 of the
@@ -8,17 +8,15 @@ the object, of the same size), the pictures have masks.
 Source: Geirhos et al. 2019, "ImageNet-trained CNNs are biased towards texture".
 """
 
+import os
 import re
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
-from PIL import Image
+from jaxtyping import Bool, UInt8
 
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._masks import read_values
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.files import find_images, from_paths, listing_notes, local_path, missing, printable
+from visionvitals.datasets.base.masks import MaskFiles
 from visionvitals.errors import near, require
 from visionvitals.registry import Spec
 
@@ -35,12 +33,13 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: no such folder, no picture whose name reads `<shape><i>-<texture><j>.png`, or one of an unknown class.
     """
-    spec.only()
+    spec.only("exif")
     root = local_path(spec)
     if not root.is_dir():
         raise missing("The folder", root)
     folder = root / "stimuli" if (root / "stimuli").is_dir() else root
-    found = {path: _NAME.fullmatch(path.rpartition("/")[2]) for path in find_images(folder)[0]}
+    listing = find_images(folder)
+    found = {path: _NAME.fullmatch(path.rpartition("/")[2]) for path in listing.pictures}
     named = {path: match.groups() for path, match in found.items() if match is not None}
     must = f"`{spec.text}` must hold pictures called `<shape><i>-<texture><j>.png`"
     require(bool(named), must, f"{len(found)} pictures of other names", "Name the folder that holds `stimuli/`.")
@@ -51,44 +50,19 @@ def open(spec: Spec) -> ImageSet:
     textures = [CLASSES.index(words[2]) for words in named.values()]
     outlines = root / "silhouettes"
     masks = [outlines / words[0] / f"{words[0]}{words[1]}.png" for words in named.values()]
-    paths = [folder / path for path in named]
+    paths = [os.path.join(folder, path) for path in named]
     ids = [printable(path) for path in named]
-    contents = file_hashes(paths, owner=folder)
     has_masks = outlines.is_dir()
-    if has_masks:
-        each = dict(zip(sorted(set(masks)), file_hashes(sorted(set(masks)), owner=outlines), strict=True))
-        contents = [f"{content}/{each[mask]}" for content, mask in zip(contents, masks, strict=True)]
     agree = sum(shape == texture for shape, texture in zip(shapes, textures, strict=True))
     notes = [f"{agree} of {len(ids)} pictures have the texture of their own shape: no conflict"] if agree else []
     if len(found) > len(named):
         notes.append(f"{len(found) - len(named)} pictures are not called `<shape><i>-<texture><j>.png`, and left out")
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(CLASSES, ids, shapes, contents),
-        n=len(ids),
-        classes=CLASSES,
-        class_names=CLASSES,
-        provides=("texture", "mask") if has_masks else ("texture",),
-        notes=tuple(notes),
+    notes += listing_notes([listing])
+
+    def silhouette(values: UInt8[np.ndarray, "h w"], id: str) -> Bool[np.ndarray, "h w"]:
+        return values < 128  # the rims are grey
+
+    held = MaskFiles(masks, outlines, silhouette) if has_masks else None
+    return from_paths(
+        spec, CLASSES, ids, shapes, paths, owner=folder, names=CLASSES, textures=textures, masks=held, notes=notes
     )
-
-    def silhouette(index: int) -> Bool[np.ndarray, "h w"]:
-        return read_values(masks[index], ids[index]) < 128  # the rims are grey
-
-    return from_paths(card, ids, shapes, paths, textures=textures, mask=silhouette if has_masks else None)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for shape in ("cat", "dog"):
-        for folder in (tmp / "both" / "stimuli" / shape, tmp / "both" / "silhouettes" / shape, tmp / "bare" / shape):
-            folder.mkdir(parents=True)
-        outline = np.full((40, 50), 255, dtype=np.uint8)
-        outline[10:30, 10:30] = 0
-        Image.fromarray(outline).save(tmp / "both" / "silhouettes" / shape / f"{shape}1.png")
-        for texture in ("cat2", "knife1"):
-            picture = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-            picture.save(tmp / "both" / "stimuli" / shape / f"{shape}1-{texture}.png")
-            picture.save(tmp / "bare" / shape / f"{shape}1-{texture}.png")
-    return [f"cue_conflict:{tmp / 'both'}", f"cue_conflict:{tmp / 'bare'}"]

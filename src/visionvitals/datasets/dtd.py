@@ -4,13 +4,8 @@ PATH is the unpacked `dtd`, or the folder it lies in: `images/CLASS/NAME.jpg` an
 `CLASS/NAME.jpg`. Published results mostly use fold 1.
 """
 
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import require
 from visionvitals.registry import Spec
 
@@ -33,17 +28,3 @@ def open(spec: Spec) -> ImageSet:
         for (path,) in found.rows(f"labels/{part}{fold}.txt", 1)
     ]
     return listed(found, pictures, sorted(entry.name for entry in images.iterdir() if entry.is_dir()))
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    root = tmp / "dtd"
-    (root / "labels").mkdir(parents=True)
-    for part in ("train", "val", "test"):
-        paths = [f"{name}/{name}_{part}.jpg" for name in ("banded", "zigzagged")]
-        for path in paths:
-            (root / "images" / path).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / "images" / path)
-        (root / "labels" / f"{part}1.txt").write_text("\n".join(paths) + "\n")
-    return [f"dtd:{tmp}", f"dtd:{root}?fold=1&part=val"]

@@ -4,15 +4,11 @@ PATH holds `jpg/image_00001.jpg` and so on, `imagelabels.mat` and `setid.mat`. T
 The authors number the classes; they are `flower 001` to `flower 102` here.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet, Split
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
@@ -36,21 +32,6 @@ def open(spec: Spec) -> ImageSet:
         require(max(chosen) <= len(labels), f"{numbers} must number the labelled pictures", max(chosen))
         pictures += [Picture(f"jpg/image_{k:05d}.jpg", _key(labels[k - 1]), part) for k in chosen]
     return listed(found, pictures, [_key(k) for k in range(1, max(labels) + 1)])
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests; none without scipy."""
-    if importlib.util.find_spec("scipy") is None:
-        return []
-    from scipy.io import savemat
-
-    rng = np.random.default_rng(0)
-    (tmp / "jpg").mkdir(parents=True)
-    for k in range(1, 7):
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp / "jpg" / f"image_{k:05d}.jpg")
-    savemat(tmp / "imagelabels.mat", {"labels": np.array([[1, 2, 1, 2, 1, 2]], dtype=np.uint8)})
-    savemat(tmp / "setid.mat", {"trnid": [[1, 2]], "valid": [[4, 3]], "tstid": [[5, 6]]})
-    return [f"flowers:{tmp}", f"flowers:{tmp}?part=test"]
 
 
 def _key(number: int) -> str:

@@ -5,16 +5,13 @@ training pictures each are frames of one sign, so a random draw of test pictures
 keep the parts.
 """
 
-import csv
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
-from visionvitals.datasets._files import find_images
-from visionvitals.datasets._listed import Picture, Source, listed, source
-from visionvitals.errors import VitalsError
+from visionvitals.datasets.base.files import find_images
+from visionvitals.datasets.base.listed import Picture, Source, listed, source
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
 _HOME = (
@@ -63,33 +60,24 @@ def open(spec: Spec) -> ImageSet:
     return listed(found, pictures, NAMES)
 
 
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    names = [f"Training/{k:05d}/{frame:05d}_00000.ppm" for k in (0, 42) for frame in range(2)]
-    for name in (*names, *(f"Final_Test/Images/{k:05d}.ppm" for k in range(2))):
-        (tmp / "GTSRB" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp / "GTSRB" / name)
-    rows = [
-        "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId",
-        "00000.ppm;50;40;5;5;45;35;42",
-        "00001.ppm;50;40;5;5;45;35;0",
-    ]
-    (tmp / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
-    return [f"gtsrb:{tmp}", f"gtsrb:{tmp}?part=test"]
-
-
 def _test(found: Source) -> list[Picture]:
     images = found.need("GTSRB/Final_Test/Images", "Final_Test/Images").relative_to(found.root).as_posix()
     table = found.need("GT-final_test.csv", "GTSRB/GT-final_test.csv", f"{images}/GT-final_test.csv")
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter=";", skipinitialspace=True))
-    try:
-        return [Picture(f"{images}/{row['Filename']}", _name(row["ClassId"], table), "test") for row in rows]
-    except KeyError as error:
-        raise VitalsError(
-            f"{table} must have the columns Filename and ClassId, separated by `;`. Got no {error}. {found.home}"
-        ) from None
+    rows = read_rows(table, delimiter=";")
+    _, header = next(rows, (1, []))
+    for column in ("Filename", "ClassId"):
+        require(
+            column in header,
+            f"{table} must have the columns Filename and ClassId, separated by `;`",
+            header[:9],
+            found.home,
+        )
+    file, sign = header.index("Filename"), header.index("ClassId")
+    pictures = []
+    for line, row in rows:
+        require(len(row) == len(header), f"{table}, line {line} must have {len(header)} fields", len(row))
+        pictures.append(Picture(f"{images}/{row[file]}", _name(row[sign], table), "test"))
+    return pictures
 
 
 def _name(number: str, where: Path) -> str:
@@ -99,4 +87,4 @@ def _name(number: str, where: Path) -> str:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.ppm"), *(folder / name for name in find_images(folder)[0])])
+    return sorted([*folder.glob("*.ppm"), *(folder / name for name in find_images(folder).pictures)])

@@ -1,25 +1,22 @@
-"""The datasets library: `hf:NAME_OR_LOCAL_PATH[@revision][?split=validation&image=image&label=label&config=]`; extra `[hf]`.
+"""The datasets library: `hf:NAME_OR_LOCAL_PATH[@revision][?split=validation&image=image&label=label&config=&exif=apply]`; extra `[hf]`.
 
 A local path is a folder of `save_to_disk`, a parquet file, or a folder that the library reads itself. A name is fetched from the
 hub. Integer labels with names are classes by name, without names output indices. An id is the row number in the split. Opening
 hashes every picture, about 1 GB a second.
 """
 
-import hashlib
 import importlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import MISSING, digest
-from visionvitals.datasets._files import EncodedImages, find_images, missing
-from visionvitals.datasets._labels import readable_names
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.digest import look_at
+from visionvitals.datasets.base.files import encoded, find_images, missing
+from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
@@ -35,7 +32,7 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: the extra is missing, no such data set, split or column, the hub does not answer, or rows without label.
     """
-    options = spec.only("split", "image", "label", "config")
+    options = spec.only("split", "image", "label", "config", "exif")
     library = _library()
     table = _load(spec, library)
     image, label = options.get("image", "image"), options.get("label", "label")
@@ -58,37 +55,11 @@ def open(spec: Spec) -> ImageSet:
         cell = table[index][image]
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
             raise OSError("the row has no picture")
-        return Path(cell["path"]).read_bytes() if cell["bytes"] is None else bytes(cell["bytes"])
+        return read_regular(cell["path"]) if cell["bytes"] is None else bytes(cell["bytes"])
 
-    def content(index: int) -> str:
-        try:
-            return hashlib.sha256(load(index)).hexdigest()
-        except OSError:
-            return MISSING
-
-    ids = tuple(f"{index:08d}" for index in range(len(labels)))
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(classes, ids, labels, (content(index) for index in range(len(ids)))),
-        n=len(ids),
-        classes=classes,
-        class_names=readable_names(classes),
-        kind=kind,
-    )
-    return EncodedImages(card, ids, tuple(labels), load)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests; none without the extra."""
-    if importlib.util.find_spec("datasets") is None:
-        return []
-    library = _library()
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(4)]
-    features = library.Features({"image": library.Image(), "label": library.ClassLabel(names=["cat", "dog"])})
-    table = library.Dataset.from_dict({"image": pictures, "label": [0, 1, 0, 1]}, features=features)
-    table.save_to_disk(str(tmp / "saved"))
-    return [f"hf:{tmp / 'saved'}"]
+    ids = [f"{index:08d}" for index in range(len(labels))]
+    known = [look_at(partial(load, index)) for index in range(len(ids))]
+    return encoded(spec, classes, ids, labels, load, known, kind=kind)
 
 
 def _library() -> ModuleType:
@@ -155,7 +126,7 @@ def _labels(spec: Spec, table: Any, column: str) -> tuple[tuple[str, ...], list[
 
 def _verify_count(spec: Spec, path: Path, table: Any) -> None:
     """The library reads folders of pictures by guessing splits from names; one file called `bullet_train.JPEG` hides the rest."""
-    files = len(find_images(path)[0])
+    files = len(find_images(path).pictures)
     rows = sum(split.num_examples for split in (table.info.splits or {}).values())
     require(
         files == 0 or rows == files,

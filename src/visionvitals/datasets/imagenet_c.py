@@ -1,4 +1,4 @@
-"""ImageNet-C as released: `imagenet_c:FOLDER[?images=500][&clean=FOLDER]`, corruption/severity/wnid/picture, also one level deeper.
+"""ImageNet-C as released: `imagenet_c:FOLDER[?images=500][&clean=FOLDER][&exif=apply]`, corruption/severity/wnid/picture, also one level deeper.
 
 The tar files unpack to such folders, with or without the name of the tar above (`blur/defocus_blur/1/...`); those that are there are
 read. `images=500` takes 500 pictures, the same ones in every corruption and severity, by a hash of their names. `clean=FOLDER` adds
@@ -9,13 +9,8 @@ An id is `corruption/severity/wnid/picture`, or `wnid/picture` where it is clean
 import hashlib
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._labels import readable_names
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.files import find_images, from_paths, local_path, missing, printable, user_path
 from visionvitals.errors import require
 from visionvitals.probes.mce import COMMON, EXTRA, SEVERITIES
 from visionvitals.registry import Spec
@@ -27,7 +22,7 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: no such folder, no folder of a corruption, no pictures, or `images` that is no positive number.
     """
-    options = spec.only("images", "clean")
+    options = spec.only("images", "clean", "exif")
     root = local_path(spec)
     if not root.is_dir():
         raise missing("The folder", root)
@@ -40,7 +35,7 @@ def open(spec: Spec) -> ImageSet:
         sorted(entry.name for entry in root.iterdir())[:8],
     )
     if "clean" in options:
-        clean = Path(options["clean"]).expanduser()
+        clean = user_path(options["clean"])
         if not clean.is_dir():
             raise missing("The folder of `clean=`", clean)
         folders = {"": clean, **folders}
@@ -66,27 +61,7 @@ def open(spec: Spec) -> ImageSet:
     absent = [name for name in COMMON if not any(place.startswith(f"{name}/") for place in folders)]
     if absent:
         notes.append(f"there is no mCE without all 15 corruptions; missing: {', '.join(absent)}")
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(classes, ids, labels, file_hashes(paths, owner=root)),
-        n=len(ids),
-        classes=classes,
-        class_names=readable_names(classes),
-        notes=tuple(notes),
-    )
-    return from_paths(card, ids, labels, paths)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for place in ("noise/gaussian_noise/1", "noise/gaussian_noise/2", "fog/5"):
-        for wnid in ("n01440764", "n01443537"):
-            folder = tmp / "c" / place / wnid
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in "ab":
-                Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / f"{name}.JPEG")
-    return [f"imagenet_c:{tmp / 'c'}", f"imagenet_c:{tmp / 'c'}?images=3"]
+    return from_paths(spec, classes, ids, labels, paths, owner=root, notes=notes)
 
 
 def _folders(root: Path) -> dict[str, Path]:
@@ -104,7 +79,7 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def _names(folder: Path) -> list[str]:
     """`wnid/picture` of every picture, sorted."""
-    return [name for name in find_images(folder)[0] if "/" in name]
+    return [name for name in find_images(folder).pictures if "/" in name]
 
 
 def _draw(names: list[str], count: int) -> list[str]:

@@ -5,14 +5,8 @@ PATH holds what the competition publishes: `train2019.json`, `val2019.json`, and
 can be drawn. The names of 2019 are numbers unless the later published categories.json was put in; those classes are `category 7`.
 """
 
-import json
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet
-from visionvitals.datasets._listed import competition, source
+from visionvitals.datasets.base.listed import competition, source
 from visionvitals.errors import require
 from visionvitals.registry import Spec
 
@@ -30,23 +24,3 @@ def open(spec: Spec) -> ImageSet:
     home = _HOME.format(year=year)
     found = source(spec, inner=(), parts=("train", "val"), home=home, options=("year",))
     return competition(found, {"train": f"train{year}.json", "val": f"val{year}.json"})
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for part in ("train", "val"):
-        images, annotations = [], []
-        for k in range(4):
-            path = f"train_val2019/Plants/{k % 2}/{part}{k}.jpg"
-            (tmp / path).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp / path)
-            images.append({"id": k, "file_name": path})
-            annotations.append({"id": k, "image_id": k, "category_id": k % 2})
-        content = {
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": k, "name": str(k)} for k in (0, 1)],
-        }
-        (tmp / f"{part}2019.json").write_text(json.dumps(content))
-    return [f"inaturalist:{tmp}", f"inaturalist:{tmp}?year=2019&part=train"]

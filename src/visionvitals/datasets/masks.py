@@ -1,24 +1,24 @@
-"""Pictures with masks: `masks:PATH[?images=images&masks=masks&kinds=N]`, a folder of pictures and a folder of masks of the same names.
+"""Pictures with masks: `masks:PATH[?images=images&masks=masks&kinds=N&exif=apply]`, a folder of pictures and a folder of masks of the same names.
 
 A mask has the name of its picture and any ending (a PNG where there are several), the same size, and holds 0 for background and 255
 (or 1) for the object. With `kinds=N` it is a label map: 0 background, 1 to N kinds of objects, 255 unlabelled; grey levels or palette
 indices, never colours. A picture whose mask is missing, of another size or holds other values is left out and named.
 
+A picture is read as stored, or upright with `exif=apply`, and its mask is brought to the same orientation: by its own EXIF
+orientation, else by its size; where neither tells, it is laid on as stored, which a note says.
+
 Where the pictures lie in sub-folders, the first sub-folder is the class; otherwise there is one class, `object`.
 """
 
-from pathlib import Path
+import os
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import find_images, from_paths, local_path, missing, printable
-from visionvitals.datasets._labels import readable_names
-from visionvitals.datasets._masks import VOID, as_kinds, as_object, read_values
-from visionvitals.errors import UnreadableImage, require
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.files import find_images, from_paths, listing_notes, local_path, missing, printable
+from visionvitals.datasets.base.masks import VOID, MaskFiles, as_kinds, as_object
+from visionvitals.errors import require
 from visionvitals.registry import Spec
 
 
@@ -28,17 +28,20 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: no such folder, no pictures, no mask for any of them, or a bad `kinds`.
     """
-    options = spec.only("images", "masks", "kinds")
+    options = spec.only("images", "masks", "kinds", "exif")
     root = local_path(spec)
     folders = [root / options.get(key, key) for key in ("images", "masks")]
     for folder, what in zip((root, *folders), ("folder", "folder of pictures", "folder of masks"), strict=True):
         if not folder.is_dir():
             raise missing(f"The {what} of `{spec.text}`", folder)
     kinds = _kinds(spec)
-    pictures, other = find_images(folders[0])
-    require(bool(pictures), f"`{spec.text}` must hold pictures in {folders[0]}", f"{other.total()} other files")
+    listing = find_images(folders[0])
+    pictures = listing.pictures
+    require(
+        bool(pictures), f"`{spec.text}` must hold pictures in {folders[0]}", f"{listing.others.total()} other files"
+    )
     masks: dict[str, str] = {}
-    for path in find_images(folders[1])[0]:
+    for path in find_images(folders[1]).pictures:
         if path.endswith(".png") or _stem(path) not in masks:
             masks[_stem(path)] = path
     paired = [masks.get(_stem(path)) for path in pictures]
@@ -47,46 +50,20 @@ def open(spec: Spec) -> ImageSet:
     in_classes = all("/" in path for path in pictures)
     keys = [path.partition("/")[0] if in_classes else "object" for path in pictures]
     classes = tuple(sorted(set(keys)))
-    labels = [classes.index(key) for key in keys]
+    position = {key: index for index, key in enumerate(classes)}
+    labels = [position[key] for key in keys]
     ids = [printable(path) for path in pictures]
-    paths = [folders[0] / path for path in pictures]
-    files = [folders[1] / (path or "missing") for path in paired]
-    contents = zip(file_hashes(paths, owner=folders[0]), file_hashes(files, owner=folders[1]), strict=True)
-    names = tuple(printable(key) for key in classes)
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(names, ids, labels, [f"{picture}/{mask}/{kinds or 'object'}" for picture, mask in contents]),
-        n=len(ids),
-        classes=names,
-        class_names=readable_names(names),
-        provides=("mask",),
-        notes=() if in_classes else ("its pictures have no classes, only masks",),
-    )
+    paths = [os.path.join(folders[0], path) for path in pictures]
 
-    def mask(index: int) -> UInt8[np.ndarray, "h w"]:
-        if paired[index] is None:
-            raise UnreadableImage(f"{ids[index]}: there is no mask of that name in {folders[1]}")
-        values = read_values(files[index], ids[index])
-        return as_object(values, ids[index]) if kinds is None else as_kinds(values, kinds, ids[index])
+    def mean(values: UInt8[np.ndarray, "h w"], id: str) -> UInt8[np.ndarray, "h w"]:
+        return as_object(values, id) if kinds is None else as_kinds(values, kinds, id)
 
-    return from_paths(card, ids, labels, paths, mask=mask)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    for folder in ("images", "masks", "by_class/cat", "by_class/dog", "maps/cat", "maps/dog"):
-        (tmp / folder).mkdir(parents=True)
-    for k, (name, kind) in enumerate([("cat/a", 1), ("cat/b", 2), ("dog/c", 2)]):
-        picture = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-        values = np.zeros((40, 50), dtype=np.uint8)
-        values[10 : 20 + k, 10:30] = kind
-        values[9] = VOID
-        picture.save(tmp / "images" / f"{k}.jpg")
-        Image.fromarray(((values == kind) * 255).astype(np.uint8)).save(tmp / "masks" / f"{k}.png")
-        picture.save(tmp / "by_class" / f"{name}.jpg")
-        Image.fromarray(values).save(tmp / "maps" / f"{name}.png")
-    return [f"masks:{tmp}", f"masks:{tmp}?images=by_class&masks=maps&kinds=2"]
+    files = [None if path is None else folders[1] / path for path in paired]
+    found = MaskFiles(files, folders[1], mean, suffix=f"/{kinds or 'object'}")
+    notes = [] if in_classes else ["its pictures have no classes, only masks"]
+    notes += listing_notes([listing])
+    names = [printable(key) for key in classes]
+    return from_paths(spec, names, ids, labels, paths, owner=folders[0], masks=found, notes=notes)
 
 
 def _stem(path: str) -> str:

@@ -5,20 +5,17 @@ unpacked, or one such archive. The small ones overlap: a drawing that is in seve
 character. Class keys name the alphabet, so that episodes of `related` classes can be drawn.
 """
 
-import hashlib
-import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest
-from visionvitals.datasets._files import EncodedImages, local_path, missing
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.digest import look_at
+from visionvitals.datasets.base.files import encoded, local_path, missing
+from visionvitals.datasets.base.reading import MAX_BYTES, read_regular
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
@@ -32,7 +29,7 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: nothing of Omniglot there, an unknown alphabet, or a damaged archive.
     """
-    options = spec.only("alphabets", "drawings")
+    options = spec.only("alphabets", "drawings", "exif")
     found = _drawings(spec, local_path(spec))
     alphabets = sorted({id.partition("/")[0] for id in found})
     wanted = options["alphabets"].split(",") if "alphabets" in options else alphabets
@@ -49,39 +46,16 @@ def open(spec: Spec) -> ImageSet:
     position = {key: index for index, key in enumerate(classes)}
     labels = [position[id.rpartition("/")[0]] for id in ids]
     loads = [found[id] for id in ids]
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(classes, ids, labels, (hashlib.sha256(load()).hexdigest() for load in loads)),
-        n=len(ids),
-        classes=classes,
-        class_names=tuple(key.replace("_", " ").replace("/character", " ") for key in classes),
-    )
-    return EncodedImages(card, tuple(ids), tuple(labels), lambda index: loads[index]())
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    tmp.mkdir(parents=True, exist_ok=True)
-    for archive, alphabets in (
-        ("images_background_small1", ("Greek", "Latin")),
-        ("images_background_small2", ("Latin", "Tagalog")),
-    ):
-        with zipfile.ZipFile(tmp / f"{archive}.zip", "w") as file:
-            for alphabet in alphabets:
-                for k in range(4):
-                    buffer = io.BytesIO()
-                    Image.fromarray(rng.integers(0, 2, (35, 35), dtype=np.uint8) * 255).convert("1").save(buffer, "PNG")
-                    name = f"{archive}/{alphabet}/character{k % 2 + 1:02d}/{k % 2:04d}_{k:02d}.png"
-                    file.writestr(name, buffer.getvalue())
-    return [f"omniglot:{tmp}", f"omniglot:{tmp / 'images_background_small1.zip'}?alphabets=Latin&drawings=1"]
+    names = [key.replace("_", " ").replace("/character", " ") for key in classes]
+    known = [look_at(load) for load in loads]
+    return encoded(spec, classes, ids, labels, lambda index: loads[index](), known, names=names)
 
 
 def _drawings(spec: Spec, path: Path) -> dict[str, Callable[[], bytes]]:
     """`alphabet/character/drawing` -> how to read it; the first archive that has it."""
     if not path.exists():
         raise VitalsError(f"{missing('The folder or archive', path)} {_HOME}")
-    archives = [path] if path.is_file() else sorted(path.glob("images_*.zip"))
+    archives = [p for p in ([path] if path.is_file() else sorted(path.glob("images_*.zip"))) if p.is_file()]
     found: dict[str, Callable[[], bytes]] = {}
     for archive in archives:
         try:
@@ -90,10 +64,10 @@ def _drawings(spec: Spec, path: Path) -> dict[str, Callable[[], bytes]]:
             raise VitalsError(f"{archive} must be a zip archive. {error}. {_HOME}") from None
         for name in opened.namelist():
             if (match := _DRAWING.fullmatch(name)) is not None:
-                found.setdefault("/".join(match.groups()), partial(opened.read, name))
+                found.setdefault("/".join(match.groups()), partial(_member, opened, name))
     for file in sorted(path.rglob("*.png")) if path.is_dir() else ():
         if (match := _DRAWING.fullmatch(file.as_posix())) is not None:
-            found.setdefault("/".join(match.groups()), file.read_bytes)
+            found.setdefault("/".join(match.groups()), partial(read_regular, file))
     require(
         bool(found),
         f"`{spec.text}` must hold drawings (alphabet/character01/0001_01.png), in images_*.zip or unpacked",
@@ -101,3 +75,13 @@ def _drawings(spec: Spec, path: Path) -> dict[str, Callable[[], bytes]]:
         _HOME,
     )
     return found
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A drawing of an archive; OSError where it is damaged or would fill the memory."""
+    if archive.getinfo(name).file_size > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES // 2**20} MiB, the most that is read")
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise OSError(str(error)) from error

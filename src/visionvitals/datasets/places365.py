@@ -5,13 +5,8 @@ pictures in `data_256` (or `data_256_standard`) and `val_256`. The test pictures
 pictures and their list need not be there.
 """
 
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
 from visionvitals.core import ImageSet, Split
-from visionvitals.datasets._listed import Picture, listed, source
+from visionvitals.datasets.base.listed import Picture, listed, source
 from visionvitals.errors import VitalsError
 from visionvitals.registry import Spec
 
@@ -41,21 +36,3 @@ def open(spec: Spec) -> ImageSet:
                 f"`{file}` in {found.root} must use the class numbers of the categories. Got {error}."
             ) from None
     return listed(found, pictures, list(names.values()), [name.replace("_", " ") for name in names.values()])
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    tmp.mkdir(parents=True, exist_ok=True)
-    (tmp / "categories_places365.txt").write_text("/a/airfield 0\n/a/apartment_building/outdoor 1\n")
-    lists = {
-        "places365_train_standard.txt": ["/a/airfield/00000001.jpg 0", "/a/apartment_building/outdoor/00000001.jpg 1"],
-        "places365_val.txt": ["Places365_val_00000001.jpg 1", "Places365_val_00000002.jpg 0"],
-    }
-    for (file, lines), folder in zip(lists.items(), ("data_256", "val_256"), strict=True):
-        (tmp / file).write_text("\n".join(lines) + "\n")
-        for line in lines:
-            path = tmp / folder / line.split()[0].lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
-    return [f"places365:{tmp}", f"places365:{tmp}?part=val"]

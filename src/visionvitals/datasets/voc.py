@@ -1,4 +1,4 @@
-"""Pascal VOC segmentation: `voc:PATH[?split=val&year=2012]`, from a VOCdevkit on the disk; nothing is ever downloaded.
+"""Pascal VOC segmentation: `voc:PATH[?split=val&year=2012&exif=apply]`, from a VOCdevkit on the disk; nothing is ever downloaded.
 
 PATH is the VOCdevkit, its parent, or the folder VOC2012 itself. Read are `ImageSets/Segmentation/<split>.txt`, `JPEGImages` and
 `SegmentationClass`: indices 0 background, 1 to 20 classes, 255 void. A picture can show several classes, so there is no label to
@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from visionvitals.core import ImageSet, ImageSetCard
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import from_paths, local_path, missing
-from visionvitals.datasets._masks import VOID, as_kinds, read_values
+from visionvitals.core import ImageSet
+from visionvitals.datasets.base.files import from_paths, local_path, missing
+from visionvitals.datasets.base.masks import MaskFiles, as_kinds
+from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
@@ -34,7 +33,7 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: no such folder, an unknown split, or a file of the devkit that is missing (it is named).
     """
-    options = spec.only("split", "year")
+    options = spec.only("split", "year", "exif")
     split, year = options.get("split", "val"), options.get("year", "2012")
     require(
         split in _SPLITS, f"`split` of `{spec.text}` must be one of {', '.join(_SPLITS)}", split, near(split, _SPLITS)
@@ -46,50 +45,19 @@ def open(spec: Spec) -> ImageSet:
             raise VitalsError(
                 f"`{spec.text}` needs {path}, which does not exist. Unpack VOCtrainval_11-May-2012.tar whole; it is not downloaded here."
             )
-    ids = [word for line in listing.read_text(encoding="utf-8").splitlines() for word in line.split()[:1]]
+    ids = [word for line in read_text(listing).splitlines() for word in line.split()[:1]]
     require(bool(ids), f"{listing} must name pictures", 0)
     pictures = [root / "JPEGImages" / f"{id}.jpg" for id in ids]
     maps = [root / "SegmentationClass" / f"{id}.png" for id in ids]
-    contents = zip(
-        file_hashes(pictures, owner=root / "JPEGImages" / split),
-        file_hashes(maps, owner=root / "SegmentationClass" / split),
-        strict=True,
-    )
-    card = ImageSetCard(
-        spec=spec.text,
-        digest=digest(KINDS, ids, [0] * len(ids), [f"{picture}/{labels}" for picture, labels in contents]),
-        n=len(ids),
-        classes=("picture",),
-        class_names=("picture",),
-        provides=("mask",),
-        notes=("its pictures have no classes, only masks",),
-    )
 
-    def mask(index: int) -> UInt8[np.ndarray, "h w"]:
-        return as_kinds(read_values(maps[index], ids[index]), len(KINDS), ids[index])
+    def mean(values: UInt8[np.ndarray, "h w"], id: str) -> UInt8[np.ndarray, "h w"]:
+        return as_kinds(values, len(KINDS), id)
 
-    return from_paths(card, ids, [0] * len(ids), pictures, mask=mask)
-
-
-def examples(tmp: Path) -> list[str]:
-    """Spellings of small inputs, written below `tmp`, for the contract tests."""
-    rng = np.random.default_rng(0)
-    root = tmp / "VOCdevkit" / "VOC2012"
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"2007_{k:06d}" for k in range(3)]
-    (root / "ImageSets" / "Segmentation" / "val.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
-    for k, id in enumerate(ids):
-        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / "JPEGImages" / f"{id}.jpg")
-        labels = np.zeros((40, 50), dtype=np.uint8)
-        labels[9:31, 9:31] = VOID
-        labels[10:30, 10:30] = 15
-        labels[10:20, 10:20] = k + 1
-        drawn = Image.fromarray(labels).convert("P")
-        drawn.putpalette(bytes((37 * v) % 256 for v in range(768)))
-        drawn.putdata(labels.flatten().tolist())
-        drawn.save(root / "SegmentationClass" / f"{id}.png")
-    return [f"voc:{tmp / 'VOCdevkit'}", f"voc:{root}?split=val"]
+    masks = MaskFiles(maps, root / "SegmentationClass" / split, mean)
+    notes = ["its pictures have no classes, only masks"]
+    owner = root / "JPEGImages" / split
+    labels = [0] * len(ids)
+    return from_paths(spec, ["picture"], ids, labels, pictures, owner=owner, keyed=KINDS, masks=masks, notes=notes)
 
 
 def _root(spec: Spec, year: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from visionvitals.core import BackboneSpec, Cell, FolderSpec
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 
 
 def cell_id(cell: Cell) -> str:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from visionvitals import study
 from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import VitalsError, near
 from visionvitals.plan import planner
@@ -165,7 +166,7 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
     if not isinstance(name, str):
         return None, [_Problem((), 'A study must have a name, e.g. name = "occlusion".')]
     try:
-        module = planner.study(name)
+        module = study.load(name)
     except VitalsError as error:
         return None, [_Problem(("name",), str(error))]
     preset = values.get("preset")

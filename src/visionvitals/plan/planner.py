@@ -7,13 +7,13 @@ import dataclasses
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from visionvitals import registry
+from visionvitals import registry, study
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.plan.identity import cell_id, folders, plain, spelled
@@ -21,7 +21,7 @@ from visionvitals.plan.identity import cell_id, folders, plain, spelled
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._labels import Alignment
+    from visionvitals.datasets.base.labels import Alignment
 
 Decoder = Literal["pillow", "fast"]
 
@@ -80,6 +80,10 @@ class Plan:
         for name, values in (("backbones", self.backbones), ("data", self.data)):
             twice = sorted({v for v in values if values.count(v) > 1})
             require(not twice, f"`{name}` must name each once", ", ".join(twice))
+        paths: dict[str, str] = {}
+        for section in self.studies:
+            other = paths.setdefault(study.name_of(section.name), section.name)
+            require(other == section.name, "Two studies must have two names", (other, section.name), "Rename a file.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +106,9 @@ class Planned:
         skips: what a backbone does not allow.
         sets: spelling -> the opened image set.
         backbones: spelling -> card.
-        alignments: (backbone, image set) -> which of the backbone's outputs each of the set's classes is; missing where no study
-            of the plan asks and they do not fit.
-        versions: study -> its `VERSION`.
+        studies: name -> study.
+        alignments: (backbone, image set) -> which of the backbone's outputs each of the set's classes is; missing where they do not
+            fit.
         notes: how labels were mapped, and what the backbones and image sets say of themselves.
     """
 
@@ -113,8 +117,8 @@ class Planned:
     skips: tuple[Skip, ...]
     sets: Mapping[str, ImageSet]
     backbones: Mapping[str, BackboneCard]
+    studies: Mapping[str, study.Study]
     alignments: "Mapping[tuple[str, str], Alignment]"
-    versions: Mapping[str, int]
     notes: tuple[str, ...]
 
 
@@ -129,96 +133,119 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     Raises:
         VitalsError: anything that cannot be opened, loaded or aligned; nothing has been computed then.
     """
-    from visionvitals.datasets import _labels
-
-    studies = {section.name: study(section.name) for section in plan.studies}
+    studies = {study.name_of(section.name): study.load(section.name) for section in plan.studies}
     for text in plan.backbones:
         parse("backbones", text)
     sets = {text: open_images(text) for text in plan.data}
-    cells: dict[str, Cell] = {}
-    skips: list[Skip] = []
-    cards: dict[str, BackboneCard] = {}
-    alignments: dict[tuple[str, str], Alignment] = {}
-    companions = _Companions(device)
-    notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
+    making = _Making(plan, studies, {text: images.card for text, images in sets.items()}, _Companions(device))
     for text in plan.backbones:
         backbone = load_backbone(text, device=device)
-        card = cards[text] = companions.cards[text] = backbone.card
         if visit is not None:
             visit(backbone)
+        card = backbone.card
         del backbone
-        notes += [f"{text}: {note}" for note in card.notes]
-        for data in plan.data:
-            try:
-                alignments[text, data] = _labels.align(sets[data].card, card)
-                notes.append(f"{text} on {data}: {alignments[text, data].how}")
-            except VitalsError as error:
-                asking = [study_name(name) for name, module in studies.items() if module.LABELS == "outputs"]
-                if asking:
-                    others = [n for n in registry.names("studies") if study(n).LABELS != "outputs"]
-                    way_out = (
-                        f" Or leave out {', '.join(asking)}: {', '.join(others)} can do without." if others else ""
-                    )
-                    raise VitalsError(f"{error}{way_out}") from error
-            if any(module.LABELS == "own" for module in studies.values()):
-                notes += [note] if (note := _labels.known_classes(sets[data].card, card)) else []
-            for section in plan.studies:
-                found, refused = _points(plan, section, studies[section.name], card, sets[data].card, companions)
-                skips += refused
-                for cell in found:
-                    first = cells.setdefault(cell_id(cell), cell)
-                    if (first.backbone.spec, first.images.spec) != (text, data):
-                        reason = f"the same weights and images as {first.backbone.spec} on {first.images.spec}, measured there"
-                        skips.append(
-                            Skip(study=cell.study, condition=cell.condition, backbone=text, images=data, reason=reason)
-                        )
+        making.backbone(card)
+    require(bool(making.cells), "A plan must have something to measure", "none", _reasons(making.skips))
+    notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
     return Planned(
         plan=plan,
-        cells=tuple(cells.values()),
-        skips=tuple(skips),
+        cells=tuple(making.cells.values()),
+        skips=tuple(making.skips),
         sets=sets,
-        backbones=cards,
-        alignments=alignments,
-        versions={study_name(name): module.VERSION for name, module in studies.items()},
-        notes=tuple(dict.fromkeys(notes)),
+        backbones=making.cards,
+        studies=studies,
+        alignments=making.alignments,
+        notes=tuple(dict.fromkeys([*notes, *making.notes])),
     )
 
 
-def _points(
-    plan: Plan,
-    section: Section,
-    module: ModuleType,
-    backbone: BackboneCard,
-    images: ImageSetCard,
-    companions: "_Companions",
-) -> tuple[list[Cell], list[Skip]]:
-    """The cells and the skips of one study on one backbone and one image set."""
-    name = study_name(section.name)
-    cells, skips = [], []
-    wanted = conditions(section, module, preset=plan.preset, size=backbone.preprocess.size)
-    for condition in (each for one in wanted for each in _expanded(one, plan.backbones)):
-        reason = module.refusal(condition, backbone, images)
-        others, missing = companions.of(condition) if reason is None else ((), None)
-        reason = reason or missing
-        if reason is None:
-            cells.append(
-                Cell(
-                    study=name,
-                    version=module.VERSION,
+@dataclass
+class _Making:
+    """A plan while it is resolved, backbone by backbone."""
+
+    plan: Plan
+    studies: Mapping[str, study.Study]
+    images: Mapping[str, ImageSetCard]
+    companions: "_Companions"
+    cells: dict[str, Cell] = field(default_factory=dict)
+    skips: list[Skip] = field(default_factory=list)
+    cards: dict[str, BackboneCard] = field(default_factory=dict)
+    alignments: "dict[tuple[str, str], Alignment]" = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def backbone(self, card: BackboneCard) -> None:
+        """Add the cells and the skips of one backbone."""
+        self.cards[card.spec] = self.companions.cards[card.spec] = card
+        self.notes += [f"{card.spec}: {note}" for note in card.notes]
+        for images in self.images.values():
+            unfit = self._align(card, images)
+            for section in self.plan.studies:
+                self._section(section, card, images, unfit)
+
+    def _align(self, card: BackboneCard, images: ImageSetCard) -> str | None:
+        """Match the set's classes with the backbone's outputs; why that is not possible, or None."""
+        from visionvitals.datasets.base import labels
+
+        if any(each.labels == "own" for each in self.studies.values()):
+            self.notes += [note] if (note := labels.known_classes(images, card)) else []
+        try:
+            found = self.alignments[card.spec, images.spec] = labels.align(images, card)
+        except VitalsError as error:
+            return " ".join(str(error).split())
+        self.notes.append(f"{card.spec} on {images.spec}: {found.how}")
+        return None
+
+    def _section(self, section: Section, card: BackboneCard, images: ImageSetCard, unfit: str | None) -> None:
+        chosen = self.studies[study.name_of(section.name)]
+        wanted = conditions(section, chosen, preset=self.plan.preset, size=card.preprocess.size)
+        for condition in (each for one in wanted for each in _expanded(one, self.plan.backbones)):
+            reason = unfit if chosen.labels == "outputs" else None
+            reason = reason or chosen.refusal(condition, card, images)
+            others, missing = self.companions.of(condition) if reason is None else ((), None)
+            if reason is None and missing is None:
+                reason = self._add(chosen, condition, card, images, others)
+            if reason or missing:
+                skip = Skip(
+                    study=chosen.name,
                     condition=condition,
-                    backbone=backbone,
-                    images=images,
-                    seed=plan.seed,
-                    limit=plan.limit if plan.limit is not None and plan.limit < images.n else None,
-                    decoder=plan.decoder,
-                    companions=others,
+                    backbone=card.spec,
+                    images=images.spec,
+                    reason=str(reason or missing),
                 )
-            )
-        else:
-            skips.append(
-                Skip(study=name, condition=condition, backbone=backbone.spec, images=images.spec, reason=reason)
-            )
-    return cells, skips
+                self.skips.append(skip)
+
+    def _add(
+        self,
+        chosen: study.Study,
+        condition: Any,
+        card: BackboneCard,
+        images: ImageSetCard,
+        others: tuple[tuple[str, str], ...],
+    ) -> str | None:
+        """Add a cell; why it is not one of its own, or None."""
+        limit = self.plan.limit
+        cell = Cell(
+            study=chosen.name,
+            version=chosen.version,
+            condition=condition,
+            backbone=card,
+            images=images,
+            seed=self.plan.seed,
+            limit=limit if limit is not None and limit < images.n else None,
+            decoder=self.plan.decoder,
+            companions=others,
+            source=chosen.source,
+        )
+        first = self.cells.setdefault(cell_id(cell), cell)
+        if (first.backbone.spec, first.images.spec) == (card.spec, images.spec):
+            return None
+        return f"the same weights and images as {first.backbone.spec} on {first.images.spec}, measured there"
+
+
+def _reasons(skips: Sequence[Skip]) -> str:
+    """The reasons of skips in a few lines, the most frequent first."""
+    counted = Counter(skip.reason for skip in skips).most_common(3)
+    return " ".join(f"{n} skipped: {reason}." for reason, n in counted)
 
 
 def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
@@ -238,7 +265,7 @@ class _Companions:
         self.missing: dict[str, str] = {}
 
     def of(self, condition: Any) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """((spelling, digest) of each, see `core.Cell.companions`; why one of them cannot be had, or None)."""
+        """((spelling, digest) of each, see `core.Cell.companions`; why one of them is not available, or None)."""
         found = []
         for spec in spelled(condition).values():
             if spec not in self.cards and spec not in self.missing:
@@ -253,39 +280,19 @@ class _Companions:
             found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
         for path in folders(condition).values():
             if path not in self.folders:
-                from visionvitals.datasets import _digest
+                from visionvitals.datasets.base import digest
 
-                self.folders[path] = _digest.folder_digest(Path(path).expanduser())
+                self.folders[path] = digest.folder_digest(Path(path).expanduser())
             found.append((path, self.folders[path]))
         return tuple(found), None
 
 
-def conditions(section: Section, module: ModuleType, *, preset: Preset, size: tuple[int, int]) -> list[Any]:
+def conditions(section: Section, chosen: study.Study, *, preset: Preset, size: tuple[int, int]) -> list[Any]:
     """The points of a section for a network input of `size` (height, width)."""
     if not section.values:
-        return list(module.conditions(section.preset or preset, size))
+        return list(chosen.conditions(section.preset or preset, size))
     product = itertools.product(*section.values.values())
-    return [module.Condition(**dict(zip(section.values, values, strict=True))) for values in product]
-
-
-def study(name: str) -> ModuleType:
-    """The study's module.
-
-    Raises:
-        VitalsError: no such study, or a file that hides one of ours behind the same name.
-    """
-    module = registry.load("studies", name)
-    hidden = name.endswith(".py") and study_name(name) in registry.names("studies")
-    require(not hidden, "The file of a new study must have a name of its own", name, "Rename it.")
-    parts = ("VERSION", "AXES", "LABELS", "Condition", "conditions", "refusal", "passes", "measure")
-    missing = [p for p in parts if p not in vars(module)]
-    require(not missing, f"A study must define {', '.join(missing) or 'all parts'}; see `core.Study`", name)
-    return module
-
-
-def study_name(name: str) -> str:
-    """What a study is called in cells and tables: its name, or the name of its file."""
-    return Path(name).stem if name.endswith(".py") else name
+    return [chosen.Condition(**dict(zip(section.values, values, strict=True))) for values in product]
 
 
 def parse(kind: Literal["backbones", "datasets"], text: str) -> registry.Spec:
@@ -329,18 +336,18 @@ def open_images(text: str) -> ImageSet:
 
 
 def all_studies() -> tuple[Section, ...]:
-    """Every study, `clean` first."""
-    return tuple(Section(name=name) for name in sorted(registry.names("studies"), key=lambda n: (n != "clean", n)))
+    """Every study, the baseline first."""
+    return tuple(Section(name=name) for name in study.names())
 
 
 def sections(text: str) -> tuple[Section, ...]:
-    """`clean,occlusion` as sections; `all` and the empty string are every study.
+    """`clean,occlusion` as sections; `all` is every study.
 
     Raises:
         VitalsError: an unknown study; near names are listed.
     """
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if names in ([], ["all"]):
+    if names == ["all"]:
         return all_studies()
     known = registry.names("studies")
     for name in names:

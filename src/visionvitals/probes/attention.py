@@ -24,7 +24,7 @@ from torch import Tensor
 
 from visionvitals import core
 from visionvitals.errors import VitalsError, require
-from visionvitals.probes._attention_calls import Geometry, Map, Rows, watch
+from visionvitals.inside.attention import Geometry, Map, Rows, unusable, watch
 
 __all__ = ["Geometry", "Map", "Rows", "over_patches", "patch_rows", "record", "record_with_logits", "unusable", "watch"]
 
@@ -96,22 +96,6 @@ def over_patches(found: Map, card: core.BackboneCard) -> Float[Tensor, "b heads 
     return found.rows[:, :, :, found.prefix :]
 
 
-def unusable(found: Map, grid: tuple[int, int] | None) -> str | None:
-    """Why a map is not one over a patch grid, in a clause, or None."""
-    if found.geometry == "window":
-        return "attention within windows has no map over the image"
-    if found.geometry == "channel":
-        return "attention between channels is no map over places"
-    if found.geometry == "reduced":
-        return "its queries and keys have different resolutions, so it is no map over the patch grid"
-    if found.geometry == "other":
-        return "the network mixes tokens in a way that is no map over places"
-    if grid is None:
-        return "the network has no patch grid"
-    (rows, columns), n = grid, found.rows.shape[3] - found.prefix
-    return None if n == rows * columns else f"it is over {n} places, not over the {rows} x {columns} patch grid"
-
-
 def _choose(backbone: core.Backbone, maps: list[Map], block: int) -> Map:
     spec = backbone.card.spec
     require(bool(maps), f"`{spec}` must have attention", "none", "Choose a vision transformer.")
@@ -148,7 +132,7 @@ def _rolled_out(backbone: core.Backbone, images: Tensor, block: int) -> Map:
         flow[:] = [found._replace(rows=rows[:, None])]
 
     if last < 0:
-        total = len(record(backbone, images[:1]))
+        total = len(backbone.inside.attention) if backbone.inside else 0
         require(total > 0, f"`{card.spec}` must have attention", "none", "Choose a vision transformer.")
         require(
             -total <= last, f"`{card.spec}` has {total} attention calls, so `block` must be at least {-total}", block

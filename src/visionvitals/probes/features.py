@@ -42,7 +42,7 @@ def features(job: Job) -> Mapping[str, np.ndarray]:
 
     where = tokens.layout(job.backbone)
     with torch.inference_mode():
-        trial = _of_batch(job, where, tokens.trial_image(where.size, job.backbone.device))
+        trial = _of_batch(job, where, torch.zeros(1, 3, *where.size, device=job.backbone.device))
     shapes = {name: (tuple(x.shape[1:]), "float32") for name, x in trial.items()}
     computed = 0
 

@@ -3,21 +3,21 @@
 import base64
 import functools
 import hashlib
-import inspect
 import io
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from visionvitals.metrics import METRICS
-
-from visionvitals import stats
+from visionvitals import stats, study
 from visionvitals.errors import VitalsError
-from visionvitals.report import by_class, charts, notes, origin, panels, read, signs, tables, words
+from visionvitals.figure import Metric
+from visionvitals.files import write_safely
+from visionvitals.report import by_class, charts, notes, origin, panels, tables, words
+from visionvitals.results import signs
+from visionvitals.results.run import Run
 
 _HERE = Path(__file__).parent
 
@@ -28,8 +28,8 @@ class Section:
 
     Attributes:
         name: of the study, also its anchor.
-        title, asks: from the study's file; its name and "" where the file is gone.
-        gone: why the file cannot be loaded, or "".
+        title, asks: of the study; its name and "" where nothing is known of it.
+        gone: why nothing is known of it, or "".
         plots: what is drawn.
         published: numbers of others beside ours.
         table: all numbers.
@@ -48,25 +48,24 @@ class Section:
     classes: list[by_class.ByClass]
 
 
-def build(run_folder: Path, *, out: Path | None = None) -> Path:
-    """Make the report of a run folder.
+def build(run: Run, *, out: Path | None = None) -> Path:
+    """Make the report of a run.
 
     Args:
-        run_folder: as given to `--out`; it may be unfinished.
+        run: as `results.run.load` reads it; it may be unfinished.
         out: the file to write; `report.html` in the run folder by default.
 
     Returns:
         The file that was written.
 
     Raises:
-        VitalsError: not a run folder, or the file cannot be written.
+        VitalsError: the file cannot be written.
     """
-    run = read.load(run_folder)
+    run.summarise()
     page = _environment().get_template("page.html.jinja").render(**_content(run))
-    target = run_folder / "report.html" if out is None else out
+    target = run.folder / "report.html" if out is None else out
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page, encoding="utf-8")
+        write_safely(target, page)
     except OSError as error:
         raise VitalsError(
             f"The report must be writable. Got {target}: {error.strerror}. Give another --out."
@@ -74,24 +73,24 @@ def build(run_folder: Path, *, out: Path | None = None) -> Path:
     return target
 
 
-def figures(run_folder: Path, folder: Path) -> list[Path]:
+def figures(run: Run, folder: Path) -> list[Path]:
     """Write every study's chart as SVG and PNG; see `charts.save`.
 
     Raises:
-        VitalsError: not a run folder, or the files cannot be written.
+        VitalsError: the files cannot be written.
     """
     try:
-        return charts.save(run_folder, folder)
+        return charts.save(run, folder)
     except OSError as error:
         raise VitalsError(
             f"The figures must be writable. Got {folder}: {error.strerror}. Give another --figures."
         ) from error
 
 
-def _content(run: read.Run) -> dict[str, Any]:
+def _content(run: Run) -> dict[str, Any]:
     """Everything that the template shows."""
     columns = signs.columns(run)
-    sections = [_section(run, study) for study in run.studies]
+    sections = [_section(run, name) for name in run.studies if run.of(name)]
     library = Library()
     for picture in (p for s in sections for panel in s.panels for row in panel.rows for p in row.pictures):
         library.add(picture.data)  # before the page's head, which holds them all, is written
@@ -99,7 +98,7 @@ def _content(run: read.Run) -> dict[str, Any]:
         library.add(worst.picture or b"")
     return {
         "run": run,
-        "cells": len({cell.path for p in run.points for cell in p.cells}),
+        "cells": len({cell.id for p in run.points for cell in p.cells}),
         "title": _title(run),
         "summary": summary(run, columns),
         "date": origin.date(run),
@@ -120,7 +119,8 @@ def _content(run: read.Run) -> dict[str, Any]:
         "command": origin.command(run),
         "settings": origin.settings(run),
         "versions": origin.versions(run),
-        "metrics": {m: METRICS[m] for m in METRICS if any(m in p.estimates for p in run.points)},
+        "metrics": _metrics(run),
+        "baseline": study.BASELINE,
         "library": library,
         "stats": stats,
         "words": words,
@@ -130,27 +130,35 @@ def _content(run: read.Run) -> dict[str, Any]:
     }
 
 
-def _section(run: read.Run, study: str) -> Section:
-    found = run.studies[study]
-    module = found if isinstance(found, ModuleType) else None
+def _section(run: Run, name: str) -> Section:
+    found, record = run.studies[name], run.record(name)
     return Section(
-        name=study,
-        title=module.TITLE if module else study,
-        asks=" ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split()) if module else "",
-        gone="" if isinstance(found, ModuleType) else found,
-        plots=charts.plots(run, study),
-        published=tables.beside_published(run, study),
-        table=tables.of_study(run, study),
-        panels=panels.panels(run, study),
-        classes=by_class.by_class(run, study),
+        name=name,
+        title=(record.title if record else "") or name,
+        asks=record.asks if record else "",
+        gone=found if isinstance(found, str) else "",
+        plots=charts.plots(run, name),
+        published=tables.beside_published(run, name),
+        table=tables.of_study(run, name),
+        panels=panels.panels(run, name),
+        classes=by_class.by_class(run, name),
     )
 
 
-def summary(run: read.Run, columns: Sequence[signs.Column]) -> str:
+def _metrics(run: Run) -> dict[str, Metric]:
+    """What the numbers of the page mean: name -> metric, each meaning once."""
+    found: dict[str, Metric] = {}
+    for name, metric in dict.fromkeys((p.study, m) for p in run.points for m in p.metrics):
+        known = run.metric(name, metric)
+        found[metric if found.get(metric, known) == known else f"{metric} of {name}"] = known
+    return found
+
+
+def summary(run: Run, columns: Sequence[signs.Column]) -> str:
     """The first result in one sentence: what is recognised, and what of it is kept."""
     if not run.points:
         return "No cell finished, so nothing was measured; the reasons are listed below."
-    clean = next((c for c in columns if c.study == signs.CLEAN and c.sign.kind == "mean"), None)
+    clean = next((c for c in columns if c.study == study.BASELINE and c.sign.kind == "mean"), None)
     kept = next((c for c in columns if c.sign.kind == "kept"), None)
     pair = signs.pairs(run)
     if clean is None or len(pair) > 3:
@@ -168,8 +176,8 @@ def summary(run: read.Run, columns: Sequence[signs.Column]) -> str:
         where = f" on {key[1]}" if len(run.images) > 1 else ""
         part = f"`{key[0]}` recognises {words.with_unit(e)} of the images{where}"
         if kept is not None and key in kept.readings and not kept.readings[key].at_chance:
-            at = kept.sign.title.removeprefix("kept ")
-            part += f" and keeps {words.with_unit(kept.readings[key].estimate)} of that {at}"
+            of_that = words.with_unit(kept.readings[key].estimate)
+            part += f" and keeps {of_that} of that {kept.sign.at or f'({kept.sign.title})'}"
         parts.append(part)
     return "; ".join(parts) + ". In brackets: 95 % intervals." if parts else ""
 
@@ -194,22 +202,20 @@ def _extremes(column: signs.Column, *, several: bool) -> str:
     )
 
 
-def _title(run: read.Run) -> str:
+def _title(run: Run) -> str:
     names = list(run.backbones)
     if not names:
         return "Vital signs: nothing measured"
     return f"Vital signs of {words.listed(names) if len(names) <= 2 else words.count(len(names), 'backbone')}"
 
 
-def _comparisons(
-    run: read.Run, columns: Sequence[signs.Column]
-) -> list[tuple[str, str, str, list[stats.Estimate | None]]]:
+def _comparisons(run: Run, columns: Sequence[signs.Column]) -> list[tuple[str, str, str, list[stats.Estimate | None]]]:
     """(images, second, first, differences under `columns`): every backbone against the first one of its image set."""
     found = []
     for images in run.images:
         there = [b for b, i in signs.pairs(run) if i == images]
         for second in there[1:]:
-            found.append((images, second, there[0], [signs.compare(c, images, there[0], second) for c in columns]))
+            found.append((images, second, there[0], [signs.compare(run, c, images, there[0], second) for c in columns]))
     return found
 
 

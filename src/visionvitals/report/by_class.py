@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals.report.read import Run
+from visionvitals.results.run import Run
+from visionvitals.run.store import Stored
 
+FILE = "classes.json"
 ROWS = 8
 """Classes in each list."""
 
@@ -74,18 +76,17 @@ def by_class(run: Run, study: str) -> list[ByClass]:
     return found
 
 
-def _kept(run: Run, study: str, images: str, backbone: str) -> tuple[Any, list[dict[str, Any]]] | None:
-    """(folder of the files, content) of the first cell of a backbone that has some."""
+def _kept(run: Run, study: str, images: str, backbone: str) -> tuple[Stored, list[dict[str, Any]]] | None:
+    """(cell, content) of the first cell of a backbone that has some."""
     for point in run.of(study):
         if (point.images, point.backbone) == (images, backbone):
             for cell in point.cells:
-                path = cell.path / "files" / "classes.json"
-                if path.is_file():
-                    return path.parent, json.loads(path.read_text(encoding="utf-8"))
+                if f"files/{FILE}" in cell.facts["sha256"]:
+                    return cell, json.loads(cell.read(f"files/{FILE}"))
     return None
 
 
-def _worst(folder: Any, entries: list[dict[str, Any]]) -> tuple[Worst, ...]:
+def _worst(cell: Stored, entries: list[dict[str, Any]]) -> tuple[Worst, ...]:
     missed = sorted((e for e in entries if e["right"] < e["n"]), key=lambda e: (_share(e), e["class"]))
     return tuple(
         Worst(
@@ -93,7 +94,7 @@ def _worst(folder: Any, entries: list[dict[str, Any]]) -> tuple[Worst, ...]:
             n=e["n"],
             right=_share(e),
             taken_for=", ".join(f"{name} {count}" for name, count in e["taken_for"]),
-            picture=(folder / e["picture"]).read_bytes() if e["picture"] else None,
+            picture=cell.read(f"files/{e['picture']}") if e["picture"] else None,
         )
         for e in missed[:ROWS]
     )

@@ -4,17 +4,18 @@ One line per backbone, told apart by colour, dash and symbol; bands and whiskers
 vary and are not on an axis split the chart into small multiples. A heat map and a scatter have one small multiple per backbone.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
-from visionvitals.report.read import Point, Run, is_grid, load, rank
-
-from visionvitals.figure import Chart
+from visionvitals.figure import Chart, Metric, Record
+from visionvitals.files import write_safely
 from visionvitals.report import scatter, words
+from visionvitals.results.fields import is_grid, rank, varying
+from visionvitals.results.run import Point, Run
 
 LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
 DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8ff", "#ff8f98")
@@ -55,7 +56,8 @@ class Plot:
     """All small multiples of a study, with what they share.
 
     Attributes:
-        chart: the study's own.
+        chart: the study's own, with the title of its vertical axis.
+        metric: of the vertical axis, or of the colour.
         kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many for that, `none` where there is one
             condition, `heat` where the chart has a `y`, `scatter` where it has an `across`.
         x_order, y_order: the values on the axes, weakest first, as they are written.
@@ -63,9 +65,11 @@ class Plot:
         backbones: every backbone of the run, so that colours agree over studies.
         multiples: in order of strength.
         chance: accuracy of guessing, where it is one number for all backbones and large enough to see.
+        thinned: of a scatter, whether some images are not drawn.
     """
 
     chart: Chart
+    metric: Metric
     kind: Literal["line", "bars", "rows", "none", "heat", "scatter"]
     x_order: tuple[str, ...]
     y_order: tuple[str, ...]
@@ -73,6 +77,7 @@ class Plot:
     backbones: tuple[str, ...]
     multiples: tuple[Multiple, ...]
     chance: float | None
+    thinned: bool = False
 
     @property
     def drawn(self) -> list[str]:
@@ -82,55 +87,55 @@ class Plot:
 
 
 def plots(run: Run, study: str) -> list[Plot]:
-    """What to draw of a study: one plot for each of its charts that has points; none where its module is gone."""
-    module = run.module(study)
-    found = [_plot(run, study, module, chart) for chart in module.CHARTS] if module else []
+    """What to draw of a study: one plot for each of its charts that has points; none where nothing is known of it."""
+    record = run.record(study)
+    found = [_plot(run, record, chart) for chart in record.charts] if record else []
     return [plot for plot in found if plot is not None]
 
 
-def _plot(run: Run, study: str, module: ModuleType, chart: Chart) -> Plot | None:
+def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
     points = [
         p
-        for p in run.of(study)
-        if chart.metric in p.estimates and all(p.condition.get(k) == v for k, v in chart.where.items())
+        for p in run.of(record.name)
+        if chart.metric in p.metrics and all(p.condition.get(k) == v for k, v in chart.where.items())
     ]
     if not points:
         return None
+    metric = run.metric(record.name, chart.metric)
+    chart = dataclasses.replace(chart, y_title=chart.y_title or words.axis(metric))
     varies = varying(points)
     split = [f for f in dict.fromkeys((*chart.facet, *varies)) if f in varies and f not in (chart.x, chart.y)]
     values, others = (
-        sorted({p.condition.get(f) for p in points}, key=lambda v: rank(module, f, v)) for f in (chart.x, chart.y)
+        sorted({p.condition.get(f) for p in points}, key=lambda v: rank(record, f, v)) for f in (chart.x, chart.y)
     )
     heads = [*(("images",) if len(run.images) > 1 else ()), *(("backbone",) if chart.y or chart.across else ())]
     places = {"images": list(run.images), "backbone": list(run.backbones)}
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for p in points:
         key = (*(getattr(p, head) for head in heads), *(p.condition.get(f) for f in split))
-        found.setdefault(key, []).extend(scatter.records(p, chart) if chart.across else [_record(p, chart)])
+        found.setdefault(key, []).extend(
+            scatter.records(run, p, chart) if chart.across else [_record(run, p, chart, metric)]
+        )
 
     def position(key: tuple[Any, ...]) -> tuple[Any, ...]:
         first = (places[head].index(name) for head, name in zip(heads, key, strict=False))
-        return *first, *(rank(module, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
+        return *first, *(rank(record, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
 
     ordered = sorted(found, key=position)
     return Plot(
         chart=chart,
+        metric=metric,
         kind="scatter" if chart.across else "heat" if chart.y else _kind(values, chart),
-        x_order=tuple(words.short(v) for v in values),
+        x_order=tuple(_written(chart, v) for v in values),
         y_order=tuple(words.short(v) for v in others),
         fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
         backbones=tuple(run.backbones),
         multiples=tuple(
             Multiple(_title(key[: len(heads)], split, key[len(heads) :]), tuple(found[key])) for key in ordered
         ),
-        chance=_chance(run, chart) if module.LABELS == "outputs" else None,
+        chance=_chance(run, chart) if record.labels == "outputs" else None,
+        thinned=bool(chart.across) and any(run.estimate(p, chart.metric).n > scatter.MOST for p in points),
     )
-
-
-def varying(points: Sequence[Point]) -> list[str]:
-    """The condition's fields that take more than one value, in the condition's order."""
-    names = dict.fromkeys(name for p in points for name in p.condition)
-    return [name for name in names if len({p.condition.get(name) for p in points}) > 1]
 
 
 def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["container"], height: int) -> Any:
@@ -147,10 +152,16 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     colour = alt.Color("backbone:N", scale=alt.Scale(domain=names), **legend)
     dash = alt.StrokeDash("backbone:N", scale=alt.Scale(domain=names, range=_cycle(DASHES, names)), legend=None)
     shape = alt.Shape("backbone:N", scale=alt.Scale(domain=names, range=_cycle(SYMBOLS, names)), **legend)
-    heads = {"backbone": "backbone", "at": figure.chart.x, "value": figure.chart.y_title, "n": "images", "runs": "runs"}
+    heads = {
+        "backbone": "backbone",
+        "at": figure.chart.x,
+        "value": figure.chart.y_title,
+        "n": figure.metric.over,
+        "runs": "runs",
+    }
     tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in heads.items() if title]
 
-    share = words.is_share(figure.chart.metric)
+    share = figure.metric.share
     along, Along = ("x", alt.X) if figure.kind in ("none", "rows") else ("y", alt.Y)
     value = {
         "title": figure.chart.y_title,
@@ -192,7 +203,7 @@ def _heat(figure: Plot, multiple: Multiple, *, width: int | Literal["container"]
     import altair as alt
 
     ends = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None] or [0.0]
-    share = words.is_share(figure.chart.metric)
+    share = figure.metric.share
     axis = alt.Axis(labelAngle=0, labelOverlap=True, grid=False, domain=False, ticks=False)
     colour = alt.Color(
         "v:Q",
@@ -229,7 +240,7 @@ def interactive(figure: Plot) -> list[dict[str, Any]]:
     return found
 
 
-def save(run_folder: Path, folder: Path) -> list[Path]:
+def save(run: Run, folder: Path) -> list[Path]:
     """Write every chart as `<study>.svg` and `<study>.png` (twice the size) into `folder`, for papers and slides; further charts
     of a study as `<study>_2`, `<study>_3`.
 
@@ -239,8 +250,6 @@ def save(run_folder: Path, folder: Path) -> list[Path]:
     import altair as alt
     import vl_convert
 
-    run = load(run_folder)
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     drawn = [(study, number, figure) for study in run.studies for number, figure in enumerate(plots(run, study), 1)]
     for study, number, figure in drawn:
@@ -258,8 +267,8 @@ def save(run_folder: Path, folder: Path) -> list[Path]:
         version = vega_lite_version()
         name = study if number == 1 else f"{study}_{number}"
         svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-        svg.write_text(vl_convert.vegalite_to_svg(content, vl_version=version), encoding="utf-8")
-        png.write_bytes(vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
+        write_safely(svg, vl_convert.vegalite_to_svg(content, vl_version=version))
+        write_safely(png, vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
         written += [svg, png]
     return written
 
@@ -316,25 +325,29 @@ def _place(figure: Plot) -> dict[str, Any]:
         return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
     values = sorted({r["x"] for m in figure.multiples for r in m.records})
     whole = all(float(v).is_integer() for v in values)
-    percent = {"format": "%"} if title.startswith("share") else {"format": "d"} if whole else {}
+    percent = {"format": "%"} if figure.chart.x_unit == "share" else {"format": "d"} if whole else {}
     axis = alt.Axis(values=values, labelOverlap="greedy", labelSeparation=8, **percent)
     scale = alt.Scale(domain=[values[0], values[-1]], nice=False)  # the same in all small multiples
     return {"x": alt.X("x:Q", title=title, axis=axis, scale=scale)}
 
 
-def _record(p: Point, chart: Chart) -> dict[str, Any]:
-    e, share = p.estimates[chart.metric], words.is_share(chart.metric)
-    x = p.condition.get(chart.x)
-    at = f"{x:.0%}" if chart.x_title.startswith("share") and isinstance(x, float) else words.short(x)
-    text = words.with_unit(e, share=share)
+def _written(chart: Chart, x: Any) -> str:
+    """A value on the horizontal axis, for people."""
+    return words.short(x, share=chart.x_unit == "share")
+
+
+def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
+    e, x = run.estimate(p, chart.metric), p.condition.get(chart.x)
+    at, text = _written(chart, x), words.with_unit(e, share=metric.share)
+    low, high = (e.low, e.high) if metric.interval else (math.nan, math.nan)
     return {
         "backbone": p.backbone,
         "x": x if isinstance(x, int | float) and not isinstance(x, bool) else words.short(x),
         "at": at,
         "beside": words.short(p.condition.get(chart.y)),
         "v": _finite(e.value),
-        "low": _finite(e.low),
-        "high": _finite(e.high),
+        "low": _finite(low),
+        "high": _finite(high),
         "value": text,
         "n": f"{e.n:,}",
         "runs": str(p.runs),

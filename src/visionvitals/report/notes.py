@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals.report.read import Run, is_grid, strength
-
+from visionvitals.figure import tupled
 from visionvitals.report import words
-from visionvitals.run.store import Store
+from visionvitals.results.fields import is_grid, strength
+from visionvitals.results.run import Point, Run
 
 FEW = 100
 """Fewer images than this are pointed out: the interval of a proportion is then wider than about 20 points."""
@@ -49,9 +49,9 @@ def failures(run: Run) -> list[Left]:
 
 
 def missing(run: Run) -> int:
-    """How many planned cells have neither been measured nor failed: the run was interrupted. A cell without a row is measured."""
-    store, failed = Store(run.folder / "store"), {r["id"] for r in run.failures}
-    return sum(cell["id"] not in failed and not store.has(cell["id"]) for cell in run.plan.get("cells", ()))
+    """How many planned cells have neither been measured nor failed: the run was interrupted, or they are damaged."""
+    known = {r["id"] for r in run.failures} | run.finished - run.frame.damaged.keys()
+    return sum(cell["id"] not in known for cell in run.plan.get("cells", ()))
 
 
 def unreadable(run: Run) -> dict[str, dict[str, str]]:
@@ -72,7 +72,7 @@ def label_sentences(run: Run) -> list[str]:
 def warnings(run: Run) -> list[str]:
     """Everything to mind, most specific first."""
     others = [note for note in run.plan.get("notes", ()) if not note.startswith(_pairs(run))]
-    return list(dict.fromkeys([*run.warnings, *_few(run), *_misaligned(run), *others]))
+    return list(dict.fromkeys([*run.warned, *run.damage, *_few(run), *_misaligned(run), *others]))
 
 
 def _pairs(run: Run) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ def _pairs(run: Run) -> tuple[str, ...]:
 def _few(run: Run) -> list[str]:
     result = []
     for images in run.images:
-        n = max((e.n for p in run.points if p.images == images for e in p.estimates.values()), default=0)
+        n = max((run.estimate(p, m).n for p in run.points if p.images == images for m in _of_images(run, p)), default=0)
         if 0 < n < FEW:
             scored = (
                 "1 image was scored; it says nothing about others"
@@ -92,6 +92,11 @@ def _few(run: Run) -> list[str]:
             )
             result.append(f"{images}: only {scored}.")
     return result
+
+
+def _of_images(run: Run, p: Point) -> list[str]:
+    """The metrics whose items are images: a few classes or episodes say nothing about how many images there were."""
+    return [m for m in p.metrics if run.metric(p.study, m).over == "images"]
 
 
 def _misaligned(run: Run) -> list[str]:
@@ -139,10 +144,6 @@ def _phrase(conditions: Sequence[Mapping[str, Any]]) -> str:
     """`fraction 0, 0.5 and 0.9; fill token`."""
     parts = []
     for name in conditions[0]:
-        values = {_tupled(c.get(name)) for c in conditions}
+        values = {tupled(c.get(name)) for c in conditions}
         parts.append(f"{name} {words.listed(words.short(v) for v in sorted(values, key=strength))}")
     return "; ".join(parts)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from visionvitals.report.read import Run
-
 from visionvitals.report import words
+from visionvitals.results.run import Run
+from visionvitals.run.store import Stored
 
 
 def command(run: Run) -> str:
@@ -26,7 +26,7 @@ def date(run: Run) -> str:
 
 def settings(run: Run) -> list[tuple[str, str]]:
     """(name, value) of what the cells have in common; several values where they differ."""
-    cells = [cell for p in run.points for cell in p.cells]
+    cells = _cells(run)
     found = _provenance(run)
     batches = _distinct(p["batch_size"] for p in found)
     threads = _distinct(p["threads"] for p in found)
@@ -74,8 +74,13 @@ def facts(card: Mapping[str, Any]) -> str:
     return f"{_millions(card['parameters'])} parameters, {card['outputs']:,} outputs{grid}"
 
 
+def _cells(run: Run) -> list[Stored]:
+    """Every cell once, not once for each of its places."""
+    return list({cell.id: cell for p in run.points for cell in p.cells}.values())
+
+
 def _provenance(run: Run) -> list[Mapping[str, Any]]:
-    return [cell.facts["provenance"] for p in run.points for cell in p.cells if cell.facts.get("provenance")]
+    return [cell.facts["provenance"] for cell in _cells(run) if cell.facts.get("provenance")]
 
 
 def _distinct(values: Iterable[Any]) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from visionvitals.report.read import Point, Run, usual
-
 from visionvitals.figure import Chart
 from visionvitals.report import words
+from visionvitals.results.fields import usual
+from visionvitals.results.run import Point, Run
 from visionvitals.run.store import Stored
 
 COLUMNS, ROWS, SPEAKERS = 6, 4, 6
@@ -70,19 +70,19 @@ class Panel:
 
 def panels(run: Run, study: str) -> list[Panel]:
     """The panels of a study: of each image set, the combination of the open fields with most pictures."""
-    module = run.module(study)
-    if module is None:
+    record = run.record(study)
+    if record is None:
         return []
     found = []
     for images in run.images:
-        chart = module.CHARTS[0]
+        chart = record.charts[0] if record.charts else Chart(x="")
         points = [p for p in run.of(study) if p.images == images and _shown(p)]
         if not points:
             continue
         if not _told_apart(points[0]):  # pictures of whole cells: one point of each cell stands for all
-            points = list({tuple(c.path for c in p.cells): p for p in reversed(points)}.values())[::-1]
-            if chart.x in module.AXES:
-                chart = Chart(x="", x_title="")
+            points = list({p.group: p for p in reversed(points)}.values())[::-1]
+            if chart.x in record.axes:
+                chart = Chart(x="")
         x = chart.x
         popularity = Counter[tuple[Any, ...]]()
         for p in points:
@@ -92,7 +92,7 @@ def panels(run: Run, study: str) -> list[Panel]:
             own = [p for p in points if p.backbone == backbone]
             if own:
                 fixed = max(
-                    {p.rest(x) for p in own}, key=lambda rest: (popularity[rest], usual(module, rest), str(rest))
+                    {p.rest(x) for p in own}, key=lambda rest: (popularity[rest], usual(record, rest), str(rest))
                 )
                 by_backbone[backbone] = fixed, _spread([p for p in own if p.rest(x) == fixed])
         found += _merged(images, chart, by_backbone)
@@ -108,9 +108,7 @@ def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any
             {r["item"]: r for r in _exhibits(cell, p)} for cell, p in zip(cells, points, strict=True)
         ]
         items = [item for item in records[0] if all(item in r for r in records)][:ROWS]
-        pixels = tuple(
-            (cell.path / r[item]["file"]).read_bytes() for cell, r in zip(cells, records, strict=True) for item in items
-        )
+        pixels = tuple(cell.read(r[item]["file"]) for cell, r in zip(cells, records, strict=True) for item in items)
         heads = tuple(_head(chart, p) for p in points)
         seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, records))
     result = []
@@ -132,8 +130,7 @@ def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any
 
 def _shown(p: Point) -> list[Stored]:
     """The cells of a point that kept pictures, first run first."""
-    cells = [c for c in p.cells if _exhibits(c, p)]
-    return sorted(cells, key=lambda c: (c.cell["condition"].get("run", 0), c.cell["seed"], c.cell["shard"]))
+    return [c for c in p.cells if _exhibits(c, p)]
 
 
 def _spread(points: Sequence[Point]) -> list[Point]:
@@ -144,10 +141,7 @@ def _spread(points: Sequence[Point]) -> list[Point]:
 
 
 def _head(chart: Chart, p: Point) -> str:
-    if not chart.x:
-        return ""
-    x = p.condition.get(chart.x)
-    return f"{x:.0%}" if chart.x_title.startswith("share") and isinstance(x, float) else words.short(x)
+    return words.short(p.condition.get(chart.x), share=chart.x_unit == "share") if chart.x else ""
 
 
 def _exhibits(cell: Stored, p: Point) -> list[Mapping[str, Any]]:

@@ -3,23 +3,36 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionvitals.report.read import Point, aligned
+import numpy as np
 
 from visionvitals.figure import Chart
 from visionvitals.report import words
+from visionvitals.results.run import Point, Run
+
+MOST = 2000
+"""As many images of one point of the run are drawn; more are thinned out evenly, since a page cannot hold them."""
 
 
-def records(p: Point, chart: Chart) -> list[dict[str, Any]]:
+def records(run: Run, p: Point, chart: Chart) -> list[dict[str, Any]]:
     """What is drawn of a point of the run: one record per image that has both metrics."""
-    at = words.short(p.condition.get(chart.x))
-    if chart.across not in p.scores:
+    at = words.short(p.condition.get(chart.x), share=chart.x_unit == "share")
+    if chart.across not in p.metrics:
         return []
-    both = aligned([p.scores[chart.metric], p.scores[chart.across]]).tolist()
-    others = set(p.scores[chart.across][0])
-    items = [item for item in p.scores[chart.metric][0] if item in others]
+    (key, v), (_, across) = run.values(p, chart.metric), run.values(p, chart.across)  # of one place: the same items
+    both = np.flatnonzero(np.isfinite(v) & np.isfinite(across))
+    both = both[np.unique(np.linspace(0, len(both) - 1, min(MOST, len(both))).round().astype(int))]
+    items = run.items(key) if len(both) else []
     return [
-        {"backbone": p.backbone, "x": at, "at": at, "item": item, "v": v, "across": across, "label": f"{item}, {at}"}
-        for item, (v, across) in zip(items, both, strict=True)
+        {
+            "backbone": p.backbone,
+            "x": at,
+            "at": at,
+            "item": items[k],
+            "v": v_k,
+            "across": a_k,
+            "label": f"{items[k]}, {at}",
+        }
+        for k, v_k, a_k in zip(both.tolist(), v[both].tolist(), across[both].tolist(), strict=True)
     ]
 
 

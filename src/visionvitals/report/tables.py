@@ -5,20 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from visionvitals.report.read import Point, Run
-
 from visionvitals.figure import Published
 from visionvitals.report import words
-from visionvitals.report.charts import varying
+from visionvitals.results.fields import varying
+from visionvitals.results.run import Point, Run
 
 ROWS = 600
 """As many rows of a study as the page shows; all of them are in `vitals table`."""
-TITLES = {
-    "top1": "top-1 %",
-    "top5": "top-5 %",
-    "cross_entropy": "cross-entropy, nats",
-    "information_loss": "pixels removed %",
-}
 
 
 @dataclass(frozen=True)
@@ -67,55 +60,56 @@ def of_study(run: Run, study: str) -> Table:
     points = run.of(study)
     varies = varying(points)
     several = len(run.images) > 1
-    metrics = list(dict.fromkeys(m for p in points for m in p.estimates))
+    metrics = list(dict.fromkeys(m for p in points for m in p.metrics))
     position = {pair: i for i, pair in enumerate((b, i) for b in run.backbones for i in run.images)}
     rows = []
     for p in sorted(points, key=lambda p: position[p.backbone, p.images]):
         where = (*((p.images,) if several else ()), *(words.short(p.condition.get(f)) for f in varies))
-        values = tuple(_value(p, m) for m in metrics)
-        n = max((e.n for e in p.estimates.values()), default=0)
-        rows.append((p.backbone, where, values, n, p.runs))
+        values = tuple(_value(run, p, m) for m in metrics)
+        rows.append((p.backbone, where, values, max(_sizes(run, p), default=0), p.runs))
     return Table(
         fields=(*(("data",) if several else ()), *varies),
-        metrics=tuple(TITLES.get(m, f"{m} %" if words.is_share(m) else m) for m in metrics),
+        metrics=tuple(run.metric(study, m).head for m in metrics),
         rows=tuple(rows[:ROWS]),
         left_out=max(0, len(rows) - ROWS),
         fixed={k: v for k, v in points[0].condition.items() if k not in varies},
         averaged=any(p.runs > 1 for p in points),
-        mixed=any(len({e.n for e in p.estimates.values()}) > 1 for p in points),
+        mixed=any(len(_sizes(run, p)) > 1 for p in points),
     )
 
 
 def beside_published(run: Run, study: str) -> list[Beside]:
     """The published numbers whose architecture and condition were measured here."""
-    module = run.module(study)
+    record = run.record(study)
     varies = varying(run.of(study))
     found = [
         Beside(
             published=published,
-            value=f"{published.value:.1%}".replace("%", " %")
-            if words.is_share(published.metric)
-            else f"{published.value:g}",
+            value=f"{published.value:.1%}".replace("%", " %") if metric.share else f"{published.value:g}",
             condition=words.condition({k: v for k, v in published.where.items() if k in varies}),
-            metric=TITLES.get(published.metric, published.metric).removesuffix(" %"),
+            metric=words.axis(metric),
             backbone=p.backbone,
             images=p.images,
-            ours=words.with_unit(p.estimates[published.metric], share=words.is_share(published.metric)),
-            n=p.estimates[published.metric].n,
+            ours=words.with_unit(run.estimate(p, published.metric), share=metric.share),
+            n=run.estimate(p, published.metric).n,
         )
-        for published in (module.PUBLISHED if module else ())
+        for published in (record.published if record else ())
+        for metric in (run.metric(study, published.metric),)
         for p in run.of(study)
         if run.backbones[p.backbone]["architecture"] in published.architectures
-        and published.metric in p.estimates
+        and published.metric in p.metrics
         and all(p.condition.get(k) == v for k, v in published.where.items())
     ]
     return sorted(found, key=lambda beside: list(run.backbones).index(beside.backbone))
 
 
-def _value(p: Point, metric: str) -> str:
-    e = p.estimates.get(metric)
-    if e is None or math.isnan(e.value):
+def _sizes(run: Run, p: Point) -> set[int]:
+    """How many items the metrics of a point have."""
+    return {run.estimate(p, m).n for m in p.metrics}
+
+
+def _value(run: Run, p: Point, metric: str) -> str:
+    e, known = run.estimate(p, metric), run.metric(p.study, metric)
+    if metric not in p.metrics or math.isnan(e.value):
         return words.MISSING
-    if metric == "information_loss":  # a property of the mask, not of the network: no interval
-        return words.value(e)
-    return words.measured(e, share=words.is_share(metric))
+    return (words.measured if known.interval else words.value)(e, share=known.share)

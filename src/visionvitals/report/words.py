@@ -4,19 +4,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from visionvitals.metrics import METRICS
-from visionvitals.run.table import readable
-
+from visionvitals.figure import Metric
+from visionvitals.results.fields import readable
 from visionvitals.stats import Estimate
 
 MISSING = "–"
 _WITHIN = 0.05  # intervals narrower than five points are written with one decimal, wider ones without
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric lies in [0, 1] by its definition, and so reads as percent."""
-    meaning = METRICS.get(metric, "")
-    return "(0 or 1" in meaning or "in [0, 1]" in meaning
+def axis(metric: Metric) -> str:
+    """The title of an axis, whose labels carry the percent signs themselves."""
+    return metric.title if metric.share else metric.head
 
 
 def value(e: Estimate, *, share: bool = True) -> str:
@@ -73,9 +71,11 @@ def condition(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {short(v)}" for name, v in fields.items() if v != "")
 
 
-def short(v: Any) -> str:
-    """One value of a condition: a grid as `14x14`, a float without noise digits."""
+def short(v: Any, *, share: bool = False) -> str:
+    """One value of a condition: a grid as `14x14`, a float without noise digits, a share in percent."""
     v = readable(v)
+    if share and isinstance(v, int | float):
+        return f"{100 * v:.3g}%"
     return f"{v:g}" if isinstance(v, float) else str(v)
 
 

@@ -1,25 +1,26 @@
 """The vital signs: one row per backbone and image set, one column per `Sign` of the studies that were run.
 
-`mean`: of the metric. `kept`: its mean over that of the clean images, paired. `area`: under the mean curve over `x`. `index`: a
-formula over the means at several points. Two backbones
-are compared on the images both have seen, paired: for `kept` the ratios are resampled together, for the others the differences.
+`mean`: of the metric. `kept`: its mean over that of the baseline, paired. `area`: under the mean curve over `x`. `lowest`, `highest`: the
+mean at the `x` where one half of the items has its end, read on the other half. `index`: a formula over the means at several points. Two
+backbones are compared on the items both have, paired: for `kept` and `index` both are resampled together, for the others the differences.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from visionvitals.report.read import Point, Run, aligned, load, strength, usual
 
-from visionvitals import stats
-from visionvitals.figure import Sign
-from visionvitals.report import words
+from visionvitals import stats, study
+from visionvitals.figure import Better, Metric, Record, Sign, Unit
+from visionvitals.results import sampled
+from visionvitals.results.fields import strength, usual
+from visionvitals.results.run import Point, Run
 
-CLEAN = "clean"
+SAME = ("seed", "limit", "decoder")
+"""Settings in which a point and its baseline must agree."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Reading:
 
     Attributes:
         estimate: the value with its interval.
-        points: what it was computed from; for `kept` the clean point first, for `area` in order of `x`.
+        points: what it was computed from; for `kept` the baseline's point first, for kinds with an `x` in its order.
         fixed: the condition's fields that the sign leaves open, with the values that were chosen.
-        at_chance: for `kept`, the clean accuracy is no better than guessing: then nothing can be lost, and keeping it means
+        at_chance: for `kept`, the baseline's accuracy is no better than guessing: then nothing can be lost, and keeping it means
             nothing.
     """
 
@@ -47,20 +48,33 @@ class Column:
     Attributes:
         study: whose sign it is.
         sign: what is computed.
+        metric: of its values.
         fixed: the open fields' values that most readings share.
         readings: (backbone, images) -> reading; a pair that could not be measured is missing.
     """
 
     study: str
     sign: Sign
+    metric: Metric
     fixed: tuple[tuple[str, Any], ...]
     readings: dict[tuple[str, str], Reading]
 
     @property
+    def unit(self) -> Unit:
+        """Of the values."""
+        return "share" if self.sign.kind == "kept" else self.sign.unit or self.metric.unit
+
+    @property
     def share(self) -> bool:
         """Whether the values read as percent."""
-        by_kind = self.sign.kind == "kept" or words.is_share(self.sign.metric)
-        return by_kind if self.sign.share is None else self.sign.share
+        return self.unit == "share"
+
+    @property
+    def better(self) -> Better | None:
+        """The good end; None where neither is."""
+        if self.sign.better is None:
+            return self.metric.better
+        return None if self.sign.better == "neither" else self.sign.better
 
     @property
     def top(self) -> float:
@@ -73,20 +87,19 @@ class Column:
         end."""
         values = {b: r.estimate.value for (b, i), r in self.readings.items() if i == images and not r.at_chance}
         known = {b: v for b, v in values.items() if not np.isnan(v)}
-        if len(known) < 2 or self.sign.better == "neither":
+        if len(known) < 2 or self.better is None:
             return frozenset()
-        end = max(known.values()) if self.sign.better == "high" else min(known.values())
+        end = max(known.values()) if self.better == "high" else min(known.values())
         return frozenset(b for b, v in known.items() if v == end)
 
 
-def vital_signs(run_folder: Path) -> list[dict[str, Any]]:
+def vital_signs(run: Run) -> list[dict[str, Any]]:
     """The table that the report begins with.
 
     Returns:
         One dict per backbone and image set: `backbone`, `data`, then one `Estimate` (value, low, high, n) under the title of each
         sign; NaN with n = 0 where it could not be measured.
     """
-    run = load(run_folder)
     found = columns(run)
     return [
         {"backbone": pair[0], "data": pair[1]}
@@ -102,94 +115,112 @@ def pairs(run: Run) -> list[tuple[str, str]]:
 
 
 def columns(run: Run) -> list[Column]:
-    """The signs of every study that can be loaded, without those that nobody has."""
+    """The signs of every study of which something is known, without those that nobody has."""
     found = [
-        _column(run, study, sign)
-        for study in run.studies
-        if (module := run.module(study)) is not None
-        for sign in module.SIGNS
+        _column(run, record, sign)
+        for name in run.studies
+        if (record := run.record(name)) is not None
+        for sign in record.signs
     ]
     return [column for column in found if column.readings]
 
 
-def compare(column: Column, images: str, first: str, second: str) -> stats.Estimate | None:
-    """`second` minus `first` over the same images; None where their conditions differ or one was not measured."""
+def compare(run: Run, column: Column, images: str, first: str, second: str) -> stats.Estimate | None:
+    """`second` minus `first` over the same items; None where their conditions differ or one was not measured."""
     a, b = column.readings.get((first, images)), column.readings.get((second, images))
     if a is None or b is None or a.fixed != b.fixed or len(a.points) != len(b.points):
         return None
-    metric = column.sign.metric
-    scores = aligned([p.scores[metric] for p in (*a.points, *b.points)])
-    scores = scores[~np.isnan(scores).any(axis=1)]
+    scores = _scores(run, column.sign, (*a.points, *b.points))
+    half = len(a.points)
     if len(scores) == 0:
         return None
+    here, there = scores[:, :half], scores[:, half:]
     if column.sign.kind == "kept":
-        return _humble(_ratio_difference(scores))
-    half = len(a.points)
-    if column.sign.kind == "index":
-        there, here = (partial(_index, column.sign, r.points) for r in (b, a))
-        return _humble(_over_means(scores, lambda m: there(m[..., half:]) - here(m[..., :half])))
+        return _humble(sampled.kept_difference(*here.T, *there.T))
     if column.sign.kind == "mean":
-        return _humble(stats.paired_difference(scores[:, half], scores[:, 0]))
-    weights = _trapezoid(_x(a.points, column.sign))
-    return _humble(stats.paired_difference(scores[:, half:] @ weights, scores[:, :half] @ weights))
+        return _humble(stats.paired_difference(there[:, 0], here[:, 0]))
+    if column.sign.kind == "area":
+        return _humble(sampled.area_difference(_x(a.points, column.sign), here, there))
+    if column.sign.kind == "index":
+        of_a, of_b = (partial(_index, column.sign, r.points) for r in (a, b))
+        return _humble(sampled.formula(scores, lambda means: of_b(means[..., half:]) - of_a(means[..., :half])))
+    return None  # the ends of two backbones lie at two places, which were chosen on one half of the items
 
 
-def _column(run: Run, study: str, sign: Sign) -> Column:
+def _column(run: Run, record: Record, sign: Sign) -> Column:
+    whole = run.of(record.name)
     matching = [
-        p
-        for p in run.of(study)
-        if sign.metric in p.scores and all(p.condition.get(k) == v for k, v in sign.where.items())
+        p for p in whole if sign.metric in p.metrics and all(p.condition.get(k) == v for k, v in sign.where.items())
     ]
     popularity = Counter[tuple[Any, ...]]()
-    for p in run.of(study):  # of the whole study: at one fraction, every grid has equally many cells
+    for p in whole:  # of the whole study: at one fraction, every grid has equally many cells
         popularity[p.rest(*sign.where, sign.x)] += len(p.cells)
+    by_pair: dict[tuple[str, str], list[Point]] = {}
+    for p in matching:
+        by_pair.setdefault((p.backbone, p.images), []).append(p)
     readings = {}
-    for backbone in run.backbones:
-        for images in run.images:
-            own = [p for p in matching if (p.backbone, p.images) == (backbone, images)]
-            if own and (reading := _read(run, sign, own, popularity)) is not None:
-                readings[backbone, images] = reading
+    for pair, own in by_pair.items():
+        if (reading := _reading(run, record, sign, own, popularity)) is not None:
+            readings[pair] = reading
     shared = Counter(r.fixed for r in readings.values()).most_common(1)
-    return Column(study, sign, shared[0][0] if shared else (), readings)
+    return Column(record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings)
 
 
-def _read(run: Run, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[Any, ...]]) -> Reading | None:
+def _reading(
+    run: Run, record: Record, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[Any, ...]]
+) -> Reading | None:
     """The sign at the most measured combination of the open fields that this backbone has."""
-    module = run.module(own[0].study)
-    assert module is not None
+    if sign.kind == "index":
+        return _of_index(run, sign, own)
     open_fields = {p.rest(*sign.where, sign.x) for p in own}
-    fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(module, rest), str(rest)))
+    fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(record, rest), str(rest)))
     points = [p for p in own if p.rest(*sign.where, sign.x) == fixed]
     if sign.kind == "mean":
-        return Reading(points[0].estimates[sign.metric], (points[0],), fixed)
+        return Reading(run.estimate(points[0], sign.metric), (points[0],), fixed)
     if sign.kind == "kept":
-        clean = [
-            p
-            for p in run.of(CLEAN)
-            if (p.backbone, p.images) == (points[0].backbone, points[0].images) and sign.metric in p.scores
-        ]
-        if not clean:
-            return None
-        both = aligned([p.scores[sign.metric] for p in (clean[0], points[0])])
-        at_chance = (
-            sign.metric == "top1" and clean[0].estimates["top1"].low <= 1 / run.backbones[points[0].backbone]["outputs"]
-        )
-        return Reading(_humble(stats.kept(both[:, 0], both[:, 1])), (clean[0], points[0]), fixed, at_chance)
-    if sign.kind == "index":
-        scores = aligned([p.scores[sign.metric] for p in own])
-        scores = scores[~np.isnan(scores).any(axis=1)]
-        assert sign.index is not None
-        if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
-            return None
-        return Reading(_humble(_over_means(scores, partial(_index, sign, own))), tuple(own), ())
+        return _of_kept(run, sign, points[0], fixed)
     if len(points) < 2:
         return None
-    points.sort(key=lambda p: strength(p.condition[str(sign.x)]))
-    curves = aligned([p.scores[sign.metric] for p in points])
-    curves = curves[~np.isnan(curves).any(axis=1)]
-    if len(curves) == 0:
+    points.sort(key=lambda p: strength(p.condition.get(str(sign.x))))
+    scores = _scores(run, sign, points)
+    if len(scores) == 0:
         return None
-    return Reading(_humble(stats.area(_x(points, sign), curves)), tuple(points), fixed)
+    if sign.kind == "area":
+        return Reading(_humble(stats.area(_x(points, sign), scores)), tuple(points), fixed)
+    end: Literal["min", "max"] = "min" if sign.kind == "lowest" else "max"
+    return Reading(_humble(sampled.extreme(scores, kind=end)), tuple(points), fixed)
+
+
+def _of_kept(run: Run, sign: Sign, point: Point, fixed: tuple[tuple[str, Any], ...]) -> Reading | None:
+    """Against the baseline of the same backbone, images, draw and decoder."""
+    same = [
+        p
+        for p in run.of(study.BASELINE)
+        if (p.backbone, p.images) == (point.backbone, point.images)
+        and sign.metric in p.metrics
+        and all(p.settings[name] == point.settings[name] for name in SAME)
+    ]
+    if not same:
+        return None
+    both = _scores(run, sign, (same[0], point))
+    clean = run.estimate(same[0], sign.metric)
+    at_chance = sign.metric == "top1" and clean.low <= 1 / run.backbones[point.backbone]["outputs"]
+    return Reading(_humble(sampled.kept(both[:, 0], both[:, 1])), (same[0], point), fixed, at_chance)
+
+
+def _of_index(run: Run, sign: Sign, own: Sequence[Point]) -> Reading | None:
+    scores = _scores(run, sign, own)
+    assert sign.index is not None
+    if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
+        return None
+    return Reading(_humble(sampled.formula(scores, partial(_index, sign, own))), tuple(own), ())
+
+
+def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
+    """Values of the items that have one at every point, float64 (items, points)."""
+    scores = run.aligned([(p, sign.metric) for p in points])
+    lacking = np.isnan(scores).any(axis=1)
+    return np.asarray(scores[~lacking] if lacking.any() else scores)
 
 
 def _index(sign: Sign, points: Sequence[Point], means: np.ndarray) -> np.ndarray:
@@ -199,35 +230,10 @@ def _index(sign: Sign, points: Sequence[Point], means: np.ndarray) -> np.ndarray
     return np.asarray(found)
 
 
-def _over_means(scores: np.ndarray, formula: Callable[[np.ndarray], np.ndarray]) -> stats.Estimate:
-    """A formula over the column means of scores, float (n, m), with the percentile bootstrap interval over the rows."""
-    low, high = np.nanpercentile(formula(stats.bootstrap_means(scores)), [2.5, 97.5])
-    return stats.Estimate(float(formula(scores.mean(axis=0))), float(low), float(high), len(scores))
-
-
 def _x(points: Sequence[Point], sign: Sign) -> np.ndarray:
     return np.array([p.condition[str(sign.x)] for p in points], dtype=np.float64)
 
 
 def _humble(e: stats.Estimate) -> stats.Estimate:
-    """Without the interval where there is one image: its bootstrap has no width, which would read as certainty."""
+    """Without the interval where there is one item: its bootstrap has no width, which would read as certainty."""
     return e if e.n > 1 else e._replace(low=float("nan"), high=float("nan"))
-
-
-def _trapezoid(x: np.ndarray) -> np.ndarray:
-    """The weights of `stats.area`."""
-    weights = np.zeros(len(x))
-    weights[:-1] += np.diff(x) / 2
-    weights[1:] += np.diff(x) / 2
-    return np.asarray(weights / (x[-1] - x[0]))
-
-
-def _ratio_difference(scores: np.ndarray) -> stats.Estimate:
-    """kept(second) - kept(first) from columns (clean, perturbed) of the first and of the second, resampled together."""
-    mean = scores.mean(axis=0)
-    if mean[0] == 0 or mean[2] == 0:
-        return stats.NOTHING._replace(n=len(scores))
-    means = stats.bootstrap_means(scores)
-    clean = np.where(means[:, [0, 2]] == 0, np.nan, means[:, [0, 2]])
-    low, high = np.nanpercentile(means[:, 3] / clean[:, 1] - means[:, 1] / clean[:, 0], [2.5, 97.5])
-    return stats.Estimate(float(mean[3] / mean[2] - mean[1] / mean[0]), float(low), float(high), len(scores))

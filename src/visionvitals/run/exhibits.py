@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from visionvitals.core import BackboneCard, ImageSetCard
+from visionvitals.pixels import to_uint8
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,7 @@ def choose(ids: Sequence[str], *, seed: int) -> frozenset[str]:
 
 def picture(image: "torch.Tensor") -> Image.Image:
     """A network input, float (3, h, w) in [0, 1], as a picture of 112 to 160 px: small inputs enlarged, large ones reduced."""
-    values = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    found = Image.fromarray(values)
+    found = Image.fromarray(to_uint8(image))
     short, long = min(found.size), max(found.size)
     if long > 160:
         scale, how = 160 / long, Image.Resampling.LANCZOS

@@ -1,28 +1,31 @@
 """The run folder: one plan, its store, its warnings.
 
 plan.json       what was asked for, what it resolved to (cells, skips, digests), the command; written before anything is computed
+studies.json    the records of its studies, so that a reader needs none of their files
 store/          the finished cells, see `run.store`
 warnings.json   what the run noticed, a list of sentences
 report.html     made from the above alone
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionvitals import figure
 from visionvitals.errors import VitalsError, require
+from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Plan, Planned
+from visionvitals.plan.stamp import stamp
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
-from visionvitals.run.store import Store
+from visionvitals.run.store import Store, Unwritable
 
-SCHEMA = 1
+SCHEMA = 2
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
 _CELL_BYTES = 60_000  # of cell.json and four exhibits
 
@@ -56,6 +59,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         "notes": list(planned.notes),
         "command": list(command),
         "versions": versions(),
+        "stamp": stamp(planned.plan),
         "started": now(),
     }
     there = refuse_another(out, planned.plan)
@@ -65,12 +69,14 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     store = Store(out / "store")
     missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
     try:
-        store.root.mkdir(parents=True, exist_ok=True)
-        _write(out / "plan.json", content)
+        (out / "store").mkdir(parents=True, exist_ok=True)
+        write_safely(out / "plan.json", json.dumps(content, indent=1))
+        store.shelf.sweep()
     except OSError as error:
         raise VitalsError(
             f"`--out` must be a folder that can be written. Got {out}: {error.strerror or error}. Give another --out."
         ) from error
+    describe(out, planned.studies.values())
     needed = sum(images_of(cell) * _ROW_BYTES + _CELL_BYTES for cell in missing)
     free = shutil.disk_usage(out).free
     require(
@@ -96,6 +102,11 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
         require(not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out.")
         return None
     there = _content(out)
+    if there.get("schema") != SCHEMA:
+        raise VitalsError(
+            f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
+            "everything is measured anew there. The old report.html still shows the old numbers."
+        )
     asked = _differences(there["plan"], plan_file.to_dict(plan))
     if asked:
         listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in asked)
@@ -104,6 +115,27 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
             f"Give another --out, or continue that one with `vitals run {out}`."
         )
     return there
+
+
+def finished(out: Path, plan: Plan) -> int | None:
+    """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
+    there = refuse_another(out, plan)
+    if there is None or there["versions"] != versions():
+        return None
+    whole, damaged = Store(out / "store").survey()
+    if damaged or not all(cell["id"] in whole for cell in there["cells"]) or there["stamp"] != stamp(plan):
+        return None
+    return len(there["cells"])
+
+
+def report_is_current(out: Path) -> bool:
+    """Whether `report.html` is there and younger than every cell, warning and record of the run."""
+    try:
+        made = (out / "report.html").stat().st_mtime_ns
+        beside = [path.stat().st_mtime_ns for path in out.glob("*.json") if path.name != "plan.json"]
+    except OSError:
+        return False
+    return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
 
 
 def read_plan(out: Path) -> Plan:
@@ -115,14 +147,30 @@ def read_plan(out: Path) -> Plan:
     return plan_file.from_dict(_content(out)["plan"], source=str(out / "plan.json"))
 
 
+def describe(out: Path, records: Iterable[figure.Record]) -> None:
+    """Add the records of studies to the run, for readers that lack their files."""
+    path = out / "studies.json"
+    known = _json(path) if path.is_file() else {}
+    _add(path, known, known | {record.name: figure.written(record) for record in records})
+
+
 def warn(out: Path, warnings: Iterable[str]) -> list[str]:
     """Add sentences to the run's warnings, each once, and return all of them."""
     path = out / "warnings.json"
     known = _json(path) if path.is_file() else []
     merged = list(dict.fromkeys([*known, *warnings]))
-    if merged != known:
-        _write(path, merged)
+    _add(path, known, merged)
     return merged
+
+
+def _add(path: Path, known: Any, content: Any) -> None:
+    text = json.dumps(content, indent=1)
+    if text == json.dumps(known, indent=1):
+        return
+    try:
+        write_safely(path, text)
+    except OSError as error:
+        raise Unwritable(path.parent, error) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +194,7 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
     """
     content = _content(out)
     store = Store(out / "store")
+    whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
     counts: dict[tuple[str, str, str], dict[str, int]] = {}
 
@@ -154,12 +203,12 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
         counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
 
     for cell in content["cells"]:
-        done = store.has(cell["id"])
+        done = cell["id"] in whole
         count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
     for skip in content["skips"]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
-    return found, [record for identifier, record in failures.items() if not store.has(identifier)]
+    return found, [record for identifier, record in failures.items() if identifier not in whole]
 
 
 def command_of(out: Path) -> tuple[str, ...]:
@@ -184,7 +233,8 @@ def _digests(planned: Planned) -> dict[str, Any]:
         "weights": {spec: card.digest for spec, card in planned.backbones.items()},
         "preprocess": {spec: plain(card.preprocess) for spec, card in planned.backbones.items()},
         "images": {spec: images.card.digest for spec, images in planned.sets.items()},
-        "version of the study": dict(planned.versions),
+        "version of the study": {name: each.version for name, each in planned.studies.items()},
+        "source of the study": {name: each.source for name, each in planned.studies.items() if each.source},
         "content": {spec: digest for cell in planned.cells for spec, digest in cell.companions},
     }
 
@@ -194,7 +244,7 @@ def _refuse_changed(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         f"{what} of {key}: {_short(a)} there, {_short(b)} now"
         for what in here["digests"]
         for key, a, b in _differences(there["digests"].get(what, {}), here["digests"][what])
-        if a is not None and b is not None  # what could not be had then, or is no longer asked for, mixes with nothing
+        if a is not None and b is not None  # what was not available then, or is no longer asked for, mixes with nothing
     ]
     if changed:
         listed = "\n  ".join(changed)
@@ -219,9 +269,3 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}. Give another --out.") from error
-
-
-def _write(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(path)

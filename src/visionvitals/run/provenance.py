@@ -1,5 +1,6 @@
 """Where a number came from: versions, commit, machine, settings, command. It goes into every cell, and decides nothing."""
 
+import functools
 import platform
 import shutil
 import subprocess
@@ -73,6 +74,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions by name, read without importing anything."""
     found = {"visionvitals": visionvitals.__version__, "python": platform.python_version()}
@@ -84,6 +86,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def checkout(folder: Path) -> tuple[str | None, bool]:
     """(commit, dirty) of the git checkout that tracks `folder`; (None, False) where none does.
 

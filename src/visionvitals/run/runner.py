@@ -3,33 +3,33 @@
 import dataclasses
 import functools
 import gc
-import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from visionvitals.metrics import METRICS
-from visionvitals.run.rows import Place, Rows
 
-from visionvitals import registry
-from visionvitals.core import Backbone, Cell, Job
+from visionvitals.core import Backbone, Cell, Place
 from visionvitals.errors import VitalsError, require
+from visionvitals.job import Job
+from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, memory, planner, products, provenance
+from visionvitals.run import devices, exhibits, folder, memory, provenance, wide
 from visionvitals.run.calibrate import images_of
+from visionvitals.run.memo import DiskMemos, code
 from visionvitals.run.progress import Meter, meter
-from visionvitals.run.store import Store
+from visionvitals.run.store import Store, Unwritable
+from visionvitals.study import BASELINE, REPEATS, Study
 
 if TYPE_CHECKING:
     import torch
 
-    from visionvitals.datasets._cache import Decoded
+    from visionvitals.datasets.base.cache import Decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,254 +72,282 @@ def execute(
         VitalsError: the folder holds another plan, or results cannot be written. A failing cell is recorded and does not raise.
     """
     require(batch_size is None or batch_size > 0, "`--batch-size` must be positive", batch_size)
+    require(workers is None or workers > 0, "`--workers` must be positive", workers)
     store = folder.claim(out, planned, command=command)
-    store.sweep()
     memory.keep()
-    missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
-    failed: list[str] = []
-    warnings = folder.warn(out, ())
+    there, damaged = store.survey()
+    missing = [cell for cell in planned.cells if cell_id(cell) not in there]
     with meter(cells=len(missing), images=sum(map(images_of, missing))) as state:
-
-        def warn(text: str) -> None:
-            if text not in warnings:
-                state.say(f"Warning: {text}")
-                warnings[:] = folder.warn(out, [text])
-
+        run = _Run(
+            planned=planned,
+            out=out,
+            store=store,
+            state=state,
+            device=device,
+            batch_size=batch_size or devices.default_batch_size(device),
+            workers=workers,
+            command=tuple(command),
+            warnings=folder.warn(out, ()),
+        )
+        for identifier, what in damaged.items():
+            store.set_aside(identifier)
+            run.warn(
+                f"the cell {identifier} was not as it was written ({what}); it was set aside and counts as missing"
+            )
         for spec in planned.plan.backbones:
             cells = [cell for cell in missing if cell.backbone.spec == spec]
-            if not cells:
-                continue
-            state.say(f"Loading {spec}")
-            try:
-                backbone = planner.load_backbone(spec, device=device)
-            except Exception as error:  # it could be loaded for the plan; now its file is gone, or memory is full
-                failed += [_fail(store, state, cell, error) for cell in cells]
-                continue
-            run = _Run(
-                planned=planned,
-                store=store,
-                backbone=backbone,
-                workers=workers,
-                command=tuple(command),
-                state=state,
-                warn=warn,
-                companion=functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=device)),
-            )
-            failed += _run_backbone(run, cells, batch_size or devices.default_batch_size(device))
-            del run, backbone
-            gc.collect()
+            if cells:
+                _visit(run, spec, cells)
+                gc.collect()
     return Outcome(
-        measured=len(missing) - len(failed),
+        measured=len(missing) - len(run.failed),
         found=len(planned.cells) - len(missing),
-        failed=tuple(failed),
-        warnings=tuple(warnings),
+        failed=tuple(run.failed),
+        warnings=tuple(run.warnings),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Run:
-    """One backbone's part of a run."""
+    """A run of one process. What changes while it goes on: the batch size, where memory ran out, and what was noticed."""
 
     planned: Planned
+    out: Path
     store: Store
-    backbone: Backbone
+    state: Meter
+    device: "torch.device"
+    batch_size: int
     workers: int | None
     command: tuple[str, ...]
-    state: Meter
-    warn: Callable[[str], None]
-    companion: Callable[[str], Backbone]
+    warnings: list[str]
+    failed: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Say a sentence and keep it with the run, once."""
+        if text not in self.warnings:
+            self.state.say(f"Warning: {text}")
+            self.warnings[:] = folder.warn(self.out, [text])
+
+    def fail(self, cell: Cell, error: BaseException) -> None:
+        """Record why a cell failed, and say it in a sentence."""
+        said = str(error) if isinstance(error, VitalsError) else f"{type(error).__name__}: {error}"
+        values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
+        sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
+        self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
+        self.state.say(f"Failed: {sentence}")
+        self.state.finish_cell(unmeasured=images_of(cell))
+        self.failed.append(sentence)
 
 
-def _run_backbone(run: _Run, cells: Sequence[Cell], batch_size: int) -> list[str]:
-    """Measure the cells of one backbone, image set by image set, `clean` first; returns a sentence per failed cell."""
-    failed: list[str] = []
-    card = run.backbone.card
-    weights = next(run.backbone.module.parameters(), None)
+def _visit(run: _Run, spec: str, cells: Sequence[Cell]) -> None:
+    """Measure the cells of one backbone, image set by image set, the baseline first."""
+    run.state.say(f"Loading {spec}")
+    try:
+        backbone = planner.load_backbone(spec, device=run.device)
+        planned = run.planned.backbones[spec].digest
+        require(
+            backbone.card.digest == planned, f"`{spec}` must stay what it was when planned", "other weights or code"
+        )
+    except Exception as error:  # it could be loaded for the plan; now its file is gone, or memory is full
+        for cell in cells:
+            run.fail(cell, error)
+        return
+    weights = next(backbone.module.parameters(), None)
     facts = provenance.collect(
-        device=run.backbone.device,
+        device=run.device,
         dtype=None if weights is None else weights.dtype,
-        batch_size=batch_size,
+        batch_size=run.batch_size,
         command=run.command,
     )
-    for spec in run.planned.sets:
-        mine = sorted((c for c in cells if c.images.spec == spec), key=lambda c: c.study != "clean")
+    companion = functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=run.device))
+    for images in run.planned.sets:
+        mine = sorted((c for c in cells if c.images.spec == images), key=lambda c: c.study != BASELINE)
         if not mine:
             continue
         try:
-            data = _decode(run, spec)
+            data = _decode(run, backbone, images)
         except Exception as error:
-            failed += [_fail(run.store, run.state, cell, error) for cell in mine]
+            for cell in mine:
+                run.fail(cell, error)
             continue
-        aligned = run.planned.alignments.get((card.spec, spec))
-        outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels]
-        shown = exhibits.choose(data.ids, seed=run.planned.plan.seed)
+        aligned = run.planned.alignments.get((spec, images))
+        work = _Work(
+            backbone=backbone,
+            data=data,
+            outputs=None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels],
+            shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
+            companion=companion,
+            provenance=facts,
+        )
         for cell in mine:
-            module = _study_of(run.planned, cell.study)
-            labels = outputs if module.LABELS == "outputs" else data.labels
-            assert labels is not None, "the planner refuses labels that do not fit"
-            task = _Task(cell=cell, study=module, data=data, labels=labels, exhibits=shown)
-            try:
-                measured = _measure(run, task, batch_size)
-            except Exception as error:
-                failed.append(_fail(run.store, run.state, cell, error))
-                continue
-            batch_size = measured.batch_size
-            if cell.study == "clean":  # before the cell is kept: a kill in between must not lose the warning
-                _check_chance(run, cell, measured.rows)
-            try:
-                _keep(run, task, measured, facts)
-            except VitalsError:  # the store cannot be written
-                raise
-            except Exception as error:  # what the study gave cannot be stored, e.g. places of two types on one axis
-                run.state.advance(-len(data.ids))
-                failed.append(_fail(run.store, run.state, cell, error))
-                continue
-            run.state.finish_cell(unmeasured=images_of(cell) - len(data.ids))
-    return failed
+            _cell(run, work, cell)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Task:
-    """A cell with what it is measured on."""
+class _Work:
+    """A backbone and the images that it is shown.
 
-    cell: Cell
-    study: Any
+    Attributes:
+        outputs: int64 (n,), the labels as outputs of the backbone; None where they do not fit.
+        shown: ids of the images whose pictures are kept.
+    """
+
+    backbone: Backbone
     data: "Decoded"
-    labels: np.ndarray
-    exhibits: frozenset[str]
+    outputs: np.ndarray | None
+    shown: frozenset[str]
+    companion: Callable[[str], Backbone]
+    provenance: provenance.Provenance
+
+    def labels(self, study: Study) -> np.ndarray:
+        """As the study reads them."""
+        if study.labels != "outputs":
+            return self.data.labels
+        assert self.outputs is not None, "the planner skips labels that do not fit"
+        return self.outputs
 
 
-class _Measured(NamedTuple):
-    rows: Rows
-    pictures: dict[tuple[str, Place], Image.Image]
-    seconds: float
-    batch_size: int
-    warnings: tuple[str, ...]
-    files: dict[str, bytes]
+@dataclass
+class _Kept:
+    """What one pass of a study leaves beside its numbers."""
+
+    pictures: dict[tuple[str, Place], Image.Image] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    counted: int = 0
 
 
-def _measure(run: _Run, task: _Task, batch_size: int) -> _Measured:
+def _cell(run: _Run, work: _Work, cell: Cell) -> None:
+    """Measure one cell and keep it; a failure of whatever kind is recorded."""
+    study = run.planned.studies[cell.study]
+    kept = _Kept()
+    try:
+        started = time.perf_counter()
+        numbers, kept = _measure(run, work, cell, study)
+        seconds = time.perf_counter() - started
+        if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
+            _check_chance(run, cell, numbers)
+        _keep(run, work, cell, study, numbers, kept, seconds)
+    except Unwritable:
+        raise
+    except (Exception, SystemExit) as error:
+        run.state.advance(-kept.counted)
+        run.fail(cell, error)
+        return
+    run.state.finish_cell(unmeasured=images_of(cell) - len(work.data.ids))
+
+
+def _measure(run: _Run, work: _Work, cell: Cell, study: Study) -> tuple[wide.Wide, _Kept]:
     """Measure one cell; where memory runs out, again with half the batch, down to one image."""
     import torch
 
-    began_with = batch_size
-    first_run = plain(task.cell.condition).get("run", 0) == 0
+    began_with = run.batch_size
     while True:
-        pictures: dict[tuple[str, Place], Image.Image] = {}
-        said: list[str] = []
-        files: dict[str, bytes] = {}
-        counted = 0
-
-        def count(images: int) -> None:
-            nonlocal counted
-            counted += images
-            run.state.advance(images)
-
-        def keep(item: str, image: "torch.Tensor", at: Place = ()) -> None:
-            pictures[item, at] = exhibits.picture(image)  # noqa: B023  consumed within this turn of the loop
-
-        job = Job(
-            backbone=run.backbone,
-            condition=task.cell.condition,
-            ids=task.data.ids,
-            pixels=task.data.pixels,
-            labels=task.labels,
-            images=task.cell.images,
-            textures=task.data.textures,
-            masks=task.data.masks,
-            splits=task.data.splits,
-            seed=task.cell.seed,
-            batch_size=batch_size,
-            exhibits=task.exhibits if first_run else frozenset(),
-            keep=keep,
-            progress=count,
-            companion=run.companion,
-            product=functools.partial(products.product, _product_facts(task.cell)),
-            warn=said.append,
-            attach=files.__setitem__,
-        )
-        start = time.perf_counter()
+        kept = _Kept()
         try:
             with run.state.measuring(), torch.no_grad():
-                rows = Rows(task.study.measure(job))
+                blocks = study.measure(_job(run, work, cell, study, kept))
+                numbers = wide.gather(
+                    blocks, study=study.name, axes=study.axes, metrics=study.metrics, ids=work.data.ids
+                )
             break
         except Exception as error:
-            run.state.advance(-counted)
-            if batch_size == 1 or not devices.out_of_memory(error):
+            run.state.advance(-kept.counted)
+            if run.batch_size == 1 or not devices.out_of_memory(error):
                 raise
-        batch_size = batch_size // 2  # below the handler, whose traceback would hold the memory
-        run.state.say(f"Out of memory: {task.cell.study} goes on with batches of {batch_size}")
+        run.batch_size //= 2  # below the handler, whose traceback would hold the memory
+        run.state.say(f"Out of memory: {cell.study} goes on with batches of {run.batch_size}")
         gc.collect()
-        if run.backbone.device.type == "cuda":
+        if run.device.type == "cuda":
             torch.cuda.empty_cache()
-    unknown = set(rows.metrics) - METRICS.keys()
-    require(not unknown, "A study's metrics must stand in `metrics.METRICS`", sorted(unknown))
-    axes = len(task.study.AXES)
-    require(
-        all(len(at) == axes for at in rows.places), f"Every row must say where it stands on {task.study.AXES}", "others"
+    if run.batch_size != began_with:
+        kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
+    for over, count in numbers.broken.items():
+        kept.said.append(f"{count} {over} gave values that are not finite and are not counted")
+    return numbers, kept
+
+
+def _job(run: _Run, work: _Work, cell: Cell, study: Study, kept: _Kept) -> Job:
+    def count(images: int) -> None:
+        kept.counted += images
+        run.state.advance(images)
+
+    def keep(item: str, image: "torch.Tensor", at: Place = ()) -> None:
+        kept.pictures[item, at] = exhibits.picture(image)
+
+    first_run = getattr(cell.condition, REPEATS, 0) == 0
+    return Job(
+        backbone=work.backbone,
+        condition=cell.condition,
+        ids=work.data.ids,
+        pixels=work.data.pixels,
+        labels=work.labels(study),
+        images=cell.images,
+        textures=work.data.textures,
+        masks=work.data.masks,
+        splits=work.data.splits,
+        seed=cell.seed,
+        batch_size=run.batch_size,
+        exhibits=work.shown if first_run else frozenset(),
+        keep=keep,
+        progress=count,
+        companion=work.companion,
+        warn=lambda text: kept.said.append(text) if text not in kept.said else None,
+        attach=kept.files.__setitem__,
+        memos=DiskMemos(),
+        facts={"decoder": cell.decoder, "limit": cell.limit, "code": {**code(), "study": cell.source}},
     )
-    warnings = list(dict.fromkeys(said))
-    if batch_size != began_with:
-        warnings.append(f"out of memory with batches of {began_with}; measured with {batch_size}")
-    broken = len({row.item for row in rows if not math.isfinite(row.value)})
-    if broken:
-        warnings.append(f"{broken} of {len(task.data.ids)} images gave values that are not finite")
-    return _Measured(rows, pictures, time.perf_counter() - start, batch_size, tuple(warnings), files)
 
 
-def _product_facts(cell: Cell) -> dict[str, Any]:
-    """What decides the images of a cell and their order, for everything that is computed once from them."""
-    p = cell.backbone.preprocess
-    return {
-        "images": cell.images.digest,
-        "cut": [plain(p.size), p.resize, p.interpolation],
-        "decoder": cell.decoder,
-        "limit": cell.limit,
-        "seed": cell.seed,
-    }
-
-
-def _keep(run: _Run, task: _Task, measured: _Measured, facts: provenance.Provenance) -> None:
+def _keep(run: _Run, work: _Work, cell: Cell, study: Study, numbers: wide.Wide, kept: _Kept, seconds: float) -> None:
     """Write a measured cell. A store that cannot be written ends the run: nothing could be kept."""
-    card = run.backbone.card
-    predicted = {
-        row.item: int(row.value) for row in measured.rows if row.metric == "prediction" and row.item in task.exhibits
-    }
-    wanted = {item: int(label) for item, label in zip(task.data.ids, task.labels, strict=True) if item in task.exhibits}
-    images = task.cell.images
-    names = card if task.study.LABELS == "outputs" else images
-    answers = images if task.study.LABELS == "own" else card
-    for warning in measured.warnings:
-        run.warn(f"{task.cell.study} on {card.spec}: {warning}")
-    n = len(task.data.ids)
+    for warning in kept.said:
+        run.warn(f"{cell.study} on {cell.backbone.spec}: {warning}")
+    n = len(work.data.ids)
+    said, marks = _marks(work, cell, study, numbers, kept) if kept.pictures else ({}, {})
     run.store.write(
-        task.cell,
-        measured.rows,
+        cell,
+        [numbers],
+        axes=study.axes,
         facts={
-            "provenance": plain(dataclasses.replace(facts, batch_size=measured.batch_size)),
-            "skipped": [list(pair) for pair in task.data.skipped],
+            "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
+            "skipped": [list(pair) for pair in work.data.skipped],
             "n": n,
-            "seconds": round(measured.seconds, 4),
-            "images_per_second": round(n / measured.seconds, 2),
-            "warnings": list(measured.warnings),
+            "seconds": round(seconds, 4),
+            "images_per_second": round(n / seconds, 2),
+            "warnings": kept.said,
         },
-        exhibits={
-            (item, exhibits.class_name(predicted[item], answers) if item in predicted else "", at): shown
-            for (item, at), shown in measured.pictures.items()
-        },
-        axes=task.study.AXES,
-        marks={
-            item: {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
-            | ({"correct": predicted[item] == wanted[item]} if item in predicted and item in wanted else {})
-            for item, _ in measured.pictures
-        },
-        files=measured.files,
+        exhibits={(item, said.get(item, ""), at): shown for (item, at), shown in kept.pictures.items()},
+        marks=marks,
+        files=kept.files,
     )
 
 
-def _decode(run: _Run, spec: str) -> "Decoded":
+def _marks(
+    work: _Work, cell: Cell, study: Study, numbers: wide.Wide, kept: _Kept
+) -> tuple[dict[str, str], dict[str, dict[str, Any]]]:
+    """Of the pictures that are kept: the predicted class in words; the true one, and whether they agree."""
+    shown = {item for item, _ in kept.pictures}
+    predicted: dict[str, int] = {}
+    for block in numbers.blocks.values():
+        values = block.values.get("prediction", np.empty(0))
+        predicted |= {
+            item: int(v) for item, v in zip(block.items, values, strict=False) if item in shown and np.isfinite(v)
+        }
+    names = cell.backbone if study.labels == "outputs" else cell.images
+    answers = cell.images if study.labels == "own" else cell.backbone
+    wanted = {i: int(v) for i, v in zip(work.data.ids, work.labels(study), strict=True) if i in shown}
+    marks: dict[str, dict[str, Any]] = {}
+    for item in shown:
+        marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
+        if item in predicted and item in wanted:
+            marks[item]["correct"] = predicted[item] == wanted[item]
+    return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks
+
+
+def _decode(run: _Run, backbone: Backbone, spec: str) -> "Decoded":
     """The image set at the backbone's size, from the cache or decoded now."""
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     plan = run.planned.plan
     images = run.planned.sets[spec]
@@ -334,7 +362,7 @@ def _decode(run: _Run, spec: str) -> "Decoded":
 
     data = _cache.decoded(
         images,
-        run.backbone.card.preprocess,
+        backbone.card.preprocess,
         decoder=plan.decoder,
         limit=plan.limit,
         seed=plan.seed,
@@ -348,37 +376,19 @@ def _decode(run: _Run, spec: str) -> "Decoded":
     return data
 
 
-def _fail(store: Store, state: Meter, cell: Cell, error: Exception) -> str:
-    """Record why a cell failed, and say it in a sentence."""
-    said = str(error) if isinstance(error, VitalsError) else f"{type(error).__name__}: {error}"
-    values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
-    sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
-    try:
-        store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
-    except OSError as full:
-        raise VitalsError(f"Results must be writable under {store.root}. Got: {full}. Free some space.") from full
-    state.say(f"Failed: {sentence}")
-    state.finish_cell(unmeasured=images_of(cell))
-    return sentence
-
-
-def _check_chance(run: _Run, cell: Cell, rows: Rows) -> None:
+def _check_chance(run: _Run, cell: Cell, numbers: wide.Wide) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
-    from visionvitals.datasets import _labels
+    from visionvitals.datasets.base import labels as _labels
 
-    card = run.backbone.card
-    correct = [row.value for row in rows if row.metric == "top1"]
+    card = cell.backbone
+    correct = numbers.blocks[()].values["top1"]
+    scored = correct[np.isfinite(correct)]
     warning = _labels.chance_warning(
-        sum(correct) / max(1, len(correct)),
-        len(correct),
+        float(scored.mean()) if len(scored) else 0.0,
+        len(scored),
         card.outputs,
         how=run.planned.alignments[card.spec, cell.images.spec].how,
         preprocess=card.preprocess,
     )
     if warning is not None:
         run.warn(f"{card.spec} on {cell.images.spec}: {warning}")
-
-
-def _study_of(planned: Planned, name: str) -> Any:
-    spelled = next(s.name for s in planned.plan.studies if planner.study_name(s.name) == name)
-    return registry.load("studies", spelled)

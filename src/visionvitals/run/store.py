@@ -15,7 +15,7 @@ no `cell.json` names.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,9 +43,9 @@ class Stored:
     Attributes:
         id: of the cell.
         facts: the content of `cell.json`: `schema`, `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
-            (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, sha256, n, points}),
+            (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, images, points}),
             `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place
-            on the axes or empty, the last two are absent where unknown), `files` (name -> sha256). A point of a part is
+            on the axes or empty, the last two are absent where unknown), `sha256` (of every file, by name). A point of a part is
             {at, rows: [start, stop], items: digest of its items, metrics}.
     """
 
@@ -73,61 +73,106 @@ class Stored:
                 found.setdefault(tuple(point["at"]), {}).update(dict.fromkeys(point["metrics"]))
         return {at: tuple(metrics) for at, metrics in found.items()}
 
+    @cached_property
+    def _places(self) -> Mapping[Place, tuple[list[slice], str]]:
+        """place -> where its rows stand among those of all parts, and the key of its items."""
+        found: dict[Place, tuple[list[slice], list[str]]] = {}
+        before = 0
+        for part in self.facts["parts"]:
+            for point in part["points"]:
+                rows, keys = found.setdefault(tuple(point["at"]), ([], []))
+                start, stop = point["rows"]
+                rows.append(slice(before + start, before + stop))
+                keys.append(point["items"])
+            before += max((point["rows"][1] for point in part["points"]), default=0)
+        return {at: (rows, "+".join(keys)) for at, (rows, keys) in found.items()}
+
     def items_key(self, at: Place = ()) -> str:
         """Equal for two places, of any cells, only where their items are the same in the same order."""
-        return "+".join(point["items"] for _, point in self._at(at))
+        return self._places[at][1]
 
     def items(self, at: Place = ()) -> list[str]:
         """The items at a place, in the order of the image set."""
-        found: list[str] = []
-        for part, point in self._at(at):
-            start, stop = point["rows"]
-            found += self._table(part, ["item"])["item"].slice(start, stop - start).to_pylist()
-        return found
+        columns = [self._table(part, ["item"])["item"] for part in self.facts["parts"]]
+        whole = [chunk for column in columns for chunk in column.chunks]
+        import pyarrow as pa
+
+        column = pa.chunked_array(whole, pa.string())
+        return [item for r in self._places[at][0] for item in column.slice(r.start, r.stop - r.start).to_pylist()]
+
+    def columns(self, metrics: Sequence[str]) -> dict[str, np.ndarray]:
+        """metric -> float64, all rows of all parts, see `place`; NaN where there is no value. Every file is opened once."""
+        found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
+        for part in self.facts["parts"]:
+            there = {metric for point in part["points"] for metric in point["metrics"]}
+            table = self._table(part, [m for m in metrics if m in there])
+            for metric in metrics:
+                rows = max(point["rows"][1] for point in part["points"])
+                found[metric].append(table[metric].to_numpy() if metric in there else np.full(rows, np.nan))
+        return {metric: parts[0] if len(parts) == 1 else np.concatenate(parts) for metric, parts in found.items()}
+
+    def place(self, at: Place, column: np.ndarray) -> np.ndarray:
+        """The rows of a place in one of `columns`, in the order of `items`; a view where the cell has one part."""
+        rows = self._places[at][0] if at in self._places else [slice(0, 0)]
+        return column[rows[0]] if len(rows) == 1 else np.concatenate([column[r] for r in rows])
 
     def values(self, metrics: Sequence[str], at: Place = ()) -> dict[str, np.ndarray]:
         """metric -> float64 (n,) in the order of `items`; NaN where an item has no such value."""
-        found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
-        for part, point in self._at(at):
-            start, stop = point["rows"]
-            here = [m for m in metrics if m in point["metrics"]]
-            table = self._table(part, here)
-            for metric in metrics:
-                column = table[metric].to_numpy()[start:stop] if metric in here else np.full(stop - start, np.nan)
-                found[metric].append(column)
-        return {
-            metric: parts[0] if len(parts) == 1 else np.concatenate([*parts, []]) for metric, parts in found.items()
-        }
+        return {metric: self.place(at, column) for metric, column in self.columns(metrics).items()}
 
     def read(self, name: str) -> bytes:
-        """The bytes of an exhibit or of a file that `facts` names."""
-        return self._shelf.read(f"{self._base}/{name}")
+        """The bytes of a part, an exhibit or a file.
 
-    def _at(self, at: Place) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        for part in self.facts["parts"]:
-            for point in part["points"]:
-                if tuple(point["at"]) == at:
-                    yield part, point
+        Raises:
+            DamagedCell: it is gone, or its checksum is not that of what was written.
+        """
+        try:
+            data = self._shelf.read(f"{self._base}/{name}")
+        except OSError as error:
+            raise DamagedCell(self.id, f"{name}: {error}") from error
+        if hashlib.sha256(data).hexdigest() != self.facts["sha256"].get(name):
+            raise DamagedCell(self.id, f"{name} with another checksum")
+        return data
+
+    def verify(self) -> None:
+        """Read every byte.
+
+        Raises:
+            DamagedCell: one is not what was written.
+        """
+        for name in self.facts["sha256"]:
+            self.read(name)
 
     def _table(self, part: Mapping[str, Any], columns: Sequence[str]) -> Any:
+        """Some columns of a part as an Arrow table."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            with self._shelf.open(f"{self._base}/{part['file']}") as file:
-                return pq.ParquetFile(file, page_checksum_verification=True).read(list(columns), use_threads=False)
+            file = pa.BufferReader(self.read(part["file"]))  # its checksum is of all bytes: pages, headers, footer
+            return pq.ParquetFile(file).read(list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise DamagedCell(self.id, f"{part['file']}: {error}") from error
 
 
-class DamagedCell(VitalsError):
-    """A cell whose files are not what was written; it counts as missing and is measured again."""
+class Unwritable(VitalsError):
+    """Results cannot be written, so that going on would keep nothing."""
 
-    def __init__(self, identifier: str, what: str) -> None:
+    def __init__(self, where: object, error: OSError) -> None:
+        super().__init__(
+            f"Results must be writable under {where}. Got: {error}. Free some space or rights and give the same command again: "
+            "finished cells are kept and only the rest is computed."
+        )
+
+
+class DamagedCell(VitalsError):
+    """A cell whose files are not what was written, or are `old`: of another edition. It counts as missing and is measured again."""
+
+    def __init__(self, identifier: str, what: str, *, old: bool = False) -> None:
         super().__init__(
             f"The cell {identifier} must be as it was written. Got {what}. `vitals run` measures it again."
         )
-        self.id = identifier
+        self.id, self.what, self.old = identifier, what, old
 
 
 class Store:
@@ -155,8 +200,12 @@ class Store:
             facts = json.loads(self.shelf.read(f"{base}/cell.json"))
         except (OSError, ValueError) as error:
             raise DamagedCell(identifier, f"cell.json: {error}") from error
-        whole = isinstance(facts, dict) and {"id", "cell", "axes", "parts"} <= facts.keys()
-        if not whole or facts["schema"] != SCHEMA or facts["id"] != identifier:
+        whole = isinstance(facts, dict) and {"schema", "id", "cell"} <= facts.keys()
+        if not whole or facts["id"] != identifier:
+            raise DamagedCell(identifier, "a cell.json of another form")
+        if facts["schema"] != SCHEMA:
+            raise DamagedCell(identifier, f"a cell of schema {facts['schema']}, not {SCHEMA}", old=True)
+        if not {"axes", "parts", "sha256"} <= facts.keys():
             raise DamagedCell(identifier, "a cell.json of another form")
         return Stored(identifier, facts, self.shelf, base)
 
@@ -169,6 +218,23 @@ class Store:
             except DamagedCell:
                 continue
         return found
+
+    def survey(self) -> tuple[set[str], dict[str, str]]:
+        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others); reads every byte."""
+        whole, damaged = set(), {}
+        for identifier in self.ids():
+            try:
+                self.cell(identifier).verify()
+                whole.add(identifier)
+            except DamagedCell as error:
+                damaged[identifier] = error.what
+        return whole, damaged
+
+    def set_aside(self, identifier: str) -> None:
+        """Let a damaged cell count as missing; what is left of its `cell.json` stays as `damaged.json`."""
+        base = _base(identifier)
+        self.shelf.write(f"{base}/damaged.json", self.shelf.read(f"{base}/cell.json"))
+        self.shelf.remove(f"{base}/cell.json")
 
     def failures(self) -> list[dict[str, Any]]:
         """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`."""
@@ -202,51 +268,52 @@ class Store:
         identifier = cell_id(cell)
         base = _base(identifier)
         try:
-            written = [self._part(base, wide, axes) for wide in parts]
-            shown = []
-            for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
-                name = f"exhibits/{number}.webp"
-                self.shelf.write(f"{base}/{name}", _webp(picture))
-                shown.append({"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})})
-            for name, data in files.items():
-                self.shelf.write(f"{base}/files/{name}", data)
+            sums: dict[str, str] = {}
             content = {
                 "schema": SCHEMA,
                 "id": identifier,
                 "cell": described(cell),
                 **facts,
                 "axes": list(axes),
-                "parts": written,
+                "parts": [self._part(base, wide, axes, sums) for wide in parts],
+                "exhibits": [],
+                "sha256": sums,
             }
-            content |= {
-                "exhibits": shown,
-                "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-            }
+            for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
+                name = f"exhibits/{number}.webp"
+                self._file(base, name, _webp(picture), sums)
+                known = {"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})}
+                content["exhibits"].append(known)
+            for name, data in files.items():
+                self._file(base, f"files/{name}", data, sums)
             text = json.dumps(content, separators=(",", ":"), allow_nan=False)
             self.shelf.write(f"{base}/cell.json", text.encode(), replace=False)
             self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
-            raise VitalsError(
-                f"Results must be writable under {self.shelf}. Got: {error}. Free some space or rights and give the same "
-                "command again: finished cells are kept and only the rest is computed."
-            ) from error
+            raise Unwritable(self.shelf, error) from error
         return identifier
 
-    def _part(self, base: str, wide: Wide, axes: Sequence[str]) -> dict[str, Any]:
+    def _part(self, base: str, wide: Wide, axes: Sequence[str], sums: dict[str, str]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         held = io.BytesIO()
         pq.write_table(wide.table(axes), held, compression="zstd", write_page_checksum=True, store_schema=False)
         data = held.getbuffer()
-        digest = hashlib.sha256(data).hexdigest()
-        name = f"{wide.start}-{wide.stop}-{digest[:12]}.parquet"
+        name = f"{wide.start}-{wide.stop}-{hashlib.sha256(data).hexdigest()[:12]}.parquet"
+        self._file(base, name, data, sums)
+        return {"file": name, "images": [wide.start, wide.stop], "points": wide.points()}
+
+    def _file(self, base: str, name: str, data: bytes | memoryview, sums: dict[str, str]) -> None:
         self.shelf.write(f"{base}/{name}", data)
-        return {"file": name, "sha256": digest, "images": [wide.start, wide.stop], "points": wide.points()}
+        sums[name] = hashlib.sha256(data).hexdigest()
 
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""
         content = {"id": cell_id(cell), "cell": described(cell), "error": error, "traceback": traceback}
-        self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        try:
+            self.shelf.write(f"{_base(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
+        except OSError as full:
+            raise Unwritable(self.shelf, full) from full
 
 
 def described(cell: Cell) -> dict[str, Any]:

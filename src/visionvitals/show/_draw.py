@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals import registry
+from visionvitals import registry, study
 from visionvitals.core import Backbone, BackboneCard
 from visionvitals.errors import UnreadableImage, VitalsError, near, require
+from visionvitals.job import Job
+from visionvitals.perturb.cells import default_grid, divides
 from visionvitals.show import _paint
 from visionvitals.show._sheet import Section, Tile, sheet
 
@@ -36,7 +38,8 @@ class _View:
 
     Attributes:
         backbone: the network.
-        image: float (1, 3, h, w) in [0, 1], cut as the network wants it.
+        pixels: uint8 (h, w, 3), cut as the network wants it.
+        image: float (1, 3, h, w) in [0, 1], the same.
         truth: bool (1, h, w), True on the object; None where no mask was given.
         seed: root of the randomness.
         id: of the image; its randomness derives from it.
@@ -44,6 +47,7 @@ class _View:
     """
 
     backbone: Backbone
+    pixels: np.ndarray
     image: "Tensor"
     truth: "Tensor | None"
     seed: int
@@ -53,6 +57,27 @@ class _View:
     @property
     def card(self) -> BackboneCard:
         return self.backbone.card
+
+    def job(self, condition: Any, keep: Callable[..., None] = lambda *_: None) -> Job:
+        """The work of measuring this one image."""
+        return Job(
+            backbone=self.backbone,
+            condition=condition,
+            ids=(self.id,),
+            pixels=self.pixels[None],
+            labels=np.zeros(1, dtype=np.int64),
+            seed=self.seed,
+            exhibits=frozenset((self.id,)),
+            keep=keep,
+        )
+
+    def perturbed(self, name: str, **values: Any) -> "Tensor":
+        """The image as the study `name` changes it under a condition of these values, float (3, h, w)."""
+        changes = study.load(name)
+        assert changes.perturb is not None
+        condition = changes.Condition(**values)
+        (batch,) = self.job(condition).batches()
+        return changes.perturb(condition, batch, self.seed)[0]
 
     def tiles(self, shown: "Sequence[tuple[str, Tensor]]") -> list[Tile]:
         """Each (title, image (3, h, w)) with what the network says to it."""
@@ -128,8 +153,8 @@ def draw(
 def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _View:
     import torch
 
-    from visionvitals.datasets import _masks
-    from visionvitals.datasets._decode import decode, decode_mask, open_image
+    from visionvitals.datasets.base import masks as _masks
+    from visionvitals.datasets.base.decode import decode, decode_mask, open_image
 
     card = backbone.card
     try:
@@ -148,61 +173,56 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
     shown = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(backbone.device, torch.float32) / 255
     with torch.inference_mode():
         first = int(backbone.logits(shown).argmax())
-    return _View(backbone=backbone, image=shown, truth=truth, seed=seed, id=image.name, first=first)
+    return _View(
+        backbone=backbone, pixels=np.array(pixels), image=shown, truth=truth, seed=seed, id=image.name, first=first
+    )
 
 
 def _occlusion(view: _View) -> Iterator[Section]:
-    from visionvitals import randomness
-    from visionvitals.perturb import patches
-    from visionvitals.studies._grids import default_grid
-
-    size = view.card.preprocess.size
-    grid = default_grid(size)
-    keys = randomness.stream(view.seed, [view.id], "occlusion/run=0", device=view.image.device)
+    grid = default_grid(view.card.preprocess.size)
     shown = [("as it is", view.image[0])]
     for fraction in (0.25, 0.5, 0.75, 0.9):
-        dropped = patches.random_drop(keys, grid[0] * grid[1], patches.drop_count(fraction, grid[0] * grid[1]))
-        covered = patches.to_pixels(dropped, grid, size)
-        shown.append((f"{fraction:.0%} removed", view.image.masked_fill(covered, 0)[0]))
+        shown.append((f"{fraction:.0%} removed", view.perturbed("occlusion", fraction=fraction, grid=grid)))
     text = f"Random cells of a {grid[0]} x {grid[1]} grid are black. Bar: probability of the class it names."
     yield Section("Occlusion", text, view.tiles(shown))
 
 
 def _salient(view: _View) -> Iterator[Section]:
-    from visionvitals.perturb import patches, saliency
-    from visionvitals.studies._grids import default_grid
-
-    grid, size = default_grid(view.card.preprocess.size), view.card.preprocess.size
-    if "attention" in view.card.provides and view.card.patch_grid is not None:
-        source = "the network's attention"
-        weights = saliency.regrid(_attention(view).mean(dim=1), view.card.patch_grid, grid)
-    else:
-        source, weights = "the gradient", _gradient(view, grid)
-    must = "Saliency must be finite and not zero everywhere"
-    require(bool(saliency.usable(weights).all()), must, source, "Try another image.")
-    for name, rule in (("Salient", saliency.salient_drop), ("Non-salient", saliency.non_salient_drop)):
+    attends = "attention" in view.card.provides and view.card.patch_grid is not None
+    source = "self" if attends else "gradient"
+    named = "the network's attention" if attends else "the gradient"
+    for name, drop in (("Salient", "salient"), ("Non-salient", "non-salient")):
         shown = [("as it is", view.image[0])]
         for mass in (0.1, 0.25, 0.5, 0.75):
-            dropped = rule(weights, mass)
-            pixels = float(saliency.shares(weights, dropped).pixels)
-            covered = patches.to_pixels(dropped.to(view.image.device), grid, size)
-            shown.append((f"{mass:.0%} of mass, {pixels:.0%} of pixels", view.image.masked_fill(covered, 0)[0]))
+            image, pixels = _without(view, named, mass=mass, drop=drop, source=source)
+            shown.append((f"{mass:.0%} of mass, {pixels:.0%} of pixels", image))
         which = "most" if name == "Salient" else "least"
-        text = f"Removed: the cells that hold {which} of the saliency; its mass is that of {source}."
+        text = f"Removed: the cells that hold {which} of the saliency; its mass is that of {named}."
         yield Section(f"{name} occlusion", text, view.tiles(shown))
 
 
-def _shuffle(view: _View) -> Iterator[Section]:
-    from visionvitals import randomness
-    from visionvitals.perturb import patches
-    from visionvitals.studies._grids import divides
+def _without(view: _View, named: str, **values: Any) -> "tuple[Tensor, float]":
+    """The image that the study `salient` shows, and the share of its pixels that is gone.
 
-    keys = randomness.stream(view.seed, [view.id], "shuffle/run=0", device=view.image.device)
+    Args:
+        view: the image and the network.
+        named: the source of saliency in words.
+        values: fields of the condition but the grid.
+    """
+    salient = study.load("salient")
+    condition = salient.Condition(grid=default_grid(view.card.preprocess.size), **values)
+    shown: dict[str, Tensor] = {}
+    blocks = list(salient.measure(view.job(condition, keep=shown.__setitem__)))
+    must = "Saliency must be finite and not zero everywhere"
+    require(view.id in shown, must, named, "Try another image.")
+    return shown[view.id], float(blocks[0].values["information_loss"][0])
+
+
+def _shuffle(view: _View) -> Iterator[Section]:
     shown = [("as it is", view.image[0])]
     for grid in ((2, 2), (4, 4), (8, 8), (14, 14), (16, 16)):
         if divides(grid, view.card.preprocess.size):
-            order = randomness.permutation(keys, grid[0] * grid[1])
-            shown.append((f"{grid[0]} x {grid[1]} cells", patches.shuffle(view.image, order, grid)[0]))
+            shown.append((f"{grid[0]} x {grid[1]} cells", view.perturbed("shuffle", grid=grid)))
     yield Section("Shuffle", "The cells change places; only their content is left.", view.tiles(shown))
 
 
@@ -220,7 +240,6 @@ def _heads(view: _View) -> Iterator[Section]:
 
 def _saliency(view: _View) -> Iterator[Section]:
     from visionvitals.perturb import saliency
-    from visionvitals.studies._grids import default_grid
 
     grid = default_grid(view.card.preprocess.size)
     tiles = [*view.tiles([("as it is", view.image[0])])]
@@ -298,14 +317,10 @@ def _attention(view: _View) -> "Tensor":
 
 def _gradient(view: _View, grid: tuple[int, int]) -> "Tensor":
     """(1, cells), on the CPU."""
-    import torch
-
     from visionvitals.perturb import saliency
+    from visionvitals.probes import gradient
 
-    with torch.enable_grad():
-        image = view.image.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(view.backbone.logits(image)[0, view.first], image)
-    return saliency.from_gradient(slope, grid)
+    return saliency.from_gradient(gradient.predicted(view.backbone, view.image), grid)
 
 
 _DRAWN: dict[str, Callable[[_View], Iterator[Section]]] = {

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from visionvitals.core import Backbone, Job
-from visionvitals.errors import require
+from visionvitals.study import Job, require
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from visionvitals.core import Backbone
 
 Source = Literal["self", "gradient", "mask", "model"]
 Weights = Callable[[slice], "Tensor"]
@@ -52,7 +53,7 @@ def weights(job: Job, *, source: Source, model: str, head: str, grid: tuple[int,
     return lambda rows: regridded(rows)[:, chosen]
 
 
-def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]]:
+def attention(job: Job, backbone: "Backbone") -> tuple[np.ndarray, tuple[int, int]]:
     """The last block's attention of the first prefix token over the patches, float32 (n, heads, patches), and the patch grid.
 
     The backbone is shown the job's images, resized where its input is of another size; it normalises them itself.
@@ -64,7 +65,6 @@ def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]
     from torchvision.transforms.v2 import functional as v2
 
     from visionvitals.probes.attention import patch_rows
-    from visionvitals.probes.features import seen_by
 
     card = backbone.card
     size, grid = card.preprocess.size, card.patch_grid
@@ -85,8 +85,7 @@ def attention(job: Job, backbone: Backbone) -> tuple[np.ndarray, tuple[int, int]
 
     one = torch.zeros(1, 3, *job.pixels.shape[1:3], device=backbone.device)
     shape = tuple(rows(one).shape[1:])
-    facts = {"block": -1, "query": 0, **seen_by(card)}
-    kept = job.product("attention", facts, len(job.ids), {"rows": (shape, "float32")}, fill)
+    kept = job.memo_rows("attention", {"block": -1, "query": 0}, {"rows": (shape, "float32")}, fill, of=backbone)
     return kept["rows"], grid
 
 
@@ -122,23 +121,17 @@ def foreground(job: Job, rows: slice, grid: tuple[int, int]) -> "Tensor":
 
 def _gradients(job: Job, grid: tuple[int, int]) -> np.ndarray:
     """|gradient of the predicted class's logit|, summed over each cell, float64 (n, cells)."""
-    import torch
-
     from visionvitals.perturb import saliency
-    from visionvitals.probes.features import seen_by
+    from visionvitals.probes import gradient
 
     def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
         for batch in job.batches(start):
-            with torch.enable_grad():
-                images = batch.images.requires_grad_()
-                logits = job.backbone.logits(images)
-                (slope,) = torch.autograd.grad(logits.amax(dim=1).sum(), images)
+            slope = gradient.predicted(job.backbone, batch.images)
             arrays["weights"][batch.rows] = saliency.from_gradient(slope, grid).numpy()
             yield batch.rows.stop
 
-    facts = {"of": "predicted logit", "grid": list(grid), **seen_by(job.backbone.card)}
     columns = {"weights": ((grid[0] * grid[1],), "float64")}
-    return job.product("gradient", facts, len(job.ids), columns, fill)["weights"]
+    return job.memo_rows("gradient", {"of": "predicted logit", "grid": list(grid)}, columns, fill)["weights"]
 
 
 def _tensor(values: np.ndarray) -> "Tensor":

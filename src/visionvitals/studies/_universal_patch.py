@@ -1,18 +1,19 @@
 """Making a universal patch: which images train and which are scored, the epochs, and what is kept of the result."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.core import Backbone, Job
-from visionvitals.errors import require
 from visionvitals.perturb._limits import Shape
+from visionvitals.study import Job, require
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from visionvitals.core import Backbone
     from visionvitals.perturb.adversarial_patch import Placement
 
 BATCH = 8
@@ -33,12 +34,11 @@ def parts(job: Job, *, most: int) -> tuple[np.ndarray, frozenset[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a patch is made.
+    """How a patch is made, as plain values.
 
     Attributes:
         placement: its size and poses on the network that it is made on.
         target, epochs, lr, run: as the condition's.
-        facts: all of it as plain values, for the product's identity.
     """
 
     placement: "Placement"
@@ -46,11 +46,10 @@ class Training:
     epochs: int
     lr: float
     run: int
-    facts: Mapping[str, Any]
 
 
-def train(job: Job, source: Backbone, training: np.ndarray, plan: Training) -> np.ndarray:
-    """The patch made on `source`, float (3, s, s): one row of a product per epoch, so that a killed training goes on.
+def train(job: Job, source: "Backbone", training: np.ndarray, plan: Training) -> np.ndarray:
+    """The patch made on `source`, float (3, s, s): one row of a memo per epoch, so that a killed training goes on.
 
     Args:
         job: whose images and labels are used; labels are outputs of `source` too.
@@ -71,9 +70,11 @@ def train(job: Job, source: Backbone, training: np.ndarray, plan: Training) -> n
     device, side, size = source.device, placement.side, source.card.preprocess.size
     name = f"adversarial_patch/run={c.run}"
 
-    def fill(arrays: dict[str, np.ndarray], start: int) -> Iterator[int]:
+    def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
         gradients.require_gradients(source.logits, _images(job, source, training[:1]))
         right = _first_correct(job, source, training, c.target)
+        count = len(right)
+        right = right if count else training
         per_epoch = -(-len(right) // BATCH)
         if start:
             kept = {k: torch.from_numpy(arrays[k][start - 1].copy()).to(device) for k in ("patch", "mean", "variance")}
@@ -103,18 +104,23 @@ def train(job: Job, source: Backbone, training: np.ndarray, plan: Training) -> n
                 losses.append(loss)
             for column, value in zip(("patch", "mean", "variance"), state[:3], strict=True):
                 arrays[column][epoch] = value.cpu().numpy()
-            arrays["loss"][epoch] = np.mean(losses)
+            arrays["loss"][epoch], arrays["right"][epoch] = np.mean(losses), count
             yield epoch + 1
 
     shape = ((3, side, side), "float32")
-    columns = {"patch": shape, "mean": shape, "variance": shape, "loss": ((), "float32")}
-    facts = {"backbone": source.card.digest, **plan.facts}
-    product = job.product("adversarial patch", facts, c.epochs, columns, fill)
-    return np.array(product["patch"][-1])
+    columns = {"patch": shape, "mean": shape, "variance": shape, "loss": ((), "float32"), "right": ((), "int64")}
+    rows = hashlib.sha256(training.astype(np.int64).tobytes()).hexdigest()
+    settings = {**asdict(plan), "training": rows, "batch": BATCH}
+    made = job.memo_rows("adversarial patch", settings, columns, fill, of=source, rows=c.epochs)
+    if not made["right"][-1]:
+        job.warn(
+            f"the network gets none of the {len(training)} training images right: the patch is trained on all of them"
+        )
+    return np.array(made["patch"][-1])
 
 
-def _first_correct(job: Job, source: Backbone, training: np.ndarray, target: int) -> np.ndarray:
-    """The training images that the network gets right, and that are not of the target's class; all where there is none."""
+def _first_correct(job: Job, source: "Backbone", training: np.ndarray, target: int) -> np.ndarray:
+    """The training images that the network gets right, and that are not of the target's class."""
     import torch
 
     right = []
@@ -124,14 +130,10 @@ def _first_correct(job: Job, source: Backbone, training: np.ndarray, target: int
             best = source.logits(_images(job, source, rows)).argmax(dim=1).cpu().numpy()
         labels = np.asarray(job.labels)[rows]
         right.append(rows[(best == labels) & (labels != target)])
-    found = np.concatenate(right)
-    if len(found):
-        return found
-    job.warn(f"the network gets none of the {len(training)} training images right: the patch is trained on all of them")
-    return training
+    return np.concatenate(right)
 
 
-def _images(job: Job, source: Backbone, rows: "np.ndarray | Sequence[int]") -> "Tensor":
+def _images(job: Job, source: "Backbone", rows: "np.ndarray | Sequence[int]") -> "Tensor":
     """Some images as float (b, 3, h, w) in [0, 1] at the size of `source`."""
     import torch
     from torch.nn import functional

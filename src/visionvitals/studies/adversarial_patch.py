@@ -2,25 +2,25 @@
 
 The patch is universal (the same for every image) and covers a share `area` of the input. It is trained on the training images: the
 set's part called `train` where it has one, else half of the images, chosen by hash; of these, at most `training` that the network gets
-right. All other images are scored, with a pose of their own each, and only those get rows. Beside the trained patch stand two
+right. All other images are scored, with a pose of their own each, and only those get values. Beside the trained patch stand two
 controls of the same size in the same places: `noise` (uniform) and `gray`. What the trained patch does beyond the noise patch is the
 attack; the rest is occlusion.
 
 Places on the axis `counted`: `all` scored images, and the `first-correct` ones, right without a patch. With a `target`, images of that
-class are left out.
+class are left out. An image at which the network gives NaN or Inf with the patch has no value.
 
 `where`: `free` anywhere, `fixed` in the lower right corner, `aligned` on whole patches of the network (its side rounded down to whole
 patches), `unaligned` the same size half a patch off. `source` names the backbone that the patch is made on; it is scored on every
 backbone of the plan, so `source = "*"` gives the transfer matrix.
 
-Source: Naseer et al. 2021, section 3.4: untargeted, circles of 5, 15 and 25 % of the area, five runs, ImageNet. Their optimiser is
+Source: Naseer et al. 2021, section 3.4 and figure 12: untargeted, circles of 5, 15 and 25 % of the area, five runs, ImageNet. Their optimiser is
 unpublished; ours is in `perturb/adversarial_patch.py`. Each cell keeps its patch as PNG and safetensors under `files/`; training goes
 on after a kill. On a GPU, training differs in the last bits from run to run.
 
 Known weakness: a short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
 while the loss of DeiT-Tiny still climbs (docs/case_attack.md): give `epochs` and `training` more where the cost allows.
 
-Rows: those of `clean`, `attack_success`, `covered`.
+Metrics: those of `clean`, `attack_success`, `covered`.
 """
 
 from collections.abc import Iterator
@@ -28,23 +28,41 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from visionvitals.studies._scoring import answers
 
-from visionvitals.core import BackboneCard, BackboneSpec, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
 from visionvitals.perturb._limits import Shape, extent, patch_side
 from visionvitals.studies._universal_patch import Training, hand_over, parts, train
+from visionvitals.studies.attack import SUCCESS
+from visionvitals.study import (
+    BackboneCard,
+    BackboneSpec,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    answers,
+    require,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visionvitals.perturb.adversarial_patch import Placement
 
-VERSION = 1
 TITLE = "Adversarial patch"
 AXES = ("counted",)
-LABELS = "outputs"
+METRICS = {
+    "attack_success": SUCCESS,
+    "covered": Metric(
+        title="pixels covered",
+        meaning="share of the input pixels that the adversarial patch covers",
+        unit="share",
+        better=None,
+        interval=False,
+    ),
+}
 _OWN = {"source": "", "target": -1}
 _FACET = ("shape", "where", "area", "counted")
 CHARTS = (
@@ -58,7 +76,8 @@ CHARTS = (
     ),
     Chart(
         x="area",
-        x_title="share of the image covered",
+        x_title="area of the patch",
+        x_unit="share",
         facet=("content", "shape", "where", "counted"),
         where=_OWN | {"where": "free"},
         title="by size",
@@ -87,9 +106,6 @@ SIGNS = (
     Sign(title="right in spite of a 15 % patch", kind="mean", where=_SIGN | {"content": "trained"}),
     Sign(title="right in spite of 15 % noise", kind="mean", where=_SIGN | {"content": "noise"}),
 )
-PUBLISHED: tuple[Published, ...] = ()  # figure 12 only
-
-
 ITSELF = BackboneSpec("")
 
 
@@ -217,14 +233,13 @@ def _side(c: Condition, backbone: BackboneCard) -> int:
     return side // cell * cell if cell else side
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals import randomness
     from visionvitals.perturb import adversarial_patch as patches
 
     c: Condition = job.condition
-    size = job.backbone.card.preprocess.size
     training, scored = parts(job, most=c.training)
     patch = _patch(job, training).to(job.backbone.device)
     hand_over(job, patch, c.shape)
@@ -236,22 +251,23 @@ def measure(job: Job) -> Iterator[Row]:
             continue
         ids, images, labels = [batch.ids[k] for k in rows], batch.images[rows], batch.labels[rows]
         keys = randomness.stream(job.seed, ids, f"adversarial_patch/score/run={c.run}", device=images.device)
+        poses = patches.poses(keys, placement, job.backbone.card.preprocess.size)
         with torch.inference_mode():
-            right = (job.backbone.logits(images).argmax(dim=1) == labels).tolist()
-            seen, inside = patches.paste(images, patch, patches.poses(keys, placement, size), c.shape)
+            right = job.backbone.logits(images).argmax(dim=1) == labels
+            seen, inside = patches.paste(images, patch, poses, c.shape)
             out = job.backbone.logits(seen).float()
-            finite = out.isfinite().all(dim=1).tolist()
-            measured = answers(out, labels)
-            done = out.argmax(dim=1) != labels if c.target < 0 else out.argmax(dim=1) == c.target
-            measured |= {"attack_success": done.double().tolist(), "covered": inside.double().mean(dim=(1, 2)).tolist()}
-        if not all(finite):
-            job.warn("the network gives NaN or Inf for some images with the patch, which are left out")
+            best = out.argmax(dim=1)
+            done = best != labels if c.target < 0 else best == c.target
+            own = {"attack_success": done.double(), "covered": inside.double().mean(dim=(1, 2))}
+            broken = ~out.isfinite().all(dim=1)
+            own = {metric: column.masked_fill(broken, float("nan")) for metric, column in own.items()}
+            measured = answers(out, labels) | own
         for k, item in enumerate(ids):
             if item in job.exhibits:
                 job.keep(item, seen[k])
-            if finite[k]:
-                for counted in ("all", "first-correct") if right[k] else ("all",):
-                    yield from (Row(item, metric, values[k], (counted,)) for metric, values in measured.items())
+        yield Scores(ids, measured, ("all",))
+        first = right.nonzero()[:, 0].tolist()
+        yield Scores([ids[k] for k in first], {m: column[first] for m, column in measured.items()}, ("first-correct",))
 
 
 def _placement(c: Condition, backbone: BackboneCard, side: int) -> "Placement":
@@ -286,9 +302,7 @@ def _patch(job: Job, training: np.ndarray) -> "Tensor":
         "Leave this `source` out.",
     )
     placement = _placement(c, source.card, _side(c, source.card))
-    used = ("area", "rotation", "scale", "target", "epochs", "training", "lr", "run")
-    facts = {"version": VERSION, "shape": c.shape, "where": c.where} | {name: vars(c)[name] for name in used}
-    plan = Training(placement=placement, target=c.target, epochs=c.epochs, lr=c.lr, run=c.run, facts=facts)
+    plan = Training(placement=placement, target=c.target, epochs=c.epochs, lr=c.lr, run=c.run)
     patch = torch.from_numpy(train(job, source, training, plan))
     if patch.shape[-1] == side:
         return patch

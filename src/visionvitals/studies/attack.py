@@ -2,8 +2,9 @@
 
 Every attack stays within `eps` of the image, on the scale of pixel values in [0, 1] before the network's normalisation (4/255 is
 0.0157), and within [0, 1]; see `perturb/attacks.py` for the equations. `top1` is the accuracy that is left: an image that was wrong
-before counts as lost, and nothing is changed on it. An attack stops on an image as soon as it succeeds, so `linf_distance`,
-`l2_distance` and `cross_entropy` are those of the first success, not of the strongest attack in the ball.
+before counts as lost, and nothing is changed on it; an image at which the network gives NaN or Inf has no value. An attack stops on
+an image as soon as it succeeds, so `linf_distance`, `l2_distance` and `cross_entropy` are those of the first success, not of the
+strongest attack in the ball.
 
 Methods, with the values that 0 and `own` stand for:
 
@@ -15,29 +16,64 @@ Methods, with the values that 0 and `own` stand for:
 Networks that hide their gradients look robust and are not. Each cell's warnings name what `perturb.gradients.masked_gradients` finds
 on up to 16 of its images; `zero_gradient` says it per image.
 
-Source: Naseer et al. 2021, section 3.4. Rows: those of `clean`, `attack_success`, `linf_distance`, `l2_distance`, `zero_gradient`.
+Source: Naseer et al. 2021, section 3.4, which shows its numbers in figures only.
+
+Metrics: those of `clean`, `attack_success`, `linf_distance`, `l2_distance`, `zero_gradient`.
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from visionvitals.studies._scoring import score
-
-from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
 from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from visionvitals.perturb.attacks import Attacked
 
-VERSION = 1
 TITLE = "White-box attacks"
-AXES = ()
-LABELS = "outputs"
+SUCCESS = Metric(
+    title="attack succeeded",
+    meaning="the attack reached its goal: another class than the label, or its target (0 or 1)",
+    unit="share",
+    better="low",
+)
+METRICS = {
+    "attack_success": SUCCESS,
+    "linf_distance": Metric(
+        title="l_inf distance",
+        meaning="largest change of a channel value by the attack, where pixel values go from 0 to 1",
+        unit="distance",
+        better=None,
+    ),
+    "l2_distance": Metric(
+        title="l2 distance",
+        meaning="Euclidean length of the attack's change, where pixel values go from 0 to 1",
+        unit="distance",
+        better=None,
+    ),
+    "zero_gradient": Metric(
+        title="gradient of zero",
+        meaning="the attack failed and the loss had a gradient of exactly zero wherever it looked (0 or 1)",
+        unit="share",
+        better=None,
+    ),
+}
 _LEFT = "What is left of the accuracy after the attack. Bands are 95 % intervals over images. "
 CHARTS = (
     Chart(
@@ -71,10 +107,11 @@ CHARTS = (
 # Steps and restarts differ between presets and stay open: the column's head names them.
 _SMALL = {"norm": "linf", "targeted": False, "eps": 1 / 255}
 SIGNS = (
-    Sign(title="kept under PGD, eps 1/255", kind="kept", where=_SMALL | {"method": "pgd"}),
-    Sign(title="kept under FGSM, eps 1/255", kind="kept", where=_SMALL | {"method": "fgsm"}),
+    Sign(title="kept under PGD, eps 1/255", kind="kept", where=_SMALL | {"method": "pgd"}, at="under PGD, eps 1/255"),
+    Sign(
+        title="kept under FGSM, eps 1/255", kind="kept", where=_SMALL | {"method": "fgsm"}, at="under FGSM, eps 1/255"
+    ),
 )
-PUBLISHED: tuple[Published, ...] = ()  # the paper shows these in figures only
 
 Method = Literal["fgsm", "pgd", "autoattack"]
 METHODS = ("fgsm", "pgd", "autoattack")
@@ -142,8 +179,6 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 
 
 def _curves(grid: tuple[float, ...], methods: tuple[Condition, ...]) -> list[Condition]:
-    from dataclasses import replace
-
     return [replace(method, eps=k / 255) for method in methods for k in grid]
 
 
@@ -167,90 +202,75 @@ def passes(condition: Condition) -> float:
     return 1 + starts * (3 * steps + 1)
 
 
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
+    from visionvitals.perturb import attacks
+
+    now: dict[str, Attacked] = {}
+
+    def attacked(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+        now["found"] = _attack(job, batch)
+        return now["found"].images
+
+    def logits(seen: "Tensor", batch: Batch) -> "Tensor":
+        return now["found"].logits.masked_fill(now["found"].broken[:, None], float("nan"))
+
+    def more(batch: Batch) -> "dict[str, Tensor]":
+        found = now["found"]
+        measured = {
+            "attack_success": found.success.double(),
+            "zero_gradient": found.vanished.double(),
+            "linf_distance": attacks.distance(found.images, batch.images, norm="linf"),
+            "l2_distance": attacks.distance(found.images, batch.images, norm="l2"),
+        }
+        return {metric: column.masked_fill(found.broken, float("nan")) for metric, column in measured.items()}
+
+    if job.condition.eps > 0:
+        for sign in _masked(job):
+            job.warn(f"masked gradients, so the accuracy under attack may be too high: {sign}")
+    yield from score(job, attacked, logits=logits, more=more)
+
+
+def _attack(job: Job, batch: Batch) -> "Attacked":
+    """What the condition's attack makes of some images."""
     from visionvitals import randomness
     from visionvitals.perturb import attacks, autoattack
 
     c: Condition = job.condition
-    logits = job.backbone.logits
-    now: dict[str, Attacked] = {}
-    more: list[Row] = []
-    broken: set[str] = set()
+    logits, images, labels = job.backbone.logits, batch.images, batch.labels
 
-    def run(batch: Batch) -> "Attacked":
-        def keys(purpose: str) -> "Tensor":
-            return randomness.stream(job.seed, batch.ids, f"attack/{purpose}", device=batch.images.device)
+    def keys(purpose: str) -> "Tensor":
+        return randomness.stream(job.seed, batch.ids, f"attack/{purpose}", device=images.device)
 
-        if c.method == "autoattack":
-            found, warnings = autoattack.autoattack(
-                logits, batch.images, batch.labels, norm=c.norm, eps=c.eps, keys=keys("auto")
-            )
-            for warning in warnings:
-                job.warn(warning)
-            return found
-        target = attacks.random_targets(batch.labels, keys("target"), job.backbone.card.outputs) if c.targeted else None
-        if c.method == "fgsm":
-            return attacks.fgsm(logits, batch.images, batch.labels, norm=c.norm, eps=c.eps, target=target)
-        steps, starts, size = c.pgd
-        return attacks.pgd(
-            logits,
-            batch.images,
-            batch.labels,
-            norm=c.norm,
-            eps=c.eps,
-            steps=steps,
-            step_size=size,
-            keys=[keys(f"start={k}") for k in range(starts)] if c.start == "random" else (),
-            target=target,
-        )
-
-    def attacked(batch: Batch) -> "Tensor":
-        found = now["found"] = run(batch)
-        measured = {
-            "attack_success": found.success,
-            "zero_gradient": found.vanished,
-            "linf_distance": attacks.distance(found.images, batch.images, norm="linf"),
-            "l2_distance": attacks.distance(found.images, batch.images, norm="l2"),
-        }
-        for metric, values in measured.items():
-            more.extend(Row(*row) for row in zip(batch.ids, [metric] * len(batch.ids), values.tolist(), strict=True))
-        broken.update(item for item, bad in zip(batch.ids, found.broken.tolist(), strict=True) if bad)
-        return found.images
-
-    if c.eps > 0:
-        for sign in _masked(job):
-            job.warn(f"masked gradients, so the accuracy under attack may be too high: {sign}")
-    for row in score(job, attacked, logits=lambda seen, batch: now["found"].logits):
-        if row.item not in broken:
-            yield row
-    yield from (row._replace(value=float(row.value)) for row in more if row.item not in broken)
-    if broken:
-        named = ", ".join(sorted(broken)[:3]) + (", ..." if len(broken) > 3 else "")
-        job.warn(
-            f"the network gives NaN or Inf for {len(broken)} of {len(job.ids)} images, which are left out: {named}"
-        )
+    if c.method == "autoattack":
+        found, warnings = autoattack.autoattack(logits, images, labels, norm=c.norm, eps=c.eps, keys=keys("auto"))
+        for warning in warnings:
+            job.warn(warning)
+        return found
+    target = attacks.random_targets(labels, keys("target"), job.backbone.card.outputs) if c.targeted else None
+    if c.method == "fgsm":
+        return attacks.fgsm(logits, images, labels, norm=c.norm, eps=c.eps, target=target)
+    steps, starts, size = c.pgd
+    start = [keys(f"start={k}") for k in range(starts)] if c.start == "random" else ()
+    return attacks.pgd(
+        logits, images, labels, norm=c.norm, eps=c.eps, steps=steps, step_size=size, keys=start, target=target
+    )
 
 
 def _masked(job: Job) -> list[str]:
     """Signs of masked gradients on the first images, looked for once per backbone; refuses a network without gradients."""
     import numpy as np
-    import torch
 
     from visionvitals import randomness
     from visionvitals.perturb import gradients
 
-    n = min(PROBED, len(job.ids))
-    device = job.backbone.device
-    images = torch.from_numpy(np.array(job.pixels[:n])).to(device).permute(0, 3, 1, 2).float().div_(255).contiguous()
-    labels = torch.from_numpy(np.array(job.labels[:n], dtype=np.int64)).to(device)
-    gradients.require_gradients(job.backbone.logits, images[:1])
-    keys = randomness.stream(job.seed, job.ids[:n], "attack/masked", device=device)
+    logits, n = job.backbone.logits, min(PROBED, len(job.ids))
+    batch = next(iter(replace(job, batch_size=n).batches()))
+    gradients.require_gradients(logits, batch.images[:1])
 
-    def fill(arrays: dict[str, np.ndarray], start: int) -> Iterator[int]:
-        text = "\n".join(gradients.masked_gradients(job.backbone.logits, images, labels, keys)).encode()
-        arrays["text"][0, : len(text)] = np.frombuffer(text, dtype=np.uint8)
-        yield 1
+    def make() -> dict[str, np.ndarray]:
+        keys = randomness.stream(job.seed, batch.ids, "attack/masked", device=job.backbone.device)
+        signs = gradients.masked_gradients(logits, batch.images, batch.labels, keys)
+        return {"signs": np.frombuffer(json.dumps(signs).encode(), dtype=np.uint8)}
 
-    facts = {"version": 1, "backbone": job.backbone.card.digest, "n": n}
-    found = job.product("masked gradients", facts, 1, {"text": ((2000,), "uint8")}, fill)["text"][0]
-    return bytes(found).rstrip(b"\0").decode().splitlines()
+    found: list[str] = json.loads(bytes(job.memo("masked gradients", {"images": n}, make)["signs"]))
+    return found

@@ -34,7 +34,7 @@ METRICS = {
         title="attention on visible patches",
         meaning="share of the attention to patches that goes to those left visible",
         unit="share",
-        better="high",
+        better=None,
     )
 }
 
@@ -73,7 +73,6 @@ SIGNS = (
         where={"fraction": 0.5, "head": "mean", "view": "masked"},
         index=_deepest_gain,
         unit="none",
-        better="neither",
     ),
 )
 

@@ -1,21 +1,18 @@
 """Accuracy on the unchanged images: what every other study is compared with.
 
-Rows: `top1`, `top5`, `cross_entropy` and `prediction` for every image.
+Metrics: `top1`, `top5`, `cross_entropy` and `prediction` of every image.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from visionvitals.studies._scoring import score
+from visionvitals.study import Batch, Chart, Preset, Published, Sign
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.figure import Chart, Published, Sign
+if TYPE_CHECKING:
+    from torch import Tensor
 
-VERSION = 1
 TITLE = "Clean accuracy"
-AXES = ()
-LABELS = "outputs"
-CHARTS = (Chart(x="", x_title="", reads="Top-1 accuracy on the images as they are."),)
+CHARTS = (Chart(x="", reads="Top-1 accuracy on the images as they are."),)
 SIGNS = (Sign(title="clean top-1", kind="mean"),)
 PUBLISHED = (
     Published(model="DeiT-Ti", architectures=("deit_tiny_patch16_224",), where={}, value=0.722),
@@ -34,14 +31,5 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     return [Condition()]
 
 
-def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-    """Every backbone has logits."""
-    return None
-
-
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
-    yield from score(job, lambda batch: batch.images)
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    return batch.images

@@ -9,23 +9,18 @@ of the side is taken.
 
 Source: Naseer et al. 2021, appendix F.
 
-Rows: those of `clean`.
+Metrics: those of `clean`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from visionvitals.studies._scoring import score
+from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Preset, Published, Sign, require
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+if TYPE_CHECKING:
+    from torch import Tensor
 
-VERSION = 1
 TITLE = "Object in a corner"
-AXES = ()
-LABELS = "outputs"
 CHARTS = (
     Chart(
         x="corner",
@@ -94,12 +89,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images, made small, in the corner of a black canvas."""
     from visionvitals.perturb import patches
 
-    c: Condition = job.condition
-    yield from score(job, lambda batch: patches.paste_in_corner(batch.images, c.inner, c.corner))
+    return patches.paste_in_corner(batch.images, condition.inner, condition.corner)

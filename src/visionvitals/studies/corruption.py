@@ -11,7 +11,7 @@ pictures (ImageNet-C's six, of which it uses five); without one, frost is drawn 
 
 Source: Hendrycks and Dietterich 2019; Naseer et al. 2021, section 3.4. Deviation: those are the released JPEG files.
 
-Rows: those of `clean`.
+Metrics: those of `clean`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,21 +19,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from visionvitals.studies._scoring import score
 
-from visionvitals.core import BackboneCard, Batch, FolderSpec, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import near, require
-from visionvitals.figure import Chart, Published, Sign
 from visionvitals.probes import mce
 from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, OWN, errors, group, mean_error
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    FolderSpec,
+    ImageSetCard,
+    Job,
+    Preset,
+    Scores,
+    Sign,
+    VitalsError,
+    near,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Common corruptions"
 AXES = ("group",)
-LABELS = "outputs"
 
 Name = Literal[
     "none", "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",
@@ -91,11 +100,12 @@ CHARTS = (
     Chart(x="severity", x_title="severity", facet=("corruption",), where={"group": OWN}, title=OWN, reads=_READS),
 )  # fmt: skip
 SIGNS = (
-    Sign(title="mean corruption error (15 x 5)", kind="index", index=_mean_corruption_error, better="low"),
-    Sign(title="kept accuracy (15 x 5 corruptions)", kind="index", index=_kept),
-    Sign(title="kept accuracy (4 x 3 corruptions)", kind="index", index=_kept_quick),
+    Sign(
+        title="mean corruption error (15 x 5)", kind="index", index=_mean_corruption_error, unit="share", better="low"
+    ),
+    Sign(title="kept accuracy (15 x 5 corruptions)", kind="index", index=_kept, unit="share"),
+    Sign(title="kept accuracy (4 x 3 corruptions)", kind="index", index=_kept_quick, unit="share"),
 )
-PUBLISHED: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +158,6 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return "the clean image is `none` at severity 0, and a corruption has a severity from 1 to 5"
     if condition.corruption == "none":
         return None
-    from visionvitals.errors import VitalsError
     from visionvitals.perturb.corruptions import smallest_side
     from visionvitals.perturb.corruptions.frost import pictures
 
@@ -163,23 +172,19 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images under the corruption."""
     from visionvitals import randomness
     from visionvitals.perturb.corruptions import corrupt
 
-    c: Condition = job.condition
-    place = (CLEAN if c.corruption == "none" else group(c.corruption),)
+    c = condition
+    if c.corruption == "none":
+        return batch.images
+    keys = randomness.stream(seed, batch.ids, f"corruption/{c.corruption}", device=batch.images.device)
+    folder = None if c.frost == PROCEDURAL else c.frost
+    return corrupt(c.corruption, batch.images, c.severity, keys, frost_folder=folder)
 
-    def corrupted(batch: Batch) -> "Tensor":
-        if c.corruption == "none":
-            return batch.images
-        keys = randomness.stream(job.seed, batch.ids, f"corruption/{c.corruption}", device=batch.images.device)
-        folder = None if c.frost == PROCEDURAL else c.frost
-        return corrupt(c.corruption, batch.images, c.severity, keys, frost_folder=folder)
 
-    for row in score(job, corrupted):
-        yield row._replace(at=place)
+def measure(job: Job) -> Iterator[Scores]:
+    name = job.condition.corruption
+    yield from score(job, perturb, at=(CLEAN if name == "none" else group(name),))

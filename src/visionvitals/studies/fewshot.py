@@ -34,7 +34,6 @@ from visionvitals.study import (
     Preset,
     Scores,
     Sign,
-    VitalsError,
     require,
 )
 
@@ -196,13 +195,10 @@ def pooled_features(job: Job) -> np.ndarray:
 
     A network without blocks or stages has nothing else to keep, and its features are computed alone.
     """
-    from visionvitals.probes import features, tokens
+    from visionvitals.probes import features
 
-    try:
-        tokens.layout(job.backbone)
-    except VitalsError:
-        return _alone(job)
-    return features.features(job)["pooled"]
+    known = {"tokens", "maps"} & set(job.backbone.card.provides)
+    return features.features(job)["pooled"] if known else _alone(job)
 
 
 def _alone(job: Job) -> np.ndarray:

@@ -10,7 +10,7 @@ corruptions have a mean error of their own. On a subset (`?images=500`) all of t
 
 Source: Hendrycks and Dietterich 2019, section 4; Naseer et al. 2021, section 3.4.
 
-Rows: those of `clean`, at (group, corruption, severity); the item is `wnid/file`, the same for all forms of a picture.
+Metrics: those of `clean`, at (group, corruption, severity); the item is `wnid/file`, the same for all forms of a picture.
 """
 
 import dataclasses
@@ -19,20 +19,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from visionvitals.studies._scoring import score
 
-from visionvitals.core import BackboneCard, ImageSetCard, Job, Preset, Row
-from visionvitals.figure import Chart, Published, Sign
 from visionvitals.probes import mce
 from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, errors, group, mean_error
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Preset, Scores, Sign, score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "ImageNet-C"
 AXES = ("group", "corruption", "severity")
-LABELS = "outputs"
 
 
 def _mce(points: Sequence[Mapping[str, Any]], means: np.ndarray) -> np.ndarray | None:
@@ -59,11 +55,10 @@ CHARTS = (
     Chart(x="severity", x_title="severity", facet=("corruption",), where={"group": EXTRA}, title=EXTRA, reads=_READS),
 )  # fmt: skip
 SIGNS = (
-    Sign(title="mCE", kind="index", index=_mce, better="low"),
-    Sign(title="relative mCE", kind="index", index=_relative, better="low"),
-    Sign(title="mean error, 4 held out", kind="index", index=_held_out, better="low"),
+    Sign(title="mCE", kind="index", index=_mce, unit="share", better="low"),
+    Sign(title="relative mCE", kind="index", index=_relative, unit="share", better="low"),
+    Sign(title="mean error, 4 held out", kind="index", index=_held_out, unit="share", better="low"),
 )
-PUBLISHED: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +86,17 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def measure(job: Job) -> Iterator[Scores]:
     def keep(item: str, image: "Tensor") -> None:
         job.keep(item, image, place(item)[1])
 
-    for row in score(dataclasses.replace(job, keep=keep) if job.images.spec else job, lambda batch: batch.images):
-        picture, at = place(row.item)
-        yield row._replace(item=picture, at=at)
+    for block in score(dataclasses.replace(job, keep=keep) if job.images.spec else job, None):
+        found: dict[tuple[str, str, int], list[int]] = {}
+        for row, id in enumerate(block.items):
+            found.setdefault(place(id)[1], []).append(row)
+        for at, rows in found.items():
+            values = {metric: column[rows] for metric, column in block.values.items()}  # type: ignore[call-overload]
+            yield Scores([place(block.items[row])[0] for row in rows], values, at)
 
 
 def place(id: str) -> tuple[str, tuple[str, str, int]]:

@@ -11,37 +11,48 @@ removed, per image: with an offset grid it lies below the nominal fraction.
 Source: Naseer et al. 2021, section 3.1, appendices A and B. Deviations from the authors' code: one mask per image and run (theirs:
 one per batch, unseeded); `fraction` 0 is measured once.
 
-Rows: those of `clean`, and `information_loss`.
+Metrics: those of `clean`, and `information_loss`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from visionvitals.studies._grids import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
-from visionvitals.studies._scoring import score
-
-from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, divides, division_refusal
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Occlusion"
-AXES = ()
-LABELS = "outputs"
 CHARTS = (
     Chart(
         x="fraction",
-        x_title="share of patches removed",
+        x_title="patches removed",
+        x_unit="share",
         facet=("fill", "grid", "offset"),
         reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
     ),
 )
 SIGNS = (
-    Sign(title="kept at 50 % occlusion", kind="kept", where={"fraction": 0.5, "fill": "black", "offset": 0}),
+    Sign(
+        title="kept at 50 % occlusion",
+        kind="kept",
+        where={"fraction": 0.5, "fill": "black", "offset": 0},
+        at="at 50 % occlusion",
+    ),
     Sign(title="area under occlusion", kind="area", where={"fill": "black", "offset": 0}, x="fraction"),
 )
 _HALF = {"fraction": 0.5, "fill": "black", "grid": PAPER_GRID, "offset": 0}
@@ -133,39 +144,63 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
-def passes(condition: Condition) -> float:
-    return 1
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images with `fill` in the place of the removed cells; black where their tokens are removed."""
+    return _covered(condition, batch, seed, _removed(condition, batch, seed))
 
 
-def measure(job: Job) -> Iterator[Row]:
-    from visionvitals import randomness
+def measure(job: Job) -> Iterator[Scores]:
     from visionvitals.perturb import patches
 
     c: Condition = job.condition
     card = job.backbone.card
-    size = card.preprocess.size
-    n = c.grid[0] * c.grid[1]
-    count = patches.drop_count(c.fraction, n)
-    lost: list[tuple[str, float]] = []
+    h, w = card.preprocess.size
+    areas = _areas(c, (h, w)).to(job.backbone.device)
+    now: dict[str, Tensor] = {}  # the removed cells of the batch, drawn once
 
-    def draw(batch: Batch) -> "Tensor":
-        keys = randomness.stream(job.seed, batch.ids, f"occlusion/run={c.run}", device=batch.images.device)
-        return patches.random_drop(keys, n, count)
-
-    def occluded(batch: Batch) -> "Tensor":
-        pixels = patches.to_pixels(draw(batch), c.grid, size, offset=c.offset)
-        lost.extend(zip(batch.ids, pixels.float().mean(dim=(1, 2, 3)).tolist(), strict=True))
-        keys = randomness.stream(job.seed, batch.ids, f"occlusion/fill/run={c.run}", device=batch.images.device)
-        fill = patches.fill_pixels(
-            "black" if c.fill == "token" else c.fill, batch.images, keys, mean=card.preprocess.mean
-        )
-        return patches.occlude(batch.images, pixels, fill)
+    def covered(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+        now["removed"] = _removed(condition, batch, seed)
+        return _covered(condition, batch, seed, now["removed"])
 
     def logits_without(seen: "Tensor", batch: Batch) -> "Tensor":
         assert job.backbone.visible_logits is not None
         assert card.patch_grid is not None
-        per_patch = patches.to_pixels(draw(batch), c.grid, card.patch_grid).flatten(1)
+        per_patch = patches.to_pixels(now["removed"], c.grid, card.patch_grid).flatten(1)
         return job.backbone.visible_logits(batch.images, ~per_patch)
 
-    yield from score(job, occluded, logits=logits_without if c.fill == "token" else None)
-    yield from (Row(item, "information_loss", share) for item, share in lost)
+    def loss(batch: Batch) -> "dict[str, Tensor]":
+        return {"information_loss": (now["removed"] * areas).sum(dim=1) / (h * w)}
+
+    yield from score(job, covered, logits=logits_without if c.fill == "token" else None, more=loss)
+
+
+def _removed(c: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The cells to remove, bool (b, rows * columns)."""
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+
+    n = c.grid[0] * c.grid[1]
+    keys = randomness.stream(seed, batch.ids, f"occlusion/run={c.run}", device=batch.images.device)
+    return patches.random_drop(keys, n, patches.drop_count(c.fraction, n))
+
+
+def _covered(c: Condition, batch: Batch, seed: int, removed: "Tensor") -> "Tensor":
+    from visionvitals import randomness
+    from visionvitals.perturb import patches
+
+    pixels = patches.to_pixels(removed, c.grid, batch.card.preprocess.size, offset=c.offset)
+    keys = randomness.stream(seed, batch.ids, f"occlusion/fill/run={c.run}", device=batch.images.device)
+    kind = "black" if c.fill == "token" else c.fill
+    fill = patches.fill_pixels(kind, batch.images, keys, mean=batch.card.preprocess.mean)
+    return patches.occlude(batch.images, pixels, fill)
+
+
+def _areas(c: Condition, size: tuple[int, int]) -> "Tensor":
+    """Pixels of each cell inside the picture, float (rows * columns,): an offset pushes a part of the last ones out."""
+    import torch
+
+    sides = []
+    for length, cells in zip(size, c.grid, strict=True):
+        first = torch.arange(cells) * (length // cells) + c.offset
+        sides.append((first + length // cells).clamp(max=length) - first.clamp(max=length))
+    return (sides[0][:, None] * sides[1]).flatten().float()

@@ -10,13 +10,13 @@ Sources. `model`: the attention of another ViT, which ranks the patches for all 
 which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class
 token is taken; with `self` and `gradient` the networks of a plan lose different patches.
 
-Nothing is random. An image without usable weights (no object, a gradient of zero) has no rows and is counted in a warning. Saliency is computed once for each
-image set and source, and kept in the cache.
+Nothing is random. An image without usable weights (no object, a gradient of zero) is left out and counted in a warning. Saliency is
+computed once for each image set and source, and kept in the cache.
 
 Source: Naseer et al. 2021, section 3.1, with DINO ViT-S/16, head 1, as the `model`. Deviation from the authors' code: that network
 gets the image with its own normalisation, not with that of the evaluated one.
 
-Rows: those of `clean`, `information_loss`, `mass_removed`.
+Metrics: those of `clean`, `information_loss`, `mass_removed`.
 """
 
 import dataclasses
@@ -24,21 +24,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from visionvitals.studies._grids import PAPER_GRID, default_grid, division_refusal
-from visionvitals.studies._scoring import score
-
-from visionvitals.core import BackboneCard, BackboneSpec, Batch, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies._saliency import Source, weights
+from visionvitals.study import (
+    BackboneCard,
+    BackboneSpec,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Published,
+    Scores,
+    Sign,
+    require,
+    score,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+    from visionvitals.perturb.saliency import Shares
+
 TITLE = "Salient and non-salient occlusion"
-AXES = ()
-LABELS = "outputs"
+METRICS = {
+    "mass_removed": Metric(
+        title="saliency removed",
+        meaning="share of the saliency that lay in what was removed",
+        unit="share",
+        better=None,
+        interval=False,
+    )
+}
 Drop = Literal["salient", "non-salient"]
 Fill = Literal["black", "mean", "gray", "noise", "blur"]
 NO_MODEL = BackboneSpec("")
@@ -53,12 +71,12 @@ _TITLES = {
     "gradient": "Ranked by the network's own gradient",
     "mask": "Ranked by the true object",
 }
-_X = "share of the saliency removed"
 CHARTS = (
     *(
         Chart(
             x="mass",
-            x_title=_X,
+            x_title="saliency removed",
+            x_unit="share",
             facet=("model", "head", "drop", "fill"),
             where={"source": source},
             title=title,
@@ -68,11 +86,11 @@ CHARTS = (
     ),
     Chart(
         x="mass",
-        x_title=_X,
+        x_title="saliency removed",
+        x_unit="share",
         facet=("source", "model", "head"),
         where={"drop": "salient"},
         metric="information_loss",
-        y_title="share of the pixels removed",
         title="How many pixels the salient share is",
         reads="The lower, the fewer patches hold the saliency.",
     ),
@@ -83,11 +101,13 @@ SIGNS = (
         title="kept, salient half gone (gradient)",
         kind="kept",
         where={**_HALF, "drop": "salient", "source": "gradient"},
+        at="without the salient half (gradient)",
     ),
     Sign(
         title="kept, salient half gone (own attention)",
         kind="kept",
         where={**_HALF, "drop": "salient", "source": "self"},
+        at="without the salient half (own attention)",
     ),
 )
 _PAPER = {**_HALF, "source": "model", "model": PAPER_MODEL, "head": "1", "grid": PAPER_GRID}
@@ -178,44 +198,53 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return division_refusal(condition.grid, backbone.preprocess.size)
 
 
-def passes(condition: Condition) -> float:
-    return 1
+def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> "tuple[Tensor, Shares]":
+    """The images without the cells that the condition takes from them, and what that was.
 
-
-def measure(job: Job) -> Iterator[Row]:
+    Args:
+        condition: its `source` and `head` are not looked at.
+        batch: b images.
+        seed: root of all randomness.
+        ranked: the weights of the cells, float64 (b, rows * columns), usable ones only.
+    """
     from visionvitals import randomness
     from visionvitals.perturb import patches, saliency
 
-    c: Condition = job.condition
-    card = job.backbone.card
-    weigh = weights(job, source=c.source, model=c.model, head=c.head, grid=c.grid)
+    c = condition
     rule = saliency.salient_drop if c.drop == "salient" else saliency.non_salient_drop
-    taken: dict[str, dict[str, float]] = {}
+    dropped = rule(ranked, c.mass)
+    gone = patches.to_pixels(dropped.to(batch.images.device), c.grid, batch.card.preprocess.size)
+    keys = randomness.stream(seed, batch.ids, "salient/fill", device=batch.images.device)
+    fill = patches.fill_pixels(c.fill, batch.images, keys, mean=batch.card.preprocess.mean)
+    return patches.occlude(batch.images, gone, fill), saliency.shares(ranked, dropped)
 
-    def occluded(batch: Batch) -> "Tensor":
+
+def measure(job: Job) -> Iterator[Scores]:
+    from visionvitals.perturb import saliency
+
+    c: Condition = job.condition
+    weigh = weights(job, source=c.source, model=c.model, head=c.head, grid=c.grid)
+    now: dict[str, Tensor] = {}
+    used: set[str] = set()
+
+    def occluded(condition: Condition, batch: Batch, seed: int) -> "Tensor":
         ranked = weigh(batch.rows)
         good = saliency.usable(ranked)
-        ranked[~good] = 1.0  # their rows are dropped below; the batch keeps its shape
-        dropped = rule(ranked, c.mass)
-        lost = saliency.shares(ranked, dropped)
-        for item, fits, mass, pixels in zip(batch.ids, good, lost.mass.tolist(), lost.pixels.tolist(), strict=True):
-            if fits:
-                taken[item] = {"mass_removed": mass, "information_loss": pixels}
-        shown = patches.to_pixels(dropped.to(batch.images.device), c.grid, card.preprocess.size)
-        keys = randomness.stream(job.seed, batch.ids, "salient/fill", device=batch.images.device)
-        return patches.occlude(
-            batch.images, shown, patches.fill_pixels(c.fill, batch.images, keys, mean=card.preprocess.mean)
-        )
+        ranked[~good] = 1.0  # these images are left out below; the batch keeps its shape
+        images, lost = without(condition, batch, seed, ranked)
+        now.update(mass_removed=lost.mass, information_loss=lost.pixels)
+        used.update(item for item, fits in zip(batch.ids, good.tolist(), strict=True) if fits)
+        return images
 
     def keep(item: str, image: "Tensor") -> None:
-        if item in taken:
+        if item in used:
             job.keep(item, image)
 
-    for row in score(dataclasses.replace(job, keep=keep), occluded):
-        if row.item in taken:
-            yield row
-    lost = len(job.ids) - len(taken)
+    for block in score(dataclasses.replace(job, keep=keep), occluded):
+        rows = [k for k, item in enumerate(block.items) if item in used]
+        measured = {**block.values, **now}
+        values = {metric: column[rows] for metric, column in measured.items()}  # type: ignore[call-overload]
+        yield Scores([block.items[k] for k in rows], values)
+    lost = len(job.ids) - len(used)
     if lost:
         job.warn(f"{lost} of {len(job.ids)} images have no usable saliency (source {c.source}) and are left out")
-    for item, shares in taken.items():
-        yield from (Row(item, metric, value) for metric, value in shares.items())

@@ -3,29 +3,22 @@
 An image is cut into a grid and its cells are permuted, each image by its own permutation. A network that needs the global shape
 loses its accuracy; one that reads a bag of local features does not. With more cells, less structure is left.
 
-Source: Naseer et al. 2021, section 3.3. Deviation from the authors' code: one permutation per image and run (theirs: per batch).
+Source: Naseer et al. 2021, section 3.3, which shows its numbers in a figure only. Deviation from the authors' code: one permutation
+per image and run (theirs: per batch).
 
-Rows: those of `clean`.
+Metrics: those of `clean`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.studies._grids import divides, division_refusal
-from visionvitals.studies._scoring import score
-
-from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
-from visionvitals.errors import require
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.perturb.cells import divides, division_refusal
+from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Preset, Sign, require
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
 TITLE = "Patch shuffle"
-AXES = ()
-LABELS = "outputs"
 CHARTS = (
     Chart(
         x="grid",
@@ -33,8 +26,7 @@ CHARTS = (
         reads="A flat line is a network that does not need to know where things are. 1x1 is the unchanged image.",
     ),
 )
-SIGNS = (Sign(title="kept at 4x4 shuffle", kind="kept", where={"grid": (4, 4)}),)
-PUBLISHED: tuple[Published, ...] = ()  # the paper shows its shuffle numbers in a figure only
+SIGNS = (Sign(title="kept at 4x4 shuffle", kind="kept", where={"grid": (4, 4)}, at="at 4x4 shuffle"),)
 PAPER_GRIDS = ((2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (14, 14), (16, 16))
 
 
@@ -72,18 +64,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return division_refusal(condition.grid, backbone.preprocess.size)
 
 
-def passes(condition: Condition) -> float:
-    return 1
-
-
-def measure(job: Job) -> Iterator[Row]:
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images with their cells in another order."""
     from visionvitals import randomness
     from visionvitals.perturb import patches
 
-    c: Condition = job.condition
-
-    def shuffled(batch: Batch) -> "Tensor":
-        keys = randomness.stream(job.seed, batch.ids, f"shuffle/run={c.run}", device=batch.images.device)
-        return patches.shuffle(batch.images, randomness.permutation(keys, c.grid[0] * c.grid[1]), c.grid)
-
-    yield from score(job, shuffled)
+    c = condition
+    keys = randomness.stream(seed, batch.ids, f"shuffle/run={c.run}", device=batch.images.device)
+    return patches.shuffle(batch.images, randomness.permutation(keys, c.grid[0] * c.grid[1]), c.grid)

@@ -47,7 +47,6 @@ SIGNS = (
         where={"token": 1},
         index=last_place,
         unit="cosine",
-        better="neither",
     ),
 )
 PUBLISHED = tuple(

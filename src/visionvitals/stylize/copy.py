@@ -25,8 +25,8 @@ from PIL import Image
 from torch import Tensor
 
 from visionvitals.core import ImageSet, Preprocess
-from visionvitals.datasets._decode import decode
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets.base.decode import decode
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
 from visionvitals.run.store import alive
 from visionvitals.stylize.draw import style_indices

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from visionvitals.datasets._decode import open_image, to_rgb
-from visionvitals.datasets._files import find_images, missing
+from visionvitals.datasets.base.decode import MAX_PIXELS, open_image, to_rgb
+from visionvitals.datasets.base.files import find_images, missing
+from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError, require
 
 
@@ -60,7 +61,7 @@ def cut(path: Path, size: int) -> UInt8[np.ndarray, "s s 3"]:
             warnings.catch_warnings()
         ):  # a large painting is no attack; beyond twice Pillow's limit it is refused anyway
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = to_rgb(open_image(path.read_bytes(), path.name))
+            picture = to_rgb(open_image(read_regular(path), path.name, most=2 * MAX_PIXELS))
     except OSError as error:
         raise UnreadableImage(f"{path.name}: {error.strerror or error}") from error
     width, height = picture.size

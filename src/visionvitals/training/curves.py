@@ -3,19 +3,19 @@
 Rows: `top1` of every test picture after every epoch, for each head of the network apart; `training_loss` and `learning_rate` of the
 epoch. The network is the moving average of the weights, as it is exported.
 
-This file is read as a study, so that `vitals table` and `vitals report` show the folder of a training as they show a run. It measures
-nothing by itself: `vitals train` keeps its rows.
+They are a record, not a study: `vitals train` keeps their numbers as a cell of a run folder, which `vitals table` and `vitals report` read.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.core import BackboneCard, Cell, ImageSetCard, Job, Preset, Row
-from visionvitals.figure import Chart, Published, Sign
+from visionvitals.core import Cell, Scores
+from visionvitals.figure import COMMON, Chart, Metric, Record
+from visionvitals.files import write_safely
 
 if TYPE_CHECKING:
     import torch
@@ -23,31 +23,48 @@ if TYPE_CHECKING:
     from visionvitals.training.data import Pictures
     from visionvitals.training.recipe import Recipe
 
-VERSION = 1
-TITLE = "Training curves"
-AXES = ("epoch", "head")
-LABELS = "own"
-CHARTS = (
-    Chart(
-        x="epoch",
-        x_title="epoch",
-        facet=("head",),
-        reads="Accuracy on the test pictures after each epoch. A curve that still rises at its end has not learned all it can.",
-    ),
-    Chart(
-        x="epoch",
-        x_title="epoch",
-        metric="training_loss",
-        y_title="training loss in nats",
-        where={"head": "class"},
-        title="Loss",
-        reads="Mean over the epoch, with augmentation and smoothing, and of both heads together where there are two.",
-    ),
-)
-SIGNS: tuple[Sign, ...] = ()
-PUBLISHED: tuple[Published, ...] = ()
 HEADS = {"top1": "class", "top1_extra": "extra"}
 EVERY = "all training pictures"
+METRICS = {
+    "training_loss": Metric(
+        title="training loss",
+        meaning="mean loss of the training over an epoch",
+        unit="nats",
+        better="low",
+        over="epochs",
+    ),
+    "learning_rate": Metric(
+        title="learning rate",
+        meaning="of the optimiser at the end of an epoch",
+        unit="none",
+        better=None,
+        over="epochs",
+    ),
+}
+RECORD = Record(
+    name="curves",
+    title="Training curves",
+    asks="How did the accuracy on the test pictures grow, epoch by epoch?",
+    axes=("epoch", "head"),
+    labels="own",
+    metrics={**COMMON, **METRICS},
+    charts=(
+        Chart(
+            x="epoch",
+            x_title="epoch",
+            facet=("head",),
+            reads="Accuracy on the test pictures after each epoch. A curve that still rises at its end has not learned all it can.",
+        ),
+        Chart(
+            x="epoch",
+            x_title="epoch",
+            metric="training_loss",
+            where={"head": "class"},
+            title="Loss",
+            reads="Mean over the epoch, with augmentation and smoothing, and of both heads together where there are two.",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,30 +78,13 @@ class Condition:
     recipe: str = ""
 
 
-def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """None: these rows come from a training."""
-    return []
-
-
-def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-    return "training curves are kept by `vitals train`"
-
-
-def passes(condition: Condition) -> float:
-    return 0
-
-
-def measure(job: Job) -> Iterator[Row]:
-    yield from ()
-
-
 def plain(epoch: Mapping[str, Any]) -> dict[str, Any]:
     """One epoch of the history without the answer to each picture."""
     return {key: value for key, value in epoch.items() if key != "right"}
 
 
-def rows(history: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Iterator[Row]:
-    """The rows of a training.
+def scores(history: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Iterator[Scores]:
+    """The numbers of a training.
 
     Args:
         history: one entry an epoch: epoch, loss, lr, and `right`: metric -> uint8 (n,).
@@ -92,11 +92,9 @@ def rows(history: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> Iterator[R
     """
     for done in history:
         at = (done["epoch"], HEADS["top1"])
-        yield Row(EVERY, "training_loss", done["loss"], at)
-        yield Row(EVERY, "learning_rate", done["lr"], at)
+        yield Scores([EVERY], {"training_loss": [done["loss"]], "learning_rate": [done["lr"]]}, at)
         for name, values in done["right"].items():
-            for item, value in zip(ids, values.tolist(), strict=True):
-                yield Row(item, "top1", float(value), (done["epoch"], HEADS[name]))
+            yield Scores(ids, {"top1": values}, (done["epoch"], HEADS[name]))
 
 
 def keep(
@@ -110,41 +108,36 @@ def keep(
     seconds: float,
 ) -> None:
     """Write the curves of a finished training into its folder as one cell of a run folder."""
-    from visionvitals import registry
+    import torch
+
+    from visionvitals.plan import planner
     from visionvitals.plan.identity import cell_id
-    from visionvitals.plan.identity import plain as as_json
-    from visionvitals.run import provenance
+    from visionvitals.run import folder, provenance, wide
     from visionvitals.run.store import Store
 
-    spec = registry.parse(f"checkpoint:{weights}", families=["checkpoint"])
-    card = registry.load("backbones", "checkpoint").load(spec, device=device).card
+    card = planner.load_backbone(f"checkpoint:{weights}", device=device).card
+    images = test.described()
+    condition = Condition(recipe=recipe.name)
     cell = Cell(
-        study="curves",
-        version=VERSION,
-        condition=Condition(recipe=recipe.name),
-        backbone=card,
-        images=test.described(),
-        seed=recipe.seed,
+        study=RECORD.name, version=RECORD.version, condition=condition, backbone=card, images=images, seed=recipe.seed
     )
     store = Store(out / "store")
     command = ("vitals", *sys.argv[1:])
     if not store.has(cell_id(cell)):
-        import torch
-
         facts = provenance.collect(device=device, dtype=torch.float32, batch_size=recipe.batch, command=command)
         ids = test.ids or [str(k) for k in range(len(test.labels))]
+        numbers = wide.gather(
+            scores(history, ids), study=RECORD.name, axes=RECORD.axes, metrics=RECORD.metrics, ids=ids
+        )
         about = {
-            "provenance": as_json(facts),
+            "provenance": asdict(facts),
             "skipped": [],
             "n": len(ids),
             "seconds": round(seconds, 1),
             "warnings": [],
         }
-        store.write(cell, rows(history, ids), facts=about, exhibits={}, axes=AXES)
-    plan = {"backbones": [card.spec], "data": [test.spec], "studies": [__file__]}
-    path = out / "plan.json"
-    if not path.is_file():
-        from visionvitals.training.checkpoints import replace_whole
-
-        content = {"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}
-        replace_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1)))
+        store.write(cell, [numbers], axes=RECORD.axes, facts=about)
+    folder.describe(out, [RECORD])
+    plan = {"backbones": [card.spec], "data": [test.spec], "studies": [RECORD.name]}
+    content = {"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}
+    write_safely(out / "plan.json", json.dumps(content, indent=1), replace=False)

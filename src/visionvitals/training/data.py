@@ -62,7 +62,7 @@ def load_pictures(text: str, recipe: Recipe, report: Callable[[str], None], *, l
     Raises:
         VitalsError: the spelling is wrong, or no picture can be read.
     """
-    from visionvitals.datasets import _cache
+    from visionvitals.datasets.base import cache as _cache
 
     spec = registry.parse(text, families=registry.names("datasets"))
     images = registry.load("datasets", spec.family).open(spec)

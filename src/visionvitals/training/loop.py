@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -27,8 +27,9 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from visionvitals import randomness, registry
-from visionvitals.backbones import _position, _preprocess, tiny
+from visionvitals.backbones import tiny
 from visionvitals.errors import VitalsError, require
+from visionvitals.perturb import position
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
 from visionvitals.training import checkpoints, curves, data, distributed, measure, teacher
@@ -40,6 +41,14 @@ from visionvitals.training.step import Objective, gradient
 SAVE_SECONDS = 60.0
 REPORT_SECONDS = 5.0
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the spelling of a recipe's model may say."""
+
+    position: Literal["none"] | None = registry.option(None, "`none` trains without position encoding")
+    model: Mapping[str, Any] = registry.free("any keyword argument of the network")
 
 
 def train(
@@ -292,15 +301,16 @@ def network_and_kwargs(recipe: Recipe, *, outputs: int) -> tuple[nn.Module, dict
             take its position encoding out.
     """
     spec = registry.parse(recipe.model, families=["tiny", "timm"])
-    spec.only("position", *_preprocess.model_options(spec))
+    options = registry.options(spec, Options)
     require(spec.checkpoint is None, "A recipe's model starts from random weights, without `@`", recipe.model)
-    kwargs = {**_preprocess.model_kwargs(spec), "num_classes": outputs}
+    kwargs = {**options.model, "num_classes": outputs}
     make = tiny.network if spec.family == "tiny" else timm.create_model
     try:
         module = make(spec.name, **kwargs)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         raise VitalsError(f"`{recipe.model}` cannot be made: {error}") from error
-    _position.option(spec, module, size=(recipe.size, recipe.size))
+    if options.position is not None:
+        position.remove(module, size=(recipe.size, recipe.size))
     return module, kwargs
 
 

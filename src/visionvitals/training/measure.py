@@ -4,7 +4,7 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
-from visionvitals.backbones import _heads
+from visionvitals.inside import heads
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
 from visionvitals.training.recipe import Recipe
@@ -38,7 +38,7 @@ def right(module: nn.Module, pictures: Pictures, recipe: Recipe, team: Team) -> 
         images = torch.from_numpy(pictures.pixels[part]).to(team.device).permute(0, 3, 1, 2) / 255
         labels = torch.from_numpy(pictures.labels[part]).to(team.device)
         inputs = normalised(images, recipe)
-        answers = _heads.both(module, inputs) if isinstance(module, VisionTransformerDistilled) else (module(inputs),)
+        answers = heads.answers(module, inputs) if two else (module(inputs),)
         for name, logits in zip(names, answers, strict=True):
             found[name][part] = (logits.argmax(dim=1) == labels).to(torch.int32)
     return {name: team.sum(values).to("cpu", torch.uint8) for name, values in found.items()}

@@ -39,7 +39,7 @@ def load(text: str, images: ImageSetCard, *, device: torch.device, report: Calla
     Raises:
         VitalsError: it cannot be loaded, or its classes are not those of the image set (what differs is said).
     """
-    from visionvitals.datasets import _labels
+    from visionvitals.datasets.base import labels as _labels
 
     spec = registry.parse(text, families=registry.names("backbones"))
     backbone = registry.load("backbones", spec.family).load(spec, device=device)

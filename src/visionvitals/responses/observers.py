@@ -1,4 +1,4 @@
-"""People and published networks beside the backbones of a run: their answers to the same pictures, as cells of `shape_bias`.
+"""People and published networks beside the backbones of a run: their answers to the same pictures, as cells of the record `shape_bias`.
 
 An observer is stored as a backbone called `responses:NAME` without weights, so that tables, charts and comparisons need to know nothing
 of it. Only the pictures that the run measured are counted: both sides of a comparison have seen the same ones. Several people are one
@@ -9,20 +9,21 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from visionvitals import registry
+from visionvitals import registry, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
-from visionvitals.datasets import _responses
-from visionvitals.datasets._responses import Trial
 from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.probes import shape_bias
+from visionvitals.responses import csv_files
+from visionvitals.responses.csv_files import Trial
+from visionvitals.run import wide
 from visionvitals.run.folder import warn
 from visionvitals.run.store import Store, Stored
+from visionvitals.studies import shape_bias as asked
 
 STUDY = "shape_bias"
 FAMILY = "responses"
@@ -51,37 +52,36 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
 
     Args:
         run_folder: with finished cells of `shape_bias`.
-        answers: a csv or a folder of them, see `datasets._responses`.
+        answers: a csv or a folder of them, see `responses.csv_files`.
 
     Raises:
         VitalsError: no such cells, no picture in common, answers that cannot be read, or an observer who answered a picture twice.
     """
-    trials = _responses.read(answers)
+    trials = csv_files.read(answers)
     store = Store(run_folder / "store")
     sets = {(c.cell["images"]["spec"], c.cell["images"]["digest"]): c for c in _cells(run_folder)}
     added = []
     for stored in sets.values():
-        items = {shown.name: item for item in _conflicts(stored) if (shown := _responses.stimulus(item)) is not None}
+        items = {shown.name: item for item in _conflicts(stored) if (shown := csv_files.stimulus(item)) is not None}
         common = [trial for trial in trials if trial.stimulus.name in items]
         must = f"The answers in {answers} must be to pictures of {stored.cell['images']['spec']}"
         require(bool(common), must, f"none of {len(items)} pictures in common")
         for observer, theirs in by_observer(common).items():
             cell = _cell(observer, theirs, stored)
-            store.write(
-                cell,
-                list(_study().rows(_answers(theirs, items))),
-                facts=_facts(theirs),
-                exhibits={},
-                axes=_study().AXES,
+            said = _answers(theirs, items)
+            record = study.load(STUDY)
+            numbers = wide.gather(
+                asked.scores(said), study=STUDY, axes=record.axes, metrics=record.metrics, ids=said.items
             )
+            store.write(cell, [numbers], axes=record.axes, facts=_facts(theirs))
             persons = len({trial.observer for trial in theirs})
             if persons > 1:
                 pictures = len({trial.stimulus.name for trial in theirs})
-                said = (
+                narrow = (
                     f"{cell.backbone.spec} on {cell.images.spec}: {len(theirs)} answers of {persons} people to {pictures} pictures; "
                     "the intervals take these for independent and are too narrow for a statement about other people or pictures"
                 )
-                warn(run_folder, [said])
+                warn(run_folder, [narrow])
             added.append(Added(observer, cell.images.spec, persons, summary(theirs)))
     return added
 
@@ -104,17 +104,8 @@ def by_observer(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 def summary(trials: Sequence[Trial]) -> shape_bias.Summary:
     """The numbers of one observer's answers, all persons pooled."""
-    names = sorted({name for t in trials for name in (t.stimulus.shape, t.stimulus.texture)})
-    index = {name: i for i, name in enumerate(names)}
-
-    def column(values: Sequence[str | None]) -> np.ndarray:
-        return np.array([index.get(v, -1) if v is not None else -1 for v in values], dtype=np.int64)
-
-    return shape_bias.summary(
-        column([t.said for t in trials]),
-        column([t.stimulus.shape for t in trials]),
-        column([t.stimulus.texture for t in trials]),
-    )
+    told = _answers(trials, {t.stimulus.name: t.stimulus.name for t in trials})
+    return shape_bias.summary(told.said, told.shape, told.texture)
 
 
 def export(run_folder: Path, folder: Path) -> list[Path]:
@@ -131,10 +122,11 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
         spec, digest = stored.cell["images"]["spec"], stored.cell["images"]["digest"]
         card = planner.open_images(spec).card
         require(card.digest == digest, f"The pictures of `{spec}` must be those of the run", "others", "Restore them.")
-        said = stored.values((_study().ALL,))["prediction"]
+        at = (asked.ALL,)
+        said = dict(zip(stored.items(at), stored.values(["prediction"], at)["prediction"].tolist(), strict=True))
         answers = []
-        for item, prediction in sorted(said.items()):
-            shown = _responses.stimulus(item)
+        for item, prediction in sorted((i, v) for i, v in said.items() if v == v):
+            shown = csv_files.stimulus(item)
             must = f"The pictures of `{spec}` must be called <shape><i>-<texture><j>"
             require(shown is not None, must, item, "The csv format knows cue-conflict pictures only.")
             assert shown is not None
@@ -144,13 +136,9 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
         name = "".join(ch if ch.isalnum() else "-" for ch in name) + ("" if token == "output" else f"-{token}")
         path = folder / f"cue-conflict_{name}_session-1.csv"
         require(path not in written, "Every backbone must be measured on one image set to be written", path.name)
-        _responses.write(path, name, answers)
+        csv_files.write(path, name, answers)
         written.append(path)
     return written
-
-
-def _study() -> ModuleType:
-    return registry.load("studies", STUDY)
 
 
 def _cells(run_folder: Path) -> list[Stored]:
@@ -164,21 +152,27 @@ def _cells(run_folder: Path) -> list[Stored]:
 
 def _conflicts(stored: Stored) -> list[str]:
     """The pictures of a cell of a backbone that were counted."""
-    return list(stored.values((_study().ALL,)).get("shape_accuracy", ()))
+    at = (asked.ALL,)
+    values = stored.values(["shape_accuracy"], at)["shape_accuracy"]
+    return [item for item, value in zip(stored.items(at), values.tolist(), strict=True) if value == value]
 
 
-def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> list[Any]:
+def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> asked.Answers:
     """One observer's answers under the run's own ids, several persons' under their names: their answers to one picture are apart."""
     several = len({trial.observer for trial in trials}) > 1
-    return [
-        _study().Answer(
-            f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name],
-            t.stimulus.shape,
-            t.stimulus.texture,
-            t.said,
-        )
-        for t in trials
-    ]
+    classes = sorted({name for t in trials for name in (t.stimulus.shape, t.stimulus.texture)})
+    index = {name: k for k, name in enumerate(classes)}
+
+    def column(names: Sequence[str | None]) -> np.ndarray:
+        return np.array([-1 if name is None else index.get(name, -1) for name in names], dtype=np.int64)
+
+    return asked.Answers(
+        items=[f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name] for t in trials],
+        classes=classes,
+        shape=column([t.stimulus.shape for t in trials]),
+        texture=column([t.stimulus.texture for t in trials]),
+        said=column([t.said for t in trials]),
+    )
 
 
 def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:
@@ -204,8 +198,9 @@ def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:
         provides=tuple(stored["provides"]),
         notes=tuple(stored["notes"]),
     )
-    study = _study()
-    return Cell(study=STUDY, version=study.VERSION, condition=study.Condition(), backbone=card, images=images)
+    return Cell(
+        study=STUDY, version=study.load(STUDY).version, condition=asked.Condition(), backbone=card, images=images
+    )
 
 
 def _facts(trials: Sequence[Trial]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The machinery of `probes.attention`: sees each attention call of a network while it runs, and makes its map again in float32."""
+"""Attention maps: sees each attention call of a network while it runs, and makes its map again in float32; see `probes.attention`."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -33,6 +33,14 @@ class Map(NamedTuple):
     rows: Tensor
     residual: float
     prefix: int
+
+
+class Call(NamedTuple):
+    """An attention call of a network: the path of its module, what its map is over, and why that is not the patch grid, or None."""
+
+    name: str
+    geometry: Geometry
+    unusable: str | None
 
 
 @contextmanager
@@ -73,6 +81,22 @@ def watch(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def unusable(found: Map, grid: tuple[int, int] | None) -> str | None:
+    """Why a map is not one over a patch grid, in a clause, or None."""
+    if found.geometry == "window":
+        return "attention within windows has no map over the image"
+    if found.geometry == "channel":
+        return "attention between channels is no map over places"
+    if found.geometry == "reduced":
+        return "its queries and keys have different resolutions, so it is no map over the patch grid"
+    if found.geometry == "other":
+        return "the network mixes tokens in a way that is no map over places"
+    if grid is None:
+        return "the network has no patch grid"
+    (rows, columns), n = grid, found.rows.shape[3] - found.prefix
+    return None if n == rows * columns else f"it is over {n} places, not over the {rows} x {columns} patch grid"
 
 
 class _Descendant(NamedTuple):

@@ -1,10 +1,13 @@
 """Decode once: an image set at one size is decoded a single time into a file that is mapped into memory; every cell reads that.
 
 An entry is a folder named by its key, with `pixels` (uint8, n x h x w x 3, in the order of the set, unreadable pictures left out),
-`masks` (uint8, n x h x w) where the set has some, and `meta.json`. It
-is written under a temporary name and renamed at the end, so it is either whole or not there; of two processes
-that make the same entry, the second to end uses the first one's. Pictures are written in order as they are decoded (plain writes,
-because a full disk under a mapped file would kill the process), so memory does not grow with their number.
+`masks` (uint8, n x h x w) where the set has some, and `meta.json`. It is written under a temporary name and renamed at the end, so it
+is either whole or not there; of two processes that make the same entry, the second to end uses the first one's. Pictures are written
+in order as they are decoded (plain writes, because a full disk under a mapped file would kill the process), so memory does not grow
+with their number.
+
+`meta.json` holds a checksum of itself and one of every picture. When an entry is opened they are verified: all of them up to 64 MiB,
+else 256 pictures evenly spread, others each time. A damaged entry is deleted and made again.
 """
 
 import contextlib
@@ -13,10 +16,12 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +29,7 @@ import numpy as np
 import PIL
 
 from visionvitals.core import ImageSet, Preprocess, Split
-from visionvitals.datasets._cache_folder import (
+from visionvitals.datasets.base.cache_folder import (
     Entry,
     cache_folder,
     clear,
@@ -36,14 +41,19 @@ from visionvitals.datasets._cache_folder import (
     sweep,
     temporary_folder,
 )
-from visionvitals.datasets._decode import decode, decode_fast, decode_mask, require_fast
-from visionvitals.datasets._files import EncodedImages
+from visionvitals.datasets.base.decode import decode, decode_fast, decode_mask, require_fast
+from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
+from visionvitals.files import sync_folder, write_safely
 
 __all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries"]
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 """Bumped when the same key would hold other pixels."""
+
+_VERIFIED_WHOLE = 64 * 2**20
+_SAMPLED = 256
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class Decoded:
         pixels: uint8 (n, h, w, 3), mapped from the disk; writing to it changes only this process's copy.
         skipped: (id, reason) of every picture that cannot be decoded.
         textures, masks, splits: as in `core.Job`; None where the set's card does not provide them.
+        copies: id -> id of the first of `ids` with the same bytes, of each that is not that first one. Both must lie on the same side
+            of every split.
     """
 
     ids: tuple[str, ...]
@@ -65,12 +77,16 @@ class Decoded:
     textures: np.ndarray | None = None
     masks: np.ndarray | None = None
     splits: tuple[Split, ...] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Picture(NamedTuple):
+    """A decoded picture; `checksum` is over its pixels, then its mask."""
+
     id: str
     label: int
     pixels: np.ndarray
+    checksum: int
     texture: int | None = None
     mask: np.ndarray | None = None
     split: Split | None = None
@@ -115,17 +131,31 @@ def decoded(
         limit = None
     key = _key(images.card.digest, preprocess, decoder, limit, seed)
     folder = decoded_folder() / key
-    while True:  # again where another process deletes the entry between its making and its opening
+    for _ in range(_TRIES):  # again where another process deletes the entry between its making and its opening
         try:
             found = _read(folder, preprocess.size, images.card.provides)
             if found is not None:
-                return found
+                return replace(found, copies=_copies(images, found.ids))
             _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
         except OSError as error:
             raise VitalsError(
                 f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
                 "Set VISIONVITALS_CACHE to a folder that can."
             ) from error
+    raise VitalsError(
+        f"The decoded pictures must stay in {folder} as they were written. They were deleted or damaged {_TRIES} times. "
+        "Set VISIONVITALS_CACHE to a folder on another disk."
+    )
+
+
+def _copies(images: ImageSet, ids: Sequence[str]) -> dict[str, str]:
+    """The copies among the decoded pictures; the first one of a set need not be among them."""
+    known = images.copies if isinstance(images, EncodedImages) else {}
+    if not known:
+        return {}
+    first: dict[str, str] = {}
+    found = {id: first.setdefault(known.get(id, id), id) for id in ids}
+    return {id: original for id, original in found.items() if id != original}
 
 
 def draw(images: ImageSet, limit: int | None, seed: int) -> list[int]:
@@ -148,15 +178,18 @@ def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, s
 
 
 def _read(folder: Path, size: tuple[int, int], provides: Collection[str]) -> Decoded | None:
-    """The entry, marked as used now; None where it is missing. A damaged one is deleted."""
+    """The entry, verified and marked as used now; None where it is missing. A damaged one is deleted."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
+        if meta.pop("checksum") != _checksum(meta):
+            raise ValueError("meta.json was changed")
         n = len(meta["ids"])
         pixels = _mapped(folder / "pixels", (n, *size, 3))
         masks = _mapped(folder / "masks", (n, *size)) if "mask" in provides else None
+        _verify(meta["checksums"], [pixels] if masks is None else [pixels, masks])
         with contextlib.suppress(OSError):  # a cache that others fill may be read-only here
             os.utime(folder / "meta.json")
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         if folder.is_dir():
             delete(folder)
         return None
@@ -170,6 +203,27 @@ def _read(folder: Path, size: tuple[int, int], provides: Collection[str]) -> Dec
         masks=masks,
         splits=tuple(meta["splits"]) if "split" in provides else None,
     )
+
+
+def _checksum(meta: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _verify(checksums: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+    """Raise ValueError where a picture that is looked at is not as it was written."""
+    whole = sum(array.nbytes for array in arrays) <= _VERIFIED_WHOLE
+    step = 1 if whole else max(1, len(checksums) // _SAMPLED)
+    for index in range(time.time_ns() % step, len(checksums), step):
+        if _crc(*(array[index] for array in arrays)) != checksums[index]:
+            raise ValueError(f"picture {index} was changed")
+
+
+def _crc(*arrays: np.ndarray | None) -> int:
+    found = 0
+    for array in arrays:
+        if array is not None:
+            found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return found
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -202,10 +256,11 @@ def _make(
         resize = "stretched" if preprocess.resize is None else f"resize {preprocess.resize}"
         how = f"{height}x{width}, {resize}, {preprocess.interpolation}, {decoder}"
         meta["description"] = f"{images.card.spec}: {len(meta['ids'])} pictures, {how}"
-        (temporary / "meta.json").write_text(json.dumps(meta))
+        write_safely(temporary / "meta.json", json.dumps(meta | {"checksum": _checksum(meta)}))
         temporary.rename(folder)
+        sync_folder(folder.parent)
     except OSError as error:
-        if folder.is_dir():  # another process made the same entry first: use that
+        if folder.is_dir() or not temporary.is_dir():  # another process made the same entry first, or cleared this one
             return
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(needed, shutil.disk_usage(decoded_folder()).free) from error
@@ -232,6 +287,7 @@ def _write(
     labels: list[int] = []
     textures: list[int] = []
     splits: list[str | None] = []
+    checksums: list[int] = []
     skipped: list[_Skip] = []
     count = workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
@@ -248,13 +304,14 @@ def _write(
                     file.write(np.ascontiguousarray(array).data)
                 ids.append(result.id)
                 labels.append(result.label)
+                checksums.append(result.checksum)
                 textures.append(-1 if result.texture is None else result.texture)
                 splits.append(result.split)
             progress(1)
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-    meta: dict[str, Any] = {"ids": ids, "labels": labels, "skipped": skipped}
+    meta: dict[str, Any] = {"ids": ids, "labels": labels, "skipped": skipped, "checksums": checksums}
     optional = {"texture": ("textures", textures), "split": ("splits", splits)}
     return meta | dict(optional[key] for key in optional if key in images.card.provides)
 
@@ -263,11 +320,11 @@ def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: s
     id = images.ids[index] if isinstance(images, EncodedImages) else f"index {index}"
     try:
         fast = decoder == "fast" and isinstance(images, EncodedImages)
-        if fast and isinstance(images, EncodedImages) and images.mask is None:
+        if fast and isinstance(images, EncodedImages) and images.masks is None:
             split = images.splits[index] if images.splits else None
             texture = images.textures[index] if images.textures else None
-            pixels = decode_fast(images.read(index), preprocess, id)
-            return _Picture(id, images.labels[index], pixels, texture, split=split)
+            pixels = decode_fast(images.read(index), preprocess, id, upright=images.upright)
+            return _Picture(id, images.labels[index], pixels, _crc(pixels), texture, split=split)
         example = images[index]
         id = example.id
         if example.mask is not None and example.mask.shape != (example.image.height, example.image.width):
@@ -275,10 +332,10 @@ def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: s
             return _Skip(id, f"the mask must be of the picture's size, {size}; it is {example.mask.shape}")
         mask = None if example.mask is None else decode_mask(example.mask, preprocess)
         if fast and isinstance(images, EncodedImages):  # decoded twice: only the reference knows the picture's size
-            pixels = decode_fast(images.read(index), preprocess, id)
+            pixels = decode_fast(images.read(index), preprocess, id, upright=images.upright)
         else:
             pixels = decode(example.image, preprocess)
-        return _Picture(id, example.label, pixels, example.texture, mask, example.split)
+        return _Picture(id, example.label, pixels, _crc(pixels, mask), example.texture, mask, example.split)
     except UnreadableImage as error:
         return _Skip(id, str(error).removeprefix(f"{id}: "))
 

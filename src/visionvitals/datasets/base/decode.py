@@ -4,11 +4,16 @@ What is decided here, and follows what timm and torchvision do unless said:
 - every mode becomes RGB by Pillow's `convert("RGB")`: grey is repeated, CMYK converted, alpha dropped (not composited);
 - 16-bit grey keeps its upper byte, as Pillow does for 16-bit RGB (`convert` alone would clip nearly all of it to white);
 - 32-bit integer and float pictures have no defined white and are refused;
-- the EXIF orientation is not applied;
-- the first frame of an animation is the picture.
+- the EXIF orientation is not applied unless the set says `?exif=apply`;
+- the first frame of an animation is the picture;
+- a picture of more than `MAX_PIXELS` is refused.
+
+`traits` finds the pictures to which one of these matters, for the notes of a set.
 """
 
+import importlib.util
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,24 +28,130 @@ RESAMPLING: dict[Interpolation, Image.Resampling] = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000")
+AVIF = ("AVIF",) if importlib.util.find_spec("PIL._avif") else ()  # from Pillow 11.3 on, where it was built so
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM", "JPEG2000", *AVIF)
 """Of pixels only: Pillow would run a PostScript interpreter on a file of that kind."""
+MAX_PIXELS = 89_478_485
+"""The largest picture that is read: where Pillow begins to warn of decompression bombs (256 MiB of RGB)."""
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def open_image(data: bytes, id: str) -> Image.Image:
+class Traits(NamedTuple):
+    """What is special about a picture, as far as it decides how it is read.
+
+    Attributes:
+        orientation: the EXIF orientation, 1 (upright) to 8; 0 where the file says nothing.
+        square: as high as wide; known where there is an orientation.
+        transparent: alpha is not opaque everywhere.
+        frames: there are several.
+        used: of a picture with more than 8 bits, its largest value as a share of the range; 0 for one with 8 bits.
+    """
+
+    orientation: int = 0
+    square: bool = False
+    transparent: bool = False
+    frames: bool = False
+    used: float = 0.0
+
+
+PLAIN = Traits()
+
+
+def traits(data: bytes) -> Traits:
+    """The traits of an encoded picture; `PLAIN` for what cannot be read. Most files are told by a look for a few marks in them."""
+    if data[:3] == b"\xff\xd8\xff":
+        special = any(mark in data[:_HEADERS] for mark in (b"Exif\0", b"tiff:Orientation"))
+    elif data[:8] == b"\x89PNG\r\n\x1a\n":
+        marks = (b"eXIf", b"tiff:Orientation", b"acTL", b"tRNS")
+        special = data[24:25] == b"\x10" or data[25:26] in (b"\4", b"\6") or any(mark in data for mark in marks)
+    else:
+        special = True
+    if not special:
+        return PLAIN
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            return PLAIN
+        turn = orientation(image)
+        transparent = False
+        if image.mode[0] not in "IF" and ("A" in image.getbands() or "transparency" in image.info):
+            transparent = bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
+        return Traits(
+            orientation=turn,
+            square=turn > 0 and image.width == image.height,
+            transparent=transparent,
+            frames=bool(getattr(image, "is_animated", False))
+            and image.format != "MPO",  # MPO: a preview beside a photograph
+            used=_range_used(image, data),
+        )
+    except Exception:  # damaged: it is named when it is read
+        return PLAIN
+
+
+_HEADERS = 2**18  # bytes: two segments of 64 KiB, and what lies between them
+
+
+def _range_used(image: Image.Image, data: bytes) -> float:
+    deep = image.mode.startswith("I;16") or (image.format == "PNG" and data[24:25] == b"\x10")
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        deep = deep or max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    if not deep or image.mode == "F":
+        return 0.0
+    pixels = np.asarray(image)
+    return float(pixels.max()) / (255 if pixels.dtype == np.uint8 else 65535)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a file, 1 to 8; 0 where it says nothing or nothing sensible."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 0)
+    except Exception:  # damaged EXIF is read as none, as viewers do
+        return 0
+    return found if isinstance(found, int) and 1 <= found <= 8 else 0
+
+
+def turned(picture: Image.Image, orientation: int, *, back: bool = False) -> Image.Image:
+    """A stored picture turned upright by its EXIF orientation, or with `back` an upright one as it is stored."""
+    if back:
+        orientation = {6: 8, 8: 6}.get(orientation, orientation)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+
+
+def turned_array(pixels: np.ndarray, orientation: int, *, back: bool = False) -> np.ndarray:
+    """As `turned`, of an array of bool or uint8, (h, w) or (h, w, 3)."""
+    if orientation not in _TURNS:
+        return pixels
+    picture = Image.fromarray(np.ascontiguousarray(pixels).view(np.uint8))
+    return np.array(turned(picture, orientation, back=back)).view(pixels.dtype)
+
+
+def open_image(data: bytes, id: str, *, most: int = MAX_PIXELS) -> Image.Image:
     """Decode a whole file, so that a damaged one fails here.
 
     Args:
         data: the encoded bytes.
         id: names the picture in the error.
+        most: the number of pixels above which it is refused.
 
     Raises:
-        UnreadableImage: no bytes, no picture, a truncated picture, or more pixels than Pillow's limit against decompression bombs.
+        UnreadableImage: no bytes, no picture, a truncated picture, or too many pixels.
     """
     if not data:
         raise UnreadableImage(f"{id}: the file is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > most:
+            raise ValueError(f"Image size ({image.width * image.height} pixels) exceeds limit of {most} pixels")
         image.load()
     except UnidentifiedImageError:
         raise UnreadableImage(f"{id}: not a picture in a format that is read here ({', '.join(FORMATS)})") from None
@@ -79,7 +190,7 @@ def resized_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, 
         return preprocess.size[1], preprocess.size[0]
     short, long = min(width, height), max(width, height)
     new_long = int(preprocess.resize * long / short)
-    if Image.MAX_IMAGE_PIXELS is not None and preprocess.resize * new_long > Image.MAX_IMAGE_PIXELS:
+    if preprocess.resize * new_long > MAX_PIXELS:
         raise UnreadableImage(f"{width} x {height} pixels are too narrow to resize")
     return (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
 
@@ -129,26 +240,35 @@ def require_fast() -> None:
         ) from None
 
 
-def decode_fast(data: bytes, preprocess: Preprocess, id: str) -> np.ndarray:
+def decode_fast(data: bytes, preprocess: Preprocess, id: str, *, upright: bool = False) -> np.ndarray:
     """As `decode`, about twice as fast and within 2/255 of it: simplejpeg, then torchvision's resize of tensors.
 
-    What is no plain JPEG (another format, CMYK, damaged, enormous) and the Lanczos filter take the reference path.
+    What is no plain JPEG (another format, CMYK, damaged, enormous) and the Lanczos filter take the reference path. `nearest` is
+    resized by Pillow: where a pixel lies between two, others choose the other one, and neighbours may differ by 255.
+
+    Args:
+        data: the encoded bytes.
+        preprocess: as in `decode`.
+        id: names the picture in an error.
+        upright: the EXIF orientation is applied.
     """
     array = _jpeg_pixels(data)
     if array is None or preprocess.interpolation == "lanczos":
-        return decode(open_image(data, id), preprocess)
+        image = open_image(data, id)
+        return decode(turned(to_rgb(image), orientation(image)) if upright else image, preprocess)
+    if upright:
+        array = turned_array(array, traits(data).orientation)
+    if preprocess.interpolation == "nearest":
+        return decode(Image.fromarray(array), preprocess)
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize
 
     width, height = resized_size(array.shape[1], array.shape[0], preprocess)
-    modes = {
-        "nearest": InterpolationMode.NEAREST_EXACT,
-        "bilinear": InterpolationMode.BILINEAR,
-        "bicubic": InterpolationMode.BICUBIC,
-    }
     pixels = resize(
-        torch.from_numpy(array).permute(2, 0, 1), [height, width], interpolation=modes[preprocess.interpolation]
+        torch.from_numpy(array).permute(2, 0, 1),
+        [height, width],
+        interpolation=InterpolationMode(preprocess.interpolation),
     ).permute(1, 2, 0)
     left, top = crop_corner(width, height, preprocess)
     return np.ascontiguousarray(pixels[top : top + preprocess.size[0], left : left + preprocess.size[1]].numpy())
@@ -162,7 +282,7 @@ def _jpeg_pixels(data: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours in ("CMYK", "YCCK") or width * height > (Image.MAX_IMAGE_PIXELS or width * height):
+        if colours in ("CMYK", "YCCK") or width * height > MAX_PIXELS:
             return None
         return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB"))
     except ValueError:

@@ -5,68 +5,15 @@ stages of a convolutional or hierarchical network, a stage being all parts in a 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from visionvitals.inside.blocks import Block, Layout, Readout, channels_at, tensors
+
 _HEADS = ("head", "heads", "head_dist", "classifier", "fc", "last_linear")
 _CLOSE = 1e-4
-
-
-class Readout(NamedTuple):
-    """How a network makes its logits from the tokens that leave its last block.
-
-    Attributes:
-        pool: which tokens its classifier reads: the first prefix token (`class`), or the mean over patches (`mean`).
-        norm: tokens (..., d) -> (..., d), each on its own: the final norms, one after the other.
-        head: normed tokens (..., d) -> logits (..., k).
-        before, after: `norm` in its two parts, before and after the mean over patches.
-    """
-
-    pool: Literal["class", "mean"]
-    norm: Callable[[Tensor], Tensor]
-    head: Callable[[Tensor], Tensor]
-    before: Callable[[Tensor], Tensor]
-    after: Callable[[Tensor], Tensor]
-
-    def features(self, tokens: Tensor, prefix: int) -> Tensor:
-        """(b, prefix + n, d) -> (b, d): pooled and normed, what the head reads."""
-        if self.pool == "class":
-            return self.norm(tokens[:, 0])
-        return self.after(self.before(tokens)[:, prefix:].mean(dim=1))
-
-    def logits(self, tokens: Tensor, prefix: int) -> Tensor:
-        """(b, prefix + n, d) -> (b, k)."""
-        return self.head(self.features(tokens, prefix))
-
-
-class Block(NamedTuple):
-    """A block or a stage: its path, the module that its input enters, and the one that its output leaves."""
-
-    name: str
-    entry: nn.Module
-    exit: nn.Module
-
-
-class Layout(NamedTuple):
-    """The blocks of a network, in order.
-
-    Attributes:
-        kind: `tokens`, (b, prefix + n, d) between blocks; `maps`, (b, c, h, w).
-        blocks: transformer blocks, or stages.
-        prefix: tokens before the patches in these blocks; a network whose class token joins later has none.
-        patches: n, or 0 for maps.
-        size: (height, width) of the input in pixels.
-        readout: None where the logits are not the head of one pooled, normed token (verified on one image).
-    """
-
-    kind: Literal["tokens", "maps"]
-    blocks: tuple[Block, ...]
-    prefix: int
-    patches: int
-    size: tuple[int, int]
-    readout: Readout | None = None
 
 
 class _Call(NamedTuple):
@@ -103,19 +50,13 @@ class Trace:
         for handle in self._handles:
             handle.remove()
 
-
-def trial_image(size: tuple[int, int], device: torch.device) -> Tensor:
-    """(1, 3, h, w): a ramp, another one in each channel, so that no two patches are alike."""
-    steps = torch.arange(3 * size[0] * size[1], device=device, dtype=torch.float32)
-    ramp: Tensor = steps * 0.6180339887 % 1 * 0.2 + steps / len(steps) * 0.8
-    return ramp.view(1, 3, *size)
-
-
-def tensors(output: object) -> tuple[Tensor, ...]:
-    """The tensors that a module returned, alone or among others."""
-    if isinstance(output, Tensor):
-        return (output,)
-    return tuple(x for x in output if isinstance(x, Tensor)) if isinstance(output, tuple | list) else ()
+    def answers(self, layer: nn.Module, logits: Tensor) -> bool:
+        """Whether what a layer gave, on one vector an image, is the network's answer."""
+        call = next(
+            (self.calls[name] for name, part in self.parts.items() if part is layer and name in self.calls), None
+        )
+        one = call is not None and call.given is not None and call.given.ndim == 2 and len(call.made) == 1
+        return bool(one and call and torch.equal(call.made[0], logits))
 
 
 def find(
@@ -240,16 +181,3 @@ def places(x: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
     if where is None:
         return None
     return (x.shape[2], x.shape[3]) if where == 1 else (x.shape[1], x.shape[2])
-
-
-def channels_at(x: Tensor, size: tuple[int, int]) -> int | None:
-    """1 for (b, c, h, w), 3 for (b, h, w, c): whichever has the sides of the input in proportion, to one pixel."""
-    if x.ndim != 4:
-        return None
-
-    def fits(h: int, w: int) -> bool:
-        return abs(h * size[1] - w * size[0]) <= max(size) and h <= size[0] and w <= size[1]
-
-    if fits(x.shape[2], x.shape[3]):
-        return 1
-    return 3 if fits(x.shape[1], x.shape[2]) else None

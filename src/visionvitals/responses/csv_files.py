@@ -5,14 +5,15 @@ Columns: subj, session, trial, rt, object_response, category, condition, imagena
 """
 
 import csv
-import os
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from visionvitals.datasets._files import missing
+from visionvitals.datasets.base.reading import read_rows, shortened
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import write_safely
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
 NEEDED = ("subj", "object_response", "category", "imagename")
@@ -55,14 +56,14 @@ def read(path: Path) -> list[Trial]:
             file and the line are named.
     """
     if not path.exists():
-        raise missing("The answers", path)
+        raise VitalsError(f"The answers must be a csv or a folder of them. Got {path}, which is not there.")
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     require(bool(files), "A folder of answers must hold csv files", str(path))
     return [trial for file in files for trial in _read_file(file)]
 
 
 def write(path: Path, observer: str, answers: Sequence[tuple[Stimulus, str]]) -> None:
-    """Write the answers of one observer, under a temporary name first.
+    """Write the answers of one observer, whole or not at all.
 
     Args:
         path: the csv to write.
@@ -72,45 +73,38 @@ def write(path: Path, observer: str, answers: Sequence[tuple[Stimulus, str]]) ->
     Raises:
         VitalsError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for trial, (shown, said) in enumerate(answers, 1):
+        name = f"{trial:04d}_s5n_dnn_0_{shown.shape}_00_{shown.name}.png"
+        writer.writerow((observer, 1, trial, "NaN", said, shown.shape, 0, name))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for trial, (shown, said) in enumerate(answers, 1):
-                name = f"{trial:04d}_s5n_dnn_0_{shown.shape}_00_{shown.name}.png"
-                writer.writerow((observer, 1, trial, "NaN", said, shown.shape, 0, name))
-        temporary.replace(path)
+        write_safely(path, table.getvalue())
     except OSError as error:
         raise VitalsError(f"The answers must be written to {path}. Got: {error}. Name another folder.") from error
 
 
 def _read_file(path: Path) -> Iterable[Trial]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise VitalsError(f"{path} must be a csv in UTF-8. Got: {error}.") from error
-    reader = csv.DictReader(text.splitlines())
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
+    rows = read_rows(path)
+    _, header = next(rows, (1, []))
     for name in header:
-        require(name in COLUMNS, f"{path}: the columns must be {', '.join(COLUMNS)}", name, near(name, COLUMNS))
+        require(
+            name in COLUMNS, f"{path}: the columns must be {', '.join(COLUMNS)}", shortened(name), near(name, COLUMNS)
+        )
     for name in NEEDED:
         require(name in header, f"{path} must have the column `{name}`", ", ".join(header) or "an empty file")
-    for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        require(
-            None not in row and None not in row.values(), f"{where} must have {len(header)} fields", "another number"
-        )
-        shown = stimulus(row["imagename"].strip())
+    for line, fields in rows:
+        where = f"{path}, line {line}"
+        require(len(fields) == len(header), f"{where} must have {len(header)} fields", "another number")
+        row = dict(zip(header, fields, strict=True))
+        shown = stimulus(row["imagename"])
         if shown is None:
             raise VitalsError(
-                f"{where}: `imagename` must end in <shape><i>-<texture><j>.png. Got {row['imagename']!r}. "
+                f"{where}: `imagename` must end in <shape><i>-<texture><j>.png. Got {shortened(row['imagename'])!r}. "
                 "Only answers to cue-conflict pictures are read here."
             )
-        category, said = row["category"].strip(), row["object_response"].strip()
-        require(
-            category == shown.shape, f"{where}: `category` must be the shape in `imagename`, {shown.shape}", category
-        )
-        yield Trial(row["subj"].strip(), shown, None if said in NO_ANSWER else said)
+        must = f"{where}: `category` must be the shape in `imagename`, {shown.shape}"
+        require(row["category"] == shown.shape, must, shortened(row["category"]))
+        said = row["object_response"]
+        yield Trial(row["subj"], shown, None if said in NO_ANSWER else said)

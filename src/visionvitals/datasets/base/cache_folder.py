@@ -1,17 +1,16 @@
 """Where decoded pictures are kept, how much of the disk they may take, and how they are cleared.
 
 `VISIONVITALS_CACHE` names the folder (default: the platform's cache folder), `VISIONVITALS_CACHE_LIMIT` its size (default 50 GB).
-The folder can be deleted at any time: an entry that is in use stays readable until it is closed, and all of it can be made again.
+All of it can be made again, and can be cleared at any time: an entry that a process has mapped stays readable there until it is closed,
+what is being written is left alone, and what is not ours is never touched. Several machines may share the folder, so nothing is
+decided by process ids or by their clocks: a writer lives as long as it writes.
 """
 
 import contextlib
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,13 @@ from pathlib import Path
 import platformdirs
 
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import temporary_beside
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_ABANDONED = 24 * 3600.0  # seconds without a write, after which an unfinished entry of an unknown writer is deleted
+_ABANDONED = 600.0  # seconds without a write, after which nobody writes an unfinished entry any more
+_KEY = re.compile(r"[0-9a-f]{32}")
+_UNFINISHED = re.compile(r"\.tmp-[0-9a-f]{32}-[0-9a-f]{32}(\.part)?")
+_PART = re.compile(r"[0-9a-f]{32}\.part")  # an entry that was begun and can be continued
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,7 @@ def cache_limit() -> int:
 def entries() -> list[Entry]:
     """What is in the cache, the least recently used first."""
     found = []
-    for folder in decoded_folder().glob("*"):
-        if ".tmp-" in folder.name:
-            continue
+    for folder in _folders(_KEY):
         meta = folder / "meta.json"
         try:
             description = str(json.loads(meta.read_bytes())["description"])
@@ -86,49 +87,79 @@ def clear(keys: Collection[str] | None = None) -> int:
         keys: of the entries; None deletes all of them, and the notes of what was hashed before.
 
     Raises:
-        VitalsError: no entry has such a key.
+        VitalsError: no entry has such a key, or the cache cannot be written.
     """
     known = {entry.key: entry for entry in entries()}
     for key in keys or ():
         require(key in known, "A key must name an entry of the cache", key, near(key, known))
-    freed = sweep()
-    for key in known if keys is None else set(keys):
-        delete(decoded_folder() / key)
-        freed += known[key].bytes
-    for folder in decoded_folder().glob("*.part") if keys is None else ():  # products that were begun, see run.products
-        freed += _bytes_of(folder)
-        delete(folder)
-    if keys is None and (cache_folder() / "hashes").is_dir():
-        freed += _bytes_of(cache_folder() / "hashes")
-        delete(cache_folder() / "hashes")
+    try:
+        freed = sweep()
+        for key in known if keys is None else set(keys):
+            delete(decoded_folder() / key)
+            freed += known[key].bytes
+        if keys is None:
+            for folder in _folders(_PART):
+                freed += _delete_if_abandoned(folder)
+            freed += _forget_hashes()
+    except OSError as error:
+        raise VitalsError(f"The cache {cache_folder()} must be writable. Got: {error.strerror or error}.") from error
     return freed
 
 
 def temporary_folder(key: str) -> Path:
-    """The path for an unfinished entry; its name says which process of which machine writes it."""
-    return decoded_folder() / f"{key}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    """A path for an unfinished entry that nobody else uses."""
+    return temporary_beside(decoded_folder() / key)
 
 
 def sweep() -> int:
     """Delete what killed writers left behind, and return how many bytes that freed."""
-    freed = 0
-    for folder in decoded_folder().glob("*.tmp-*"):
-        host, _, process = folder.name.partition(".tmp-")[2].rpartition("-")[0].rpartition("-")
-        if _is_stale(folder, host, process):
-            freed += _bytes_of(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-    return freed
+    return sum(_delete_if_abandoned(folder) for folder in _folders(_UNFINISHED))
 
 
 def delete(folder: Path) -> None:
-    """Delete an entry: it vanishes at once under its name, then its files go."""
-    doomed = temporary_folder(folder.name)
+    """Delete an entry: it vanishes at once under its name, then its files go. Folders in it are none of ours and stay."""
+    doomed = folder
+    if not _UNFINISHED.fullmatch(folder.name):
+        doomed = temporary_folder(folder.name)
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:  # another process was faster
+            return
+    with contextlib.suppress(OSError):
+        for path in doomed.iterdir():
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+        doomed.rmdir()
+
+
+def _folders(name: re.Pattern[str]) -> list[Path]:
+    """Folders of the decoded image sets by their name; links are none of ours."""
+    found = sorted(decoded_folder().glob("*"))
+    return [path for path in found if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
+
+
+def _delete_if_abandoned(folder: Path) -> int:
+    """Delete an unfinished entry unless somebody writes it, and return how many bytes that freed."""
     try:
-        doomed.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(doomed)
-    except FileNotFoundError:  # another process was faster
-        return
-    shutil.rmtree(doomed, ignore_errors=True)
+        os.utime(decoded_folder())  # the clock of the disk
+        now = decoded_folder().stat().st_mtime
+        if max(path.stat().st_mtime for path in (folder, *folder.glob("*"))) > now - _ABANDONED:
+            return 0
+    except OSError:  # gone just now, or not ours to write
+        return 0
+    freed = _bytes_of(folder)
+    delete(folder)
+    return freed
+
+
+def _forget_hashes() -> int:
+    """Delete the notes of what was hashed before; other files in their folder stay."""
+    freed = 0
+    for note in (cache_folder() / "hashes").glob("*.json"):
+        if _KEY.fullmatch(note.stem) and note.is_file():
+            freed += note.stat().st_size
+            note.unlink(missing_ok=True)
+    return freed
 
 
 def make_room(needed: int) -> None:
@@ -178,14 +209,3 @@ def _bytes_of(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):  # another process deletes it just now
             total += path.stat().st_size
     return total
-
-
-def _is_stale(folder: Path, host: str, process: str) -> bool:
-    try:
-        if os.name == "posix" and host == socket.gethostname() and process.isdigit():
-            os.kill(int(process), 0)  # signal 0 only asks whether the process lives
-        return max(path.stat().st_mtime for path in (folder, *folder.glob("*"))) < time.time() - _ABANDONED
-    except ProcessLookupError:
-        return True
-    except OSError:  # alive but another user's, or the folder is gone
-        return False

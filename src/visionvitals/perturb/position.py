@@ -23,7 +23,6 @@ from torchvision.models import VisionTransformer as TorchvisionTransformer
 from visionvitals import randomness
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import patches
-from visionvitals.registry import Spec
 
 TOLERANCE = 2e-5
 """Largest change of the answer, relative to its size, under a permutation of the patches; float32 gives about 1e-6."""
@@ -45,20 +44,6 @@ def remove(module: nn.Module, *, size: tuple[int, int]) -> None:
     found = change(module, size=size)
     must = "A network without position must give the same answer when the patches of a picture change places"
     require(found < TOLERANCE, must, f"{type(module).__name__}, which changes by {found:.2g} of it", WHY)
-
-
-def option(spec: Spec, module: nn.Module, *, size: tuple[int, int]) -> dict[str, str]:
-    """Do what the option `position` of a spelling says; the facts that tell the network apart from the one with position.
-
-    Raises:
-        VitalsError: another value than `none`, or see `remove`.
-    """
-    if "position" not in spec.options:
-        return {}
-    value = spec.options["position"]
-    require(value == "none", f"`{spec.text}`: `position` can only be `none`", value)
-    remove(module, size=size)
-    return {"position": "none"}
 
 
 WHY = "Something else in it knows positions, such as a convolution over several patches. Leave `position` out."

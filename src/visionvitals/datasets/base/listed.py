@@ -5,14 +5,15 @@ the set has parts, and every picture knows its own.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionvitals.core import ImageSet, ImageSetCard, Split
-from visionvitals.datasets._digest import digest, file_hashes
-from visionvitals.datasets._files import from_paths, local_path, missing, parts_notes, printable
+from visionvitals.core import ImageSet, Split
+from visionvitals.datasets.base.files import from_paths, local_path, missing, parts_notes, printable
+from visionvitals.datasets.base.reading import read_text, shortened
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
@@ -63,14 +64,10 @@ class Source:
             VitalsError: no such file, or a line with fewer fields.
         """
         path = self.need(name)
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise VitalsError(f"{path} must be UTF-8 text.") from None
         found = []
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_text(path).splitlines(), start=1):
             fields = tuple(line.strip().split(None, columns - 1))
-            require(len(fields) in (0, columns), f"{path}, line {number} must have {columns} fields", line)
+            require(len(fields) in (0, columns), f"{path}, line {number} must have {columns} fields", shortened(line))
             if fields:
                 found.append(fields)
         return found
@@ -91,7 +88,7 @@ def source(
     Raises:
         VitalsError: no such folder, an unknown option, or a part that the set does not have.
     """
-    given = spec.only("part", *options)
+    given = spec.only("part", "exif", *options)
     path = local_path(spec)
     if not path.is_dir():
         raise VitalsError(f"{missing('The folder', path)} {home}")
@@ -121,23 +118,20 @@ def listed(
     )
     unknown = sorted({p.key for p in pictures} - set(position))
     require(not unknown, f"The lists of `{found.spec.text}` must use its classes only", unknown[:5])
+    outside = [p.path for p in pictures if ".." in p.path.split("/") or p.path.startswith("/")]
+    require(not outside, f"The lists of `{found.spec.text}` must name pictures below {found.root}", outside[:3])
     require(bool(pictures), f"The lists of `{found.spec.text}` must name pictures", 0, found.home)
     ordered = sorted(pictures, key=lambda p: (position[p.key], p.path))
     ids = [printable(p.path) for p in ordered]
     require(len(set(ids)) == len(ids), f"`{found.spec.text}` must list a picture once", len(ids) - len(set(ids)))
     labels = [position[p.key] for p in ordered]
-    paths = [found.root / p.path for p in ordered]
+    paths = [os.path.join(found.root, p.path) for p in ordered]
     splits: list[Split] = [] if "part" in found.options else [p.part for p in ordered]
-    card = ImageSetCard(
-        spec=found.spec.text,
-        digest=digest(classes, ids, labels, file_hashes(paths, owner=found.root), splits),
-        n=len(ids),
-        classes=tuple(classes),
-        class_names=tuple(names or classes),
-        provides=("split",) if splits else (),
-        notes=parts_notes(splits, labels, classes),
+    notes = parts_notes(splits, labels, classes)
+    names = names or classes
+    return from_paths(
+        found.spec, classes, ids, labels, paths, owner=found.root, names=names, splits=splits, notes=notes
     )
-    return from_paths(card, ids, labels, paths, splits=splits)
 
 
 def competition(found: Source, files: Mapping[Split, str]) -> ImageSet:
@@ -154,7 +148,7 @@ def competition(found: Source, files: Mapping[Split, str]) -> ImageSet:
     for part in found.parts:
         path = found.need(files[part])
         try:
-            content: dict[str, Any] = json.loads(path.read_bytes())
+            content: dict[str, Any] = json.loads(read_text(path))
             keys |= {int(c["id"]): _category(c) for c in content["categories"]}
             names = {image["id"]: str(image["file_name"]) for image in content["images"]}
             pictures += [Picture(names[a["image_id"]], keys[a["category_id"]], part) for a in content["annotations"]]

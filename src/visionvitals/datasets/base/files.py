@@ -1,0 +1,329 @@
+"""What the sets of files share: encoded pictures with what is known of each, the listing of folders, and paths in spellings."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from visionvitals.core import Example, ImageSetCard, Split
+from visionvitals.datasets.base.decode import AVIF, open_image, orientation, to_rgb, turned
+from visionvitals.datasets.base.digest import MISSING, Content, contents, digest
+from visionvitals.datasets.base.labels import readable_names
+from visionvitals.datasets.base.masks import MaskFiles
+from visionvitals.datasets.base.notes import picture_notes
+from visionvitals.datasets.base.reading import read_regular, shortened
+from visionvitals.errors import UnreadableImage, VitalsError, near, require
+from visionvitals.registry import Spec
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", *([".avif"] if AVIF else []))
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """An image set whose pictures are encoded bytes. `[i]` decodes one; any thread may call it.
+
+    Attributes:
+        card: see `ImageSetCard`.
+        ids: one per picture, unique.
+        labels: indices into `card.classes`.
+        load: index -> the encoded bytes; OSError where there are none.
+        splits: the part of the set that each belongs to, or empty.
+        textures: the surface of each, as `Example.texture`, or empty.
+        masks: None where the set has none.
+        upright: the EXIF orientation is applied (`?exif=apply`).
+        copies: id -> id of the first picture of the set with the same bytes, of every picture that is not that first one.
+    """
+
+    card: ImageSetCard
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    load: Callable[[int], bytes]
+    splits: tuple[Split, ...] = ()
+    textures: tuple[int | None, ...] = ()
+    masks: MaskFiles | None = None
+    upright: bool = False
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            UnreadableImage: the file is missing or cannot be read.
+        """
+        try:
+            return self.load(index)
+        except OSError as error:
+            raise UnreadableImage(f"{self.ids[index]}: {error.strerror or error}") from error
+
+    def __getitem__(self, index: int) -> Example:
+        id = self.ids[index]
+        image = open_image(self.read(index), id)
+        turn = orientation(image) if self.upright or self.masks is not None else 0
+        mask = None
+        if self.masks is not None:
+            size = (image.height, image.width)
+            mask = self.masks.read(index, id, picture=size, turn=turn, upright=self.upright)
+        return Example(
+            id=id,
+            image=turned(to_rgb(image), turn) if self.upright and turn > 1 else image,
+            label=self.labels[index],
+            texture=self.textures[index] if self.textures else None,
+            mask=mask,
+            split=self.splits[index] if self.splits else None,
+        )
+
+
+def encoded(
+    spec: Spec,
+    classes: Sequence[str],
+    ids: Sequence[str],
+    labels: Sequence[int],
+    load: Callable[[int], bytes],
+    known: Sequence[Content],
+    *,
+    names: Sequence[str] | None = None,
+    kind: Literal["names", "indices"] = "names",
+    splits: Sequence[Split] = (),
+    textures: Sequence[int | None] = (),
+    masks: MaskFiles | None = None,
+    keyed: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
+) -> EncodedImages:
+    """A set of encoded pictures: its digest, its card and the notes of what is special about its pictures.
+
+    Args:
+        spec: the user's spelling; its option `exif` is read here.
+        classes: keys in label order.
+        ids: one per picture, unique.
+        labels: indices into `classes`.
+        load: see `EncodedImages`.
+        known: what is known of the content of each picture.
+        names: the classes, readable; None for the words of wnids, else the keys.
+        kind: see `ImageSetCard`.
+        splits, textures, masks: see `EncodedImages`.
+        keyed: what stands in the digest in place of `classes`: the meaning of a mask's values.
+        notes: of the family.
+
+    Raises:
+        VitalsError: none of the files can be read, or a bad `exif`.
+    """
+    exif = spec.options.get("exif")
+    require(exif in (None, "apply"), "`exif` must be `apply`, or left out to read pictures as stored", exif)
+    absent = [id for id, content in zip(ids, known, strict=True) if content.hash == MISSING]
+    require(
+        len(absent) < len(ids),
+        f"The pictures of `{spec.text}` must be files that can be read",
+        [shortened(id) for id in absent[:3]],
+    )
+    looked, behind = None, ["" for _ in ids] if masks is None else []
+    if masks is not None:
+        there = [path for path in dict.fromkeys(masks.paths) if path is not None]
+        of = dict(zip(there, contents(there, owner=masks.owner), strict=True))
+        looked = [Content(MISSING) if path is None else of[path] for path in masks.paths]
+        behind = [f"/{mask.hash}{masks.suffix}" for mask in looked]
+    whole = digest(keyed or classes, ids, labels, (c.hash + end for c, end in zip(known, behind, strict=True)), splits)
+    provides: dict[Literal["texture", "mask", "split"], object] = {"texture": textures, "mask": masks, "split": splits}
+    copies, more = picture_notes(ids, labels, known, looked, upright=exif == "apply")
+    card = ImageSetCard(
+        spec=spec.text,
+        digest=whole if exif is None else digest((), ["exif=apply"], [0], [whole]),
+        n=len(ids),
+        classes=tuple(classes),
+        class_names=tuple(names) if names is not None else readable_names(classes),
+        kind=kind,
+        provides=tuple(what for what, there in provides.items() if there),
+        notes=(*notes, *more),
+    )
+    return EncodedImages(
+        card=card,
+        ids=tuple(ids),
+        labels=tuple(labels),
+        load=load,
+        splits=tuple(splits),
+        textures=tuple(textures),
+        masks=masks,
+        upright=exif == "apply",
+        copies=copies,
+    )
+
+
+def from_paths(
+    spec: Spec,
+    classes: Sequence[str],
+    ids: Sequence[str],
+    labels: Sequence[int],
+    paths: Sequence[str | Path],
+    *,
+    owner: Path,
+    **rest: Any,
+) -> EncodedImages:
+    """A set of files; `owner` is the folder or table that they belong to, `rest` as in `encoded`."""
+    known = contents(paths, owner=owner)
+    return encoded(spec, classes, ids, labels, lambda index: read_regular(paths[index]), known, **rest)
+
+
+def parts_notes(splits: Sequence[Split], labels: Sequence[int], classes: Sequence[str]) -> tuple[str, ...]:
+    """What the report must say of a set with parts: their sizes, and classes that are not in every part."""
+    if not splits:
+        return ()
+    counts = Counter(splits)
+    sizes = ", ".join(f"{part} {counts[part]}" for part in ("train", "val", "test") if part in counts)
+    notes = [f"the set has parts ({sizes}): a study that does not look at parts measures all of them"]
+    taught = {label for label, part in zip(labels, splits, strict=True) if part == "train"}
+    untaught = sorted({label for label, part in zip(labels, splits, strict=True) if part != "train"} - taught)
+    if untaught and taught:
+        named = ", ".join(classes[label] for label in untaught[:5]) + (", ..." if len(untaught) > 5 else "")
+        notes.append(f"{len(untaught)} classes have no training picture: {named}")
+        spelled = {_bare(classes[label]): classes[label] for label in taught}
+        for label in untaught:
+            if (other := spelled.get(_bare(classes[label]))) is not None:
+                notes.append(f"`{classes[label]}` and `{other}` may be one class; `classes=FILE` can join them")
+    return tuple(notes)
+
+
+def _bare(name: str) -> str:
+    """A class without case, spaces and punctuation."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def local_path(spec: Spec) -> Path:
+    """The path in a spelling; an `@` in it is part of the path, since image sets have no checkpoint."""
+    return user_path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
+
+
+def user_path(text: str) -> Path:
+    """A path that a user wrote.
+
+    Raises:
+        VitalsError: it cannot be one: too long, a NUL byte, or behind a folder that may not be read.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:
+        got = getattr(error, "strerror", None) or error
+        raise VitalsError(f"A path must be one that can be read. Got {shortened(text)!r}: {got}.") from None
+    return path
+
+
+def missing(what: str, path: Path) -> VitalsError:
+    """The error for a path that does not exist, with the near names beside it."""
+    try:
+        beside = os.listdir(path.parent)
+    except (OSError, ValueError):
+        beside = []
+    return VitalsError(f"{what} must exist. Got {shortened(str(path))!r}. {near(path.name[:200], beside)}".rstrip())
+
+
+class Listing(NamedTuple):
+    """The pictures below a folder.
+
+    Attributes:
+        pictures: POSIX paths relative to it, sorted.
+        others: how many other files there are, by ending.
+        links: how many of the pictures are links.
+        unfollowed: how many links to folders were not followed.
+    """
+
+    pictures: list[str]
+    others: Counter[str]
+    links: int
+    unfollowed: int
+
+
+def find_images(folder: Path, *, linked: bool = True) -> Listing:
+    """The pictures below a folder; hidden files and folders are ignored.
+
+    A picture may be a link, and so may a folder directly below (a class), unless it holds `folder` or lies in it. Links to folders
+    further down are not followed: they would loop, or bring pictures of other classes.
+
+    Args:
+        folder: where to look.
+        linked: False where no folder below may be a link.
+    """
+    found: list[str] = []
+    others: Counter[str] = Counter()
+    links = unfollowed = 0
+    waiting = [(os.fspath(folder), "")]
+    while waiting:
+        here, prefix = waiting.pop()
+        try:
+            entries = [entry for entry in os.scandir(here) if not entry.name.startswith(".")]
+        except OSError:
+            others["a folder that cannot be read"] += 1
+            continue
+        for entry in entries:
+            ending = os.path.splitext(entry.name)[1].lower()
+            link = entry.is_symlink()
+            if os.path.isdir(entry.path) if link else entry.is_dir(follow_symlinks=False):
+                if link and not (linked and not prefix and apart(Path(entry.path), folder)):
+                    unfollowed += 1
+                else:
+                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
+            elif not (os.path.isfile(entry.path) or not os.path.exists(entry.path) if link else entry.is_file()):
+                others["a pipe or a device"] += 1
+            elif ending in ENDINGS:
+                found.append(prefix + entry.name)
+                links += link
+            else:
+                others[ending or "no ending"] += 1
+    return Listing(sorted(found), others, links, unfollowed)
+
+
+def apart(link: Path, folder: Path) -> bool:
+    """Whether a link leads to a folder that neither holds another folder nor lies in it."""
+    target, root = os.path.realpath(link), os.path.realpath(folder)
+    return os.path.commonpath([target, root]) not in (target, root)
+
+
+def listing_notes(listings: Sequence[Listing], unfollowed: int = 0) -> list[str]:
+    """What was left out below some folders, and what is a link.
+
+    Args:
+        listings: of the folders.
+        unfollowed: links to folders that were left out beside them.
+    """
+    others = sum((listing.others for listing in listings), Counter[str]())
+    unfollowed += sum(listing.unfollowed for listing in listings)
+    links = sum(listing.links for listing in listings)
+    notes = []
+    if others:
+        notes.append(f"{others.total()} files have no ending of a picture and were left out ({some_counts(others)})")
+    if unfollowed:
+        notes.append(f"{unfollowed} links to folders were not followed: they lead out of their class, or back")
+    if links:
+        notes.append(f"{links} pictures are links to files")
+    return notes
+
+
+def some_counts(others: Counter[str]) -> str:
+    """The three most frequent endings of `Listing.others`, with their counts."""
+    most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:3]
+    return ", ".join(f"{printable(ending)} {count}" for ending, count in most)
+
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\\]")
+
+
+def printable(path: str) -> str:
+    """A path as an id that can be hashed, stored and printed, and no two paths as the same one.
+
+    Bytes that are no UTF-8, control characters (they would reach the terminal) and marks that turn the direction of text are written
+    `\\xff` or `\\u202e`, a backslash as two.
+    """
+
+    def escaped(found: "re.Match[str]") -> str:
+        code = ord(found[0])
+        if found[0] == "\\":
+            return "\\\\"
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+            code -= 0xDC00
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _UNPRINTABLE.sub(escaped, path)

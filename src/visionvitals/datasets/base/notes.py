@@ -1,0 +1,86 @@
+"""What the report must say once of the pictures of a set: how special ones are read, and copies of one picture."""
+
+from collections.abc import Sequence
+
+from visionvitals.datasets.base.digest import MISSING, Content
+from visionvitals.datasets.base.reading import shortened
+
+_DARK = 0.25
+"""A picture with more than 8 bits that uses less of its range than this is nearly black to a network."""
+
+
+def picture_notes(
+    ids: Sequence[str],
+    labels: Sequence[int],
+    known: Sequence[Content],
+    masks: Sequence[Content] | None,
+    *,
+    upright: bool,
+) -> tuple[dict[str, str], list[str]]:
+    """The copies of a set, id -> id of the first one, and its notes.
+
+    Args:
+        ids, labels, known: one per picture.
+        masks: what is known of the mask of each, or None.
+        upright: the EXIF orientation is applied.
+    """
+    notes = []
+    absent = [id for id, content in zip(ids, known, strict=True) if content.hash == MISSING]
+    if absent:
+        notes.append(f"{len(absent)} pictures are missing or no file that can be read: {_some(absent)}")
+    special = [content.traits for content in known]
+    turned = [index for index, traits in enumerate(special) if traits.orientation > 1]
+    if turned:
+        how = "were turned upright by it" if upright else "are read as stored; `?exif=apply` turns them upright"
+        notes.append(f"{len(turned)} pictures have an EXIF orientation and {how}")
+    unsure = (
+        []
+        if masks is None
+        else [
+            index
+            for index in turned
+            if not masks[index].traits.orientation and (special[index].orientation < 5 or special[index].square)
+        ]
+    )
+    if unsure:
+        notes.append(
+            f"the masks of {len(unsure)} turned pictures do not say how they are turned, and their size does not tell: they are "
+            f"laid on as stored ({_some([ids[index] for index in unsure])})"
+        )
+    if transparent := sum(traits.transparent for traits in special):
+        notes.append(f"{transparent} pictures are partly transparent: alpha is dropped, the colours below it are taken")
+    if frames := sum(traits.frames for traits in special):
+        notes.append(f"{frames} pictures have several frames: the first one is taken")
+    deep = [traits.used for traits in special if traits.used]
+    if deep:
+        dark = sum(used < _DARK for used in deep)
+        notes.append(
+            f"{len(deep)} pictures have more than 8 bits: the upper 8 of 16 are taken (value // 256); the largest values are "
+            f"{min(deep):.1%} to {max(deep):.1%} of the range"
+            + (f", so {dark} are nearly black: rescale them to 16 bits, or save them with 8" if dark else "")
+        )
+    copies, more = _copies(ids, labels, known)
+    return copies, notes + more
+
+
+def _copies(ids: Sequence[str], labels: Sequence[int], known: Sequence[Content]) -> tuple[dict[str, str], list[str]]:
+    first: dict[str, int] = {}
+    copies: dict[str, str] = {}
+    within: list[str] = []
+    across: list[str] = []
+    for index, content in enumerate(known):
+        original = index if content.hash == MISSING else first.setdefault(content.hash, index)
+        if original != index:
+            copies[ids[index]] = ids[original]
+            same = labels[index] == labels[original]
+            (within if same else across).append(f"{ids[index]} = {ids[original]}")
+    notes = []
+    if within:
+        notes.append(f"{len(within)} pictures are copies of another one of their class: {_some(within)}")
+    if across:
+        notes.append(f"{len(across)} pictures are copies of one of another class: {_some(across)}")
+    return copies, notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(shortened, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

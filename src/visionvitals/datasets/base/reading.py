@@ -1,0 +1,69 @@
+"""Reading files that strangers wrote: only regular files of a sane size, and tables whose faults end in one line."""
+
+import csv
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from visionvitals.errors import VitalsError
+
+MAX_BYTES = 512 * 2**20
+"""No file of a data set may be larger: what the largest picture that is read (`decode.MAX_PIXELS`) takes with 16 bits a channel."""
+
+
+def read_regular(path: str | Path) -> bytes:
+    """The content of a file. A pipe or a device, whose reading would never end, is refused before it is opened.
+
+    Raises:
+        OSError: no such file, no regular file, or more than `MAX_BYTES`.
+    """
+    try:
+        status = os.stat(path)
+    except ValueError as error:  # a NUL byte in the path
+        raise OSError(errno.EINVAL, "no valid path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if status.st_size <= MAX_BYTES:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) <= MAX_BYTES:
+            return data
+    raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20} MiB, the most that is read")
+
+
+def read_text(path: Path) -> str:
+    """The text of a table or a list, without a byte-order mark.
+
+    Raises:
+        VitalsError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"byte {error.object[error.start]:#x} at {error.start}"
+        raise VitalsError(f"{path} must be UTF-8 text. Got {found}.") from None
+    except OSError as error:
+        raise VitalsError(f"{path} must be a file that can be read. Got: {error.strerror or error}.") from None
+
+
+def read_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """(number of the line, fields without surrounding spaces) of each line of a csv file that is not empty.
+
+    Raises:
+        VitalsError: it cannot be read, or is no csv file.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True, delimiter=delimiter)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, [field.strip() for field in row]
+    except csv.Error as error:
+        raise VitalsError(f"{path}, line {reader.line_num}, must be a csv row. {str(error).capitalize()}.") from None
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text of the user's for an error message."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
