@@ -91,7 +91,10 @@ NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())
 
 
 class ImageSet(Protocol):
-    """A deterministic, indexable set of pictures. `[i]` raises `UnreadableImage` for a picture that cannot be decoded."""
+    """A deterministic, indexable set of pictures. `[i]` raises `UnreadableImage` for a picture that cannot be decoded.
+
+    Sets of files also know which pictures are copies of one another: `datasets.base.files.EncodedImages.copies`.
+    """
 
     @property
     def card(self) -> ImageSetCard: ...

@@ -56,6 +56,8 @@ class Study(Record):
         passes: condition -> forward passes per image, for the estimate of time; a backward pass counts as two. Default 1.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; the one place where images change.
             None for a study that shows no changed images.
+        item: image id -> the item that its scores are of, where several images are forms of one picture, told apart by their
+            places. Default: the id itself.
         measure: job -> blocks of scores, at most one value per item, metric and place. Default: `score` over `perturb`.
         file: where it stands.
         source: digest of that file where it is not one of ours; it is part of the identity of the cells.
@@ -66,6 +68,7 @@ class Study(Record):
     refusal: Callable[[Any, BackboneCard, ImageSetCard], str | None]
     passes: Callable[[Any], float]
     perturb: "Callable[[Any, Batch, int], Tensor] | None"
+    item: Callable[[str], str]
     measure: Callable[[Job], Iterator[Scores]]
     file: str
     source: str = ""
@@ -82,7 +85,7 @@ _TYPES = {
     "SIGNS": tuple,
     "PUBLISHED": tuple,
 }
-_ARGUMENTS = {"conditions": 2, "refusal": 3, "passes": 1, "perturb": 3, "measure": 1}
+_ARGUMENTS = {"conditions": 2, "refusal": 3, "passes": 1, "perturb": 3, "item": 1, "measure": 1}
 
 
 def names() -> list[str]:
@@ -141,6 +144,7 @@ def _made(module: ModuleType, name: str) -> Study:
         refusal=getattr(module, "refusal", lambda condition, backbone, images: None),
         passes=getattr(module, "passes", lambda condition: 1),
         perturb=perturb,
+        item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
         file=str(module.__file__),
         source="" if _ROOT in Path(str(module.__file__)).parents else source.digest(str(module.__file__)),

@@ -166,7 +166,8 @@ def test_a_refusal_is_a_sentence(made: study.Study) -> None:
     pre = dataclasses.replace(bare.preprocess, size=(10, 14))
     cards = [backbone().card, bare, dataclasses.replace(bare, preprocess=pre)]
     for preset in get_args(study.Preset):
-        for condition in made.conditions(preset, SIZE):
+        found = made.conditions(preset, SIZE)
+        for condition in found[:: -(-len(found) // 40)]:
             for card in cards:
                 for images in (IMAGES, dataclasses.replace(NO_IMAGES, classes=CLASSES, n=1)):
                     why = made.refusal(condition, card, images)

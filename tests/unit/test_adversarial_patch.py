@@ -1,7 +1,6 @@
 """The universal patch: its size and poses, pasting, that training makes an attack of it, and that a killed training goes on."""
 
 import dataclasses
-import functools
 import io
 import json
 from pathlib import Path
@@ -15,13 +14,15 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from visionvitals import randomness
-from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.job import Forgetful, Job
 from visionvitals.perturb import adversarial_patch as patches
 from visionvitals.perturb._limits import extent, patch_side
 from visionvitals.perturb.adversarial_patch import Placement
-from visionvitals.run import planner, products, runner
-from visionvitals.run.planner import Plan, Section
+from visionvitals.plan import planner
+from visionvitals.plan.planner import Plan, Section
+from visionvitals.run import runner
 from visionvitals.studies import adversarial_patch as study
 
 SIZE = (32, 32)
@@ -163,7 +164,12 @@ def job(condition: study.Condition, n: int = 40, **more: Any) -> Job:
 
 
 def scores(j: Job, counted: str = "all", metric: str = "top1") -> dict[str, float]:
-    return {r.item: r.value for r in study.measure(j) if (r.metric, r.at) == (metric, (counted,))}
+    """Of the images that have a value."""
+    found: dict[str, float] = {}
+    for block in study.measure(j):
+        if block.at == (counted,):
+            found.update(zip(block.items, torch.as_tensor(block.values[metric]).tolist(), strict=True))
+    return {item: value for item, value in found.items() if value == value}
 
 
 FIXED = study.Condition(where="fixed", shape="square", area=0.2, rotation=0.0, epochs=8)
@@ -203,7 +209,7 @@ def test_the_sets_own_parts_are_kept() -> None:
 def test_another_run_is_another_patch_and_the_files_are_the_patch() -> None:
     kept: list[dict[str, bytes]] = [{}, {}, {}]
     for files, run in zip(kept, (0, 0, 1), strict=True):
-        list(study.measure(job(dataclasses.replace(FIXED, shape="circle", run=run), attach=files.__setitem__)))
+        scores(job(dataclasses.replace(FIXED, shape="circle", run=run), attach=files.__setitem__))
     assert kept[0] == kept[1]
     assert kept[0] != kept[2]
     patch = load(kept[0]["patch.safetensors"])["patch"]
@@ -214,38 +220,57 @@ def test_another_run_is_another_patch_and_the_files_are_the_patch() -> None:
     assert picture[patch.shape[1] // 2, patch.shape[1] // 2, 3] == 255
 
 
-def test_a_killed_training_goes_on_and_gives_the_same_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path))
+class Disk(Forgetful):
+    """The rows of one memo stay, and how many are done; `kill` stops after so many."""
+
+    def __init__(self, kill: int = 0) -> None:
+        self.kill, self.done, self.begun = kill, 0, list[int]()
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def rows(self, name: str, key: Any, n: int, columns: Any, fill: Any) -> Any:
+        self.arrays = self.arrays or {k: np.zeros((n, *shape), dtype) for k, (shape, dtype) in columns.items()}
+        self.begun.append(self.done)
+        for done in fill(self.arrays, self.done) if self.done < n else ():
+            self.done = done
+            if done == self.kill:
+                raise KeyboardInterrupt
+        return self.arrays
+
+
+def test_a_killed_training_goes_on_and_gives_the_same_patch() -> None:
     whole: dict[str, bytes] = {}
-    expected = list(study.measure(job(FIXED, attach=whole.__setitem__)))
-    begun: list[int] = []
-
-    def killed(name: str, facts: Any, n: int, columns: Any, fill: Any) -> Any:
-        def stops(arrays: Any, start: int) -> Any:
-            begun.append(start)
-            for done in fill(arrays, start):
-                yield done
-                if done == 3:
-                    raise KeyboardInterrupt
-
-        return products.product({}, name, facts, n, columns, stops)
-
+    expected = scores(job(FIXED, attach=whole.__setitem__))
+    disk = Disk(kill=3)
     with pytest.raises(KeyboardInterrupt):
-        list(study.measure(job(FIXED, product=killed)))
+        scores(job(FIXED, memos=disk))
+    disk.kill = 0
     files: dict[str, bytes] = {}
-    store = functools.partial(products.product, {})
-
-    def counted(name: str, facts: Any, n: int, columns: Any, fill: Any) -> Any:
-        def noted(arrays: Any, start: int) -> Any:
-            begun.append(start)
-            return fill(arrays, start)
-
-        return store(name, facts, n, columns, noted)
-
     for _ in range(2):
-        assert list(study.measure(job(FIXED, product=counted, attach=files.__setitem__))) == expected
+        assert scores(job(FIXED, memos=disk, attach=files.__setitem__)) == expected
         assert files == whole
-    assert begun == [0, 3]
+    assert disk.begun == [0, 3, 8]
+
+
+def test_a_patch_belongs_to_a_normalisation_a_class_order_and_the_training_images() -> None:
+    """Its key differs wherever the patch can: a patch of another network in the cache is never taken for this one's."""
+    keys: list[str] = []
+
+    class Noted(Forgetful):
+        def rows(self, name: str, key: Any, n: int, columns: Any, fill: Any) -> Any:
+            keys.append(json.dumps([name, key, n], sort_keys=True))
+            return super().rows(name, key, n, columns, fill)
+
+    plain = network()
+    wide = dataclasses.replace(card(), preprocess=dataclasses.replace(card().preprocess, std=(0.25,) * 3))
+    short = dataclasses.replace(FIXED, epochs=1)
+    named = dataclasses.replace(card(), classes=tuple("abcd"))
+    turned = dataclasses.replace(card(), classes=tuple("badc"))
+    for other in (plain, *(dataclasses.replace(plain, card=c) for c in (wide, named, turned))):
+        scores(job(short, backbone=other, memos=Noted()))
+    scores(job(short, memos=Noted(), splits=["train" if k % 4 == 1 else "test" for k in range(40)]))
+    scores(job(short, memos=Noted(), labels=(np.arange(40) + 1) % CLASSES))
+    scores(job(dataclasses.replace(short, lr=0.1), memos=Noted()))
+    assert len(set(keys)) == len(keys) == 7
 
 
 def test_a_patch_of_another_network_and_size_is_transferred() -> None:
@@ -267,10 +292,28 @@ def test_a_patch_of_another_network_and_size_is_transferred() -> None:
 def test_bad_networks_are_named() -> None:
     with pytest.raises(VitalsError, match="needs gradients"):
         scores(job(FIXED, backbone=network(gradients=False)))
-    said: list[str] = []
-    scores(job(dataclasses.replace(FIXED, epochs=1), labels=(np.arange(40) + 1) % CLASSES, warn=said.append))
-    assert said == ["the network gets none of the 20 training images right: the patch is trained on all of them"]
+    disk, said = Disk(), list[str]()
+    for _ in range(2):  # from the memo too
+        wrong = (np.arange(40) + 1) % CLASSES
+        scores(job(dataclasses.replace(FIXED, epochs=1), labels=wrong, warn=said.append, memos=disk))
+    assert said == ["the network gets none of the 20 training images right: the patch is trained on all of them"] * 2
     assert scores(job(dataclasses.replace(FIXED, content="noise"), backbone=network(gradients=False)))
+
+
+def test_an_image_that_breaks_the_network_has_no_value() -> None:
+    plain = network()
+
+    def breaks(images: Tensor) -> Tensor:
+        seen = plain.logits(images)
+        covered = images[:, 0, -1, -1] == 0.5  # the patch is gray, and no pixel of the images is exactly that
+        return seen.masked_fill((covered & (images[:, 0, 0, 0] > 0.45))[:, None], torch.nan)
+
+    gray = dataclasses.replace(FIXED, content="gray")
+    fragile = dataclasses.replace(plain, logits=breaks)
+    every, some = scores(job(gray)), scores(job(gray, backbone=fragile))
+    assert 0 < len(some) < len(every)
+    for metric in ("attack_success", "covered", "cross_entropy"):
+        assert scores(job(gray, backbone=fragile), metric=metric).keys() == some.keys()
 
 
 def test_a_run_keeps_the_patch_beside_the_rows(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -184,6 +185,28 @@ def test_few_pictures_are_in_memory_at_a_time() -> None:
 
     decoded(Watched(300), HOW, workers=3, progress=done.append)
     assert max(ahead) <= 6
+
+
+@pytest.mark.slow
+def test_200000_pictures_take_less_than_100_mb_of_objects_beside_their_pixels() -> None:
+    """Measured on fewer pictures, since what is kept of each is small and of equal size."""
+
+    class Grey(Noise):
+        picture = Image.new("RGB", (12, 10))
+
+        def __getitem__(self, index: int) -> Example:
+            return Example(f"test/{index:06d}", self.picture, index % 3)
+
+    def peak(what: Grey) -> int:
+        tracemalloc.start()
+        decoded(what, replace(HOW, resize=None), workers=1)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few, many = Grey(1_000), Grey(11_000)
+    for _ in range(2):  # making it, and opening it again
+        assert (peak(many) - peak(few)) / 10_000 * 200_000 < 100e6
 
 
 def test_torch_takes_the_pixels_without_a_warning_and_writing_leaves_the_disk_alone() -> None:

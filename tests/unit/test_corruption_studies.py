@@ -10,11 +10,13 @@ from PIL import Image
 
 from visionvitals.core import NO_IMAGES, BackboneCard, FolderSpec, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.plan import planner
+from visionvitals.plan.identity import cell_id
+from visionvitals.plan.planner import Plan, Planned, Section
 from visionvitals.probes import mce
-from visionvitals.report import build, signs
-from visionvitals.run import planner, runner, table
-from visionvitals.run.identity import cell_id
-from visionvitals.run.planner import Plan, Planned, Section
+from visionvitals.report import build
+from visionvitals.results import signs, table
+from visionvitals.run import runner
 from visionvitals.studies import corruption, imagenet_c
 
 CPU = torch.device("cpu")

@@ -663,7 +663,7 @@ def test_copies_of_a_picture_are_counted_and_known(tmp_path: Path) -> None:
     assert isinstance(images, EncodedImages)
     assert images.copies == {"a/2.png": "a/0.png", "b/3.png": "a/0.png", "b/5.png": "b/4.png"}
     assert images.card.notes == (
-        "2 pictures are copies of another one of their class: a/2.png = a/0.png, b/5.png = b/4.png",
+        "2 pictures are copies of one of their class: a/2.png = a/0.png, b/5.png = b/4.png",
         "1 pictures are copies of one of another class: b/3.png = a/0.png",
     )
     how = preprocess((8, 8), None)
@@ -672,6 +672,15 @@ def test_copies_of_a_picture_are_counted_and_known(tmp_path: Path) -> None:
     found = decoded(images, how, limit=4, seed=kept[0])
     assert {id for id in found.copies.values() if id not in found.ids} == set()
     assert [decoded(images, how, limit=4, seed=s).copies.get("b/3.png") for s in kept].count("a/2.png") > 0
+
+
+def test_copies_in_two_parts_of_a_set_are_told(tmp_path: Path) -> None:
+    for path, seed in {"train/a/0": 0, "train/b/1": 1, "test/a/2": 0, "test/b/3": 3}.items():
+        write(tmp_path / f"{path}.png", seed)
+    assert open_folder(tmp_path, "?parts=all").card.notes[1:] == (
+        "1 pictures are copies of one of their class: train/a/0.png = test/a/2.png",
+        "1 pictures are copies of one of another part of the set: train/a/0.png = test/a/2.png",
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ links and names

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess
+from visionvitals import registry
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.job import Forgetful, Job
 from visionvitals.perturb import saliency
 from visionvitals.probes import attention as probe
-from visionvitals.run.planner import Section
-from visionvitals.run.planner import conditions as planned
+from visionvitals.probes import gradient
 from visionvitals.studies import _saliency, salient
 
 GRID = (4, 4)
@@ -62,8 +63,10 @@ def job(condition: salient.Condition, **more: Any) -> Job:
 
 def table(condition: salient.Condition, **more: Any) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for row in salient.measure(job(condition, **more)):
-        found.setdefault(row.item, {})[row.metric] = row.value
+    for block in salient.measure(job(condition, **more)):
+        for metric, column in block.values.items():
+            for item, value in zip(block.items, torch.as_tensor(column).tolist(), strict=True):
+                found.setdefault(item, {})[metric] = value
     return found
 
 
@@ -92,6 +95,20 @@ def test_the_gradient_finds_what_the_prediction_hangs_on() -> None:
     kept = table(salient.Condition(source="gradient", mass=0.0, drop="non-salient", grid=GRID))
     assert all(values["information_loss"] == 0.75 for values in kept.values())
     assert all(values["cross_entropy"] < 1e-3 for values in kept.values())
+
+
+def test_an_image_has_the_same_gradient_alone_as_among_others() -> None:
+    """A transformer whose inputs are contiguous patches: on a CPU, torch's gradient of a batch of one was another one."""
+    spec = registry.parse("tiny:vit", families=["tiny"])
+    vit: Backbone = registry.load("backbones", "tiny").load(spec, device=torch.device("cpu"))
+    images = torch.rand(4, 3, *vit.card.preprocess.size, generator=torch.Generator().manual_seed(0))
+    whole = gradient.predicted(vit, images)
+    alone = torch.cat([gradient.predicted(vit, images[k : k + 1]) for k in range(4)])
+    torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+    moved = images + 1e-3 * whole.sign()
+    with torch.no_grad():
+        grown = vit.logits(moved).amax(dim=1) - vit.logits(images).amax(dim=1)
+    assert (grown > 0).all()
 
 
 @pytest.mark.parametrize("mass", [0.1, 0.25, 0.5, 0.75])
@@ -158,19 +175,17 @@ def test_another_network_sees_the_image_in_its_own_size_and_its_weights_are_made
     seen = attend(monkeypatch, HEADS)
     made: dict[str, Mapping[str, np.ndarray]] = {}
 
-    def product(name: str, facts: Any, n: int, columns: Any, fill: Any) -> Mapping[str, np.ndarray]:
-        key = repr((name, sorted(facts.items())))
-        if key not in made:
-            arrays = {k: np.zeros((n, *shape), dtype) for k, (shape, dtype) in columns.items()}
-            assert list(fill(arrays, 0))[-1] == n
-            made[key] = arrays
-        return made[key]
+    class Kept(Forgetful):
+        def rows(self, name: str, key: Any, n: int, columns: Any, fill: Any) -> Mapping[str, np.ndarray]:
+            text = repr((name, key, n))
+            if text not in made:
+                made[text] = super().rows(name, key, n, columns, fill)
+            return made[text]
 
     other = corner_net("other", size=64)
     condition = salient.Condition(source="model", model=salient.BackboneSpec("x:other"), head="1", grid=(8, 8))
     results = [
-        table(dataclasses.replace(condition, head=head), companion=lambda spec: other, product=product)
-        for head in "101"
+        table(dataclasses.replace(condition, head=head), companion=lambda spec: other, memos=Kept()) for head in "101"
     ]
     assert results[0] == results[2] != results[1]
     assert len(made) == 1
@@ -231,7 +246,7 @@ def test_a_condition_refuses_what_has_no_meaning(values: Any, said: str) -> None
 
 
 def test_the_paper_preset_is_the_published_protocol() -> None:
-    found = planned(Section(name="salient"), salient, preset="paper", size=(224, 224))
+    found = salient.conditions("paper", (224, 224))
     assert {(c.source, c.model, c.head, c.grid, c.fill) for c in found} == {
         ("model", "timm:vit_small_patch16_224.dino", "1", (14, 14), "black")
     }

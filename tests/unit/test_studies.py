@@ -1,11 +1,17 @@
 """What single studies promise beyond the contract."""
 
-import pytest
+import dataclasses
+from typing import Any
 
-from visionvitals.core import NO_IMAGES, BackboneCard, Preprocess
+import numpy as np
+import pytest
+import torch
+
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
-from visionvitals.studies import clean, corner, occlusion, shuffle
-from visionvitals.studies._grids import covers_whole_patches, default_grid
+from visionvitals.job import Job
+from visionvitals.perturb.cells import covers_whole_patches, default_grid
+from visionvitals.studies import clean, corner, imagenet_c, occlusion, shuffle
 
 
 def card(
@@ -92,3 +98,41 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
     assert {c.inner for c in corner.conditions("paper", (224, 224))} == {(128, 128)}
     assert len(corner.conditions("paper", (224, 224))) == 4
     assert len(clean.conditions("paper", (224, 224))) == 1
+
+
+def work(condition: object, **more: Any) -> Job:
+    """Four images of noise, 48 px, before a network that answers with the mean of each colour."""
+    shown = Backbone(
+        card=dataclasses.replace(card(size=48), outputs=3),
+        device=torch.device("cpu"),
+        module=torch.nn.Identity(),
+        logits=lambda images: images.mean(dim=(2, 3)),
+    )
+    given: dict[str, Any] = {
+        "ids": tuple("abcd"),
+        "pixels": np.random.default_rng(0).integers(1, 256, (4, 48, 48, 3), dtype=np.uint8),
+        "labels": np.zeros(4, dtype=np.int64),
+    }
+    return Job(backbone=shown, condition=condition, batch_size=3, **(given | more))
+
+
+@pytest.mark.parametrize("offset", [0, 5])
+@pytest.mark.parametrize("grid", [(4, 6), (48, 48), (1, 1)])
+def test_the_information_loss_is_the_share_of_the_pixels_that_are_black(grid: tuple[int, int], offset: int) -> None:
+    condition = occlusion.Condition(fraction=0.7, grid=grid, offset=offset)
+    kept: dict[str, torch.Tensor] = {}
+    blocks = list(occlusion.measure(work(condition, exhibits=frozenset("abcd"), keep=kept.__setitem__)))
+    found = {i: float(v) for b in blocks for i, v in zip(b.items, b.values["information_loss"], strict=True)}
+    assert found == {i: float((image == 0).all(dim=0).float().mean()) for i, image in kept.items()}
+
+
+def test_a_picture_of_imagenet_c_is_one_item_in_all_its_forms() -> None:
+    ids = ("fog/3/n01/a.JPEG", "n01/a.JPEG", "snow/1/n01/a.JPEG", "snow/1/n01/b.JPEG")
+    blocks = list(imagenet_c.measure(work(imagenet_c.Condition(), ids=ids)))
+    common = "15 of ImageNet-C"
+    assert [(list(b.items), b.at) for b in blocks] == [
+        (["n01/a.JPEG"], (common, "fog", 3)),
+        (["n01/a.JPEG"], ("clean", "none", 0)),
+        (["n01/a.JPEG"], (common, "snow", 1)),
+        (["n01/b.JPEG"], (common, "snow", 1)),
+    ]

@@ -247,9 +247,8 @@ def _measure(run: _Run, work: _Work, cell: Cell, study: Study) -> tuple[wide.Wid
         try:
             with run.state.measuring(), torch.no_grad():
                 blocks = study.measure(_job(run, work, cell, study, kept))
-                numbers = wide.gather(
-                    blocks, study=study.name, axes=study.axes, metrics=study.metrics, ids=work.data.ids
-                )
+                items = list(dict.fromkeys(map(study.item, work.data.ids)))
+                numbers = wide.gather(blocks, study=study.name, axes=study.axes, metrics=study.metrics, ids=items)
             break
         except Exception as error:
             run.state.advance(-kept.counted)

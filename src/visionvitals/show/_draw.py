@@ -1,5 +1,6 @@
 """What each kind of `vitals show` draws, for one image and one or several backbones."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,47 +38,35 @@ class _View:
     """One image before one backbone.
 
     Attributes:
-        backbone: the network.
-        pixels: uint8 (h, w, 3), cut as the network wants it.
-        image: float (1, 3, h, w) in [0, 1], the same.
+        work: the job of this one image, without a condition; its pixels are cut as the network wants them.
+        batch: the image alone.
         truth: bool (1, h, w), True on the object; None where no mask was given.
-        seed: root of the randomness.
-        id: of the image; its randomness derives from it.
         first: index of what is predicted for the unchanged image.
     """
 
-    backbone: Backbone
-    pixels: np.ndarray
-    image: "Tensor"
+    work: Job
+    batch: study.Batch
     truth: "Tensor | None"
-    seed: int
-    id: str
     first: int
 
     @property
-    def card(self) -> BackboneCard:
-        return self.backbone.card
+    def backbone(self) -> Backbone:
+        return self.work.backbone
 
-    def job(self, condition: Any, keep: Callable[..., None] = lambda *_: None) -> Job:
-        """The work of measuring this one image."""
-        return Job(
-            backbone=self.backbone,
-            condition=condition,
-            ids=(self.id,),
-            pixels=self.pixels[None],
-            labels=np.zeros(1, dtype=np.int64),
-            seed=self.seed,
-            exhibits=frozenset((self.id,)),
-            keep=keep,
-        )
+    @property
+    def card(self) -> BackboneCard:
+        return self.work.backbone.card
+
+    @property
+    def image(self) -> "Tensor":
+        """Float (1, 3, h, w) in [0, 1]."""
+        return self.batch.images
 
     def perturbed(self, name: str, **values: Any) -> "Tensor":
         """The image as the study `name` changes it under a condition of these values, float (3, h, w)."""
         changes = study.load(name)
         assert changes.perturb is not None
-        condition = changes.Condition(**values)
-        (batch,) = self.job(condition).batches()
-        return changes.perturb(condition, batch, self.seed)[0]
+        return changes.perturb(changes.Condition(**values), self.batch, self.work.seed)[0]
 
     def tiles(self, shown: "Sequence[tuple[str, Tensor]]") -> list[Tile]:
         """Each (title, image (3, h, w)) with what the network says to it."""
@@ -170,12 +159,12 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
         raise VitalsError(f"The image must be readable. Got {str(image)!r}: {error.strerror or error}.") from error
     except UnreadableImage as error:
         raise VitalsError(f"The image and its mask must be readable. Got {error}.") from error
-    shown = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(backbone.device, torch.float32) / 255
+    alone: Any = {"ids": (image.name,), "pixels": np.array(pixels)[None], "labels": np.zeros(1, dtype=np.int64)}
+    work = Job(backbone=backbone, condition=None, seed=seed, exhibits=frozenset((image.name,)), **alone)
+    (batch,) = work.batches()
     with torch.inference_mode():
-        first = int(backbone.logits(shown).argmax())
-    return _View(
-        backbone=backbone, pixels=np.array(pixels), image=shown, truth=truth, seed=seed, id=image.name, first=first
-    )
+        first = int(backbone.logits(batch.images).argmax())
+    return _View(work=work, batch=batch, truth=truth, first=first)
 
 
 def _occlusion(view: _View) -> Iterator[Section]:
@@ -212,10 +201,9 @@ def _without(view: _View, named: str, **values: Any) -> "tuple[Tensor, float]":
     salient = study.load("salient")
     condition = salient.Condition(grid=default_grid(view.card.preprocess.size), **values)
     shown: dict[str, Tensor] = {}
-    blocks = list(salient.measure(view.job(condition, keep=shown.__setitem__)))
-    must = "Saliency must be finite and not zero everywhere"
-    require(view.id in shown, must, named, "Try another image.")
-    return shown[view.id], float(blocks[0].values["information_loss"][0])
+    (block,) = salient.measure(dataclasses.replace(view.work, condition=condition, keep=shown.__setitem__))
+    require(bool(shown), "Saliency must be finite and not zero everywhere", named, "Try another image.")
+    return shown[view.work.ids[0]], float(block.values["information_loss"][0])
 
 
 def _shuffle(view: _View) -> Iterator[Section]:

@@ -86,6 +86,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
+def item(id: str) -> str:
+    """The picture that an id is a form of."""
+    return place(id)[0]
+
+
 def measure(job: Job) -> Iterator[Scores]:
     def keep(item: str, image: "Tensor") -> None:
         job.keep(item, image, place(item)[1])

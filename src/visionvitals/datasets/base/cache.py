@@ -51,9 +51,7 @@ __all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entr
 CACHE_VERSION = 3
 """Bumped when the same key would hold other pixels."""
 
-_VERIFIED_WHOLE = 64 * 2**20
-_SAMPLED = 256
-_TRIES = 3
+_VERIFIED_WHOLE, _SAMPLED, _TRIES = 64 * 2**20, 256, 3  # bytes, pictures, attempts
 
 
 @dataclass(frozen=True)
@@ -213,9 +211,9 @@ def _verify(checksums: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
     """Raise ValueError where a picture that is looked at is not as it was written."""
     whole = sum(array.nbytes for array in arrays) <= _VERIFIED_WHOLE
     step = 1 if whole else max(1, len(checksums) // _SAMPLED)
-    for index in range(time.time_ns() % step, len(checksums), step):
-        if _crc(*(array[index] for array in arrays)) != checksums[index]:
-            raise ValueError(f"picture {index} was changed")
+    looked = range(time.time_ns() % step, len(checksums), step)
+    if any(_crc(*(array[index] for array in arrays)) != checksums[index] for index in looked):
+        raise ValueError("a picture was changed")
 
 
 def _crc(*arrays: np.ndarray | None) -> int:
@@ -250,9 +248,8 @@ def _make(
     temporary.mkdir()
     try:
         meta = _write(temporary, images, preprocess, decoder, chosen, workers, progress)
-        require(
-            bool(meta["ids"]), f"At least one picture of `{images.card.spec}` must be readable", meta["skipped"][:3]
-        )
+        must = f"At least one picture of `{images.card.spec}` must be readable"
+        require(bool(meta["ids"]), must, meta["skipped"][:3])
         resize = "stretched" if preprocess.resize is None else f"resize {preprocess.resize}"
         how = f"{height}x{width}, {resize}, {preprocess.interpolation}, {decoder}"
         meta["description"] = f"{images.card.spec}: {len(meta['ids'])} pictures, {how}"

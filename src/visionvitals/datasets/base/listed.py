@@ -50,9 +50,9 @@ class Source:
         Raises:
             VitalsError: none of them does.
         """
-        for name in names:
-            if (self.root / name).exists():
-                return self.root / name
+        for path in (self.root / name for name in names):
+            if path.is_file() or path.is_dir():
+                return path
         raise VitalsError(
             f"`{self.spec.text}` must have {' or '.join(f'`{name}`' for name in names)} in {self.root}. Got no such file. {self.home}"
         )

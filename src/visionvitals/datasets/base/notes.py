@@ -14,6 +14,7 @@ def picture_notes(
     labels: Sequence[int],
     known: Sequence[Content],
     masks: Sequence[Content] | None,
+    splits: Sequence[str],
     *,
     upright: bool,
 ) -> tuple[dict[str, str], list[str]]:
@@ -22,6 +23,7 @@ def picture_notes(
     Args:
         ids, labels, known: one per picture.
         masks: what is known of the mask of each, or None.
+        splits: the part of each, or empty.
         upright: the EXIF orientation is applied.
     """
     notes = []
@@ -59,27 +61,25 @@ def picture_notes(
             f"{min(deep):.1%} to {max(deep):.1%} of the range"
             + (f", so {dark} are nearly black: rescale them to 16 bits, or save them with 8" if dark else "")
         )
-    copies, more = _copies(ids, labels, known)
+    copies, more = _copies(ids, labels, known, splits)
     return copies, notes + more
 
 
-def _copies(ids: Sequence[str], labels: Sequence[int], known: Sequence[Content]) -> tuple[dict[str, str], list[str]]:
+def _copies(
+    ids: Sequence[str], labels: Sequence[int], known: Sequence[Content], splits: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
     first: dict[str, int] = {}
     copies: dict[str, str] = {}
-    within: list[str] = []
-    across: list[str] = []
+    found: dict[str, list[str]] = {"their class": [], "another class": [], "another part of the set": []}
     for index, content in enumerate(known):
         original = index if content.hash == MISSING else first.setdefault(content.hash, index)
         if original != index:
             copies[ids[index]] = ids[original]
-            same = labels[index] == labels[original]
-            (within if same else across).append(f"{ids[index]} = {ids[original]}")
-    notes = []
-    if within:
-        notes.append(f"{len(within)} pictures are copies of another one of their class: {_some(within)}")
-    if across:
-        notes.append(f"{len(across)} pictures are copies of one of another class: {_some(across)}")
-    return copies, notes
+            pair = f"{ids[index]} = {ids[original]}"
+            found["their class" if labels[index] == labels[original] else "another class"].append(pair)
+            if splits and splits[index] != splits[original]:
+                found["another part of the set"].append(pair)
+    return copies, [f"{len(p)} pictures are copies of one of {where}: {_some(p)}" for where, p in found.items() if p]
 
 
 def _some(names: Sequence[str]) -> str:

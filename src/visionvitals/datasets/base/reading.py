@@ -26,12 +26,13 @@ def read_regular(path: str | Path) -> bytes:
         raise OSError(errno.EINVAL, "no valid path") from error
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if status.st_size <= MAX_BYTES:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) <= MAX_BYTES:
-            return data
-    raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20} MiB, the most that is read")
+    if status.st_size > MAX_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20} MiB, the most that is read")
+    with open(path, "rb") as file:
+        data = file.read(status.st_size + 1)
+    if len(data) > status.st_size:
+        raise OSError(errno.EBUSY, "grows while it is read")
+    return data
 
 
 def read_text(path: Path) -> str:
