@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measured import measured
 from torch import Tensor
 
 from visionvitals import randomness, registry
-from visionvitals.core import NO_IMAGES, Backbone, ImageSetCard, Job
+from visionvitals import study as kit
+from visionvitals.core import NO_IMAGES, Backbone, ImageSetCard
 from visionvitals.errors import VitalsError
+from visionvitals.job import Job
 from visionvitals.perturb import lesion as perturb
 from visionvitals.perturb import patches
 from visionvitals.probes import attention as probe
@@ -59,7 +62,7 @@ def images(made: Job) -> Tensor:
 
 
 def values(study: ModuleType, made: Job, metric: str) -> dict[tuple[str, tuple[Any, ...]], float]:
-    return {(r.item, r.at): r.value for r in study.measure(made) if r.metric == metric}
+    return {(item, at): value for (item, name, at), value in measured(study, made).items() if name == metric}
 
 
 def counted(backbone: Backbone) -> tuple[Backbone, list[int]]:
@@ -110,6 +113,11 @@ def test_the_pool_reads_what_is_left_of_the_last_stage(cnn: Backbone) -> None:
     assert list(values(lesion, made, "cross_entropy").values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_the_worst_block_is_the_lowest_mean_over_blocks() -> None:
+    (sign,) = kit.load("lesion").signs
+    assert (sign.kind, sign.x, sign.metric, sign.index) == ("lowest", "block", "top1", None)
+
+
 def test_blocks_that_are_not_there_are_left_out_and_named_where_none_is(vit: Backbone) -> None:
     found = values(lesion, job(vit, lesion.Condition(blocks=(2, 99))), "top1")
     assert {at for _, at in found} == {(2,)}
@@ -154,7 +162,18 @@ def test_the_last_place_is_what_the_head_reads(vit: Backbone) -> None:
         assert [found[i, (4, name, "all")] for i in made.ids] == pytest.approx(list(expected), abs=1e-4)
 
 
-def test_groups_are_rows_of_their_own(vit: Backbone, tmp_path: Path) -> None:
+def test_it_shows_what_occlusion_shows(vit: Backbone) -> None:
+    kept: dict[str, Tensor] = {}
+    condition = correlation.Condition(fraction=0.3, grid=(4, 4), run=2)
+    made = job(vit, condition, seed=5, exhibits=frozenset({"i0", "i5"}), keep=kept.__setitem__)
+    list(correlation.measure(made))
+    drop = patches.random_drop(randomness.stream(5, made.ids, "occlusion/run=2"), 16, 4)
+    changed = images(made) * ~patches.to_pixels(drop, (4, 4), SIZE)
+    assert kept.keys() == made.exhibits
+    assert all(torch.equal(picture, changed[int(item[1:])]) for item, picture in kept.items())
+
+
+def test_groups_are_places_of_their_own(vit: Backbone, tmp_path: Path) -> None:
     file = tmp_path / "groups.csv"
     file.write_text("class,group\nk0,even\nk2,even\nsecond,odd\n")
     keys = tuple(f"k{i}" for i in range(7))
@@ -240,6 +259,21 @@ def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
     grey = kept["mean map, plain", (3, "mean", "masked")][0, ::8, ::8]
     assert (grey - mean / mean.max()).abs().max() < 1 / 250
     assert len(kept) == 2 * 3 * 3
+
+
+def test_an_image_whose_map_is_negative_has_no_value(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = probe.over_patches
+
+    def negative(each: Any, card: Any) -> Tensor:
+        rows = honest(each, card).clone()
+        rows[1, 0, 0, 3] = -0.1
+        return rows
+
+    made = job(vit, attention.Condition(grid=(4, 4)), exhibits=frozenset({"i0"}))
+    whole = values(attention, made, "visible_attention")
+    monkeypatch.setattr(probe, "over_patches", negative)
+    found = values(attention, made, "visible_attention")
+    assert found == {key: value for key, value in whole.items() if key[0] not in ("i1", "i5")}, "second of each batch"
 
 
 # --- depth and tokens

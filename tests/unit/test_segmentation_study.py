@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measured import measured
 from torch import Tensor, nn
 
-from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess
+from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
+from visionvitals.job import Job
 from visionvitals.probes import attention as probe
 from visionvitals.probes import segmentation as jaccard
 from visionvitals.studies import segmentation
@@ -74,7 +76,7 @@ def job(*, count_void: bool = False, rim: bool = False, **more: Any) -> Job:
 
 
 def table(**more: Any) -> dict[tuple[Any, ...], float]:
-    return {(r.item, *r.at): r.value for r in segmentation.measure(job(**more))}
+    return {(item, *at): value for (item, _, at), value in measured(segmentation, job(**more)).items()}
 
 
 def test_the_head_on_the_object_is_perfect_and_the_oracle_finds_it_for_each_asking_token() -> None:
@@ -101,7 +103,7 @@ def test_void_is_left_out_unless_it_counts() -> None:
     assert table(count_void=True)["rim", "1", 0.9, 0] == 0.5
 
 
-def test_images_without_an_object_or_with_an_overflow_have_no_rows() -> None:
+def test_images_without_an_object_or_with_an_overflow_have_no_value() -> None:
     said: list[str] = []
     assert {key[0] for key in table(warn=said.append)} == {"whole", "rim"}
     assert said == [
@@ -112,9 +114,9 @@ def test_images_without_an_object_or_with_an_overflow_have_no_rows() -> None:
 
 def test_every_point_is_measured_in_one_pass() -> None:
     done: list[int] = []
-    rows = list(segmentation.measure(job(progress=done.append)))
+    found = measured(segmentation, job(progress=done.append))
     assert sum(done) == 4
-    assert {r.at for r in rows} == {
+    assert {at for _, _, at in found} == {
         (head, keep, query)
         for head in ("0", "1", "best", "mean", "expected", "everything")
         for keep in segmentation.KEEPS

@@ -25,7 +25,7 @@ _KEPT_EVERY = 512  # images between two looks at the disk; a kill loses at most 
 
 
 def features(job: Job) -> Mapping[str, np.ndarray]:
-    """The features of a job's images, computed once for all studies and mapped from the cache; see `job.Job.memo`.
+    """The features of a job's images, computed once for all studies and mapped from the cache; see `job.Job.memo_rows`.
 
     Calls `job.progress` for every image, whether it was computed now or found.
 

@@ -68,21 +68,20 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
         require(bool(common), must, f"none of {len(items)} pictures in common")
         for observer, theirs in by_observer(common).items():
             cell = _cell(observer, theirs, stored)
-            answers_ = _answers(theirs, items)
-            names = list(dict.fromkeys(answer.item for answer in answers_))
+            said = _answers(theirs, items)
             record = study.load(STUDY)
             numbers = wide.gather(
-                asked.scores(answers_), study=STUDY, axes=record.axes, metrics=record.metrics, ids=names
+                asked.scores(said), study=STUDY, axes=record.axes, metrics=record.metrics, ids=said.items
             )
             store.write(cell, [numbers], axes=record.axes, facts=_facts(theirs))
             persons = len({trial.observer for trial in theirs})
             if persons > 1:
                 pictures = len({trial.stimulus.name for trial in theirs})
-                said = (
+                narrow = (
                     f"{cell.backbone.spec} on {cell.images.spec}: {len(theirs)} answers of {persons} people to {pictures} pictures; "
                     "the intervals take these for independent and are too narrow for a statement about other people or pictures"
                 )
-                warn(run_folder, [said])
+                warn(run_folder, [narrow])
             added.append(Added(observer, cell.images.spec, persons, summary(theirs)))
     return added
 
@@ -105,17 +104,8 @@ def by_observer(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
 
 def summary(trials: Sequence[Trial]) -> shape_bias.Summary:
     """The numbers of one observer's answers, all persons pooled."""
-    names = sorted({name for t in trials for name in (t.stimulus.shape, t.stimulus.texture)})
-    index = {name: i for i, name in enumerate(names)}
-
-    def column(values: Sequence[str | None]) -> np.ndarray:
-        return np.array([index.get(v, -1) if v is not None else -1 for v in values], dtype=np.int64)
-
-    return shape_bias.summary(
-        column([t.said for t in trials]),
-        column([t.stimulus.shape for t in trials]),
-        column([t.stimulus.texture for t in trials]),
-    )
+    told = _answers(trials, {t.stimulus.name: t.stimulus.name for t in trials})
+    return shape_bias.summary(told.said, told.shape, told.texture)
 
 
 def export(run_folder: Path, folder: Path) -> list[Path]:
@@ -167,18 +157,22 @@ def _conflicts(stored: Stored) -> list[str]:
     return [item for item, value in zip(stored.items(at), values.tolist(), strict=True) if value == value]
 
 
-def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> list[Any]:
+def _answers(trials: Sequence[Trial], items: Mapping[str, str]) -> asked.Answers:
     """One observer's answers under the run's own ids, several persons' under their names: their answers to one picture are apart."""
     several = len({trial.observer for trial in trials}) > 1
-    return [
-        asked.Answer(
-            f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name],
-            t.stimulus.shape,
-            t.stimulus.texture,
-            t.said,
-        )
-        for t in trials
-    ]
+    classes = sorted({name for t in trials for name in (t.stimulus.shape, t.stimulus.texture)})
+    index = {name: k for k, name in enumerate(classes)}
+
+    def column(names: Sequence[str | None]) -> np.ndarray:
+        return np.array([-1 if name is None else index.get(name, -1) for name in names], dtype=np.int64)
+
+    return asked.Answers(
+        items=[f"{t.observer}/{t.stimulus.name}" if several else items[t.stimulus.name] for t in trials],
+        classes=classes,
+        shape=column([t.stimulus.shape for t in trials]),
+        texture=column([t.stimulus.texture for t in trials]),
+        said=column([t.said for t in trials]),
+    )
 
 
 def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:

@@ -1,4 +1,4 @@
-"""What a classifier does class by class, kept beside a cell's rows: how often each class is right, what it is taken for, and a picture of
+"""What a classifier does class by class, kept beside a cell's numbers: how often each class is right, what it is taken for, and a picture of
 one that was missed. The report compares two backbones with it.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionvitals.job import Job
+from visionvitals.study import Job
 
 FILE = "classes.json"
 PICTURES = 6

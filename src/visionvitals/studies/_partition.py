@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from visionvitals.errors import VitalsError, require
-from visionvitals.job import Job
+from visionvitals.study import Job, VitalsError, require
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE = 0.2

@@ -12,8 +12,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from visionvitals.core import BackboneCard, ImageSetCard
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.study import BackboneCard, ImageSetCard, VitalsError, near, require
 
 RANGES = (
     (1440764, "fish"), (1514668, "birds"), (1629819, "amphibians"), (1664065, "reptiles"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from visionvitals.errors import VitalsError
+from visionvitals.study import VitalsError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,16 +6,16 @@ visible ones. Without a preference it is the share of the cells that are visible
 
 Conventions. The query is a prefix token, 0 the class token; a network without one is asked by the mean over its patches. The
 attention to prefix tokens is left out and the rest normalised. Blocks are attention calls in order, from 1; those whose map is not
-one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no row there. Heads are numbered
+one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no value there. Heads are numbered
 from 1; `mean` is their mean map. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
 are recomputed in float32 and certified (`probes.attention`); one whose product is not the network's own fails the cell.
 
 Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
 
-Rows: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
+Metrics: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +124,36 @@ def passes(condition: Condition) -> float:
 def measure(job: Job) -> Iterator[Scores]:
     import torch
 
+    c: Condition = job.condition
+    grid = job.backbone.card.patch_grid
+    assert grid is not None
+    visible, covered = _mask(job)
+    sums: dict[tuple[int, str], Tensor] = {}
+    for batch in job.batches():
+        with torch.inference_mode():
+            views = {"plain": batch.images, "masked": covered(batch.images)}
+            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
+        for view, block, share, scored in shares:
+            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
+            values = heads[:, :, visible].sum(dim=2)[scored].cpu()
+            items = [i for i, has in zip(batch.ids, scored.tolist(), strict=True) if has]
+            for h in range(values.shape[1] if view == "masked" else 1):
+                yield Scores(items, {"visible_attention": values[:, h]}, (block, f"{h}" if h else "mean", view))
+            if job.exhibits and items:
+                seen = heads[scored].nan_to_num().cpu()
+                before = [sums[block, view][None]] if (block, view) in sums else []
+                # image by image, so that the order of the sum does not depend on batches
+                sums[block, view] = torch.cat([*before, seen]).cumsum(dim=0)[-1]
+        job.progress(len(batch.ids))
+    for (block, view), total in sums.items():
+        for h, map_ in enumerate(total):
+            job.keep(f"mean map, {view}", _picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"))
+
+
+def _mask(job: Job) -> "tuple[Tensor, Callable[[Tensor], Tensor]]":
+    """Which patches stay visible, bool (n,), and what lays the mask over images."""
+    import torch
+
     from visionvitals import randomness
     from visionvitals.perturb import patches
 
@@ -133,33 +163,13 @@ def measure(job: Job) -> Iterator[Scores]:
     n = c.grid[0] * c.grid[1]
     key = randomness.stream(job.seed, ["the one mask"], f"attention/run={c.run}", device=job.backbone.device)
     drop = patches.random_drop(key, n, patches.drop_count(c.fraction, n))
-    visible = ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten()
     pixels = patches.to_pixels(drop, c.grid, card.preprocess.size)
-    sums: dict[tuple[int, str, str], Tensor] = {}
-    for batch in job.batches():
-        black = torch.zeros(1, 3, 1, 1, device=batch.images.device)
-        with torch.inference_mode():
-            views = {
-                "plain": batch.images,
-                "masked": patches.occlude(batch.images, pixels.expand(len(batch.ids), -1, -1, -1), black),
-            }
-            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
-        for view, block, share, scored in shares:
-            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
-            on_visible = heads[:, :, visible].sum(dim=2).cpu()
-            ids = [item for item, has in zip(batch.ids, scored.tolist(), strict=True) if has]
-            for h in range(heads.shape[1]):
-                at = (block, f"{h}" if h else "mean", view)
-                # image by image, so that the order of the sum does not depend on batches
-                for image in heads[scored, h].cpu():
-                    sums[at] = image.nan_to_num() + sums.get(at, 0)
-                if view == "masked" or h == 0:
-                    yield Scores(ids, {"visible_attention": on_visible[scored.cpu(), h]}, at)
-        job.progress(len(batch.ids))
-    if job.exhibits:
-        for (block, head, view), total in sums.items():
-            picture = _picture(total.view(card.patch_grid))
-            job.keep(f"mean map, {view}", picture, (block, head, "masked"))
+    black = torch.zeros(1, 3, 1, 1, device=job.backbone.device)
+
+    def covered(images: "Tensor") -> "Tensor":
+        return patches.occlude(images, pixels.expand(len(images), -1, -1, -1), black)
+
+    return ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten(), covered
 
 
 def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Tensor]]":

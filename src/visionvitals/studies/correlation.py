@@ -20,15 +20,16 @@ until then features wait in a temporary file, not in memory.
 
 Source: Naseer et al. 2021, Table 1 and Figure 5. Deviation: one mask per image and run (theirs: one per batch).
 
-Rows: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).
+Metrics: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals import study
+import numpy as np
+
 from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
 from visionvitals.studies import _superclasses
 from visionvitals.studies._places import last_place
@@ -44,6 +45,7 @@ from visionvitals.study import (
     Scores,
     Sign,
     VitalsError,
+    load,
     require,
 )
 
@@ -59,13 +61,13 @@ METRICS = {
     "correlation": Metric(
         title="correlation with the original",
         meaning="correlation of the features of the changed with those of the original image; 1 is unchanged",
-        unit="cosine",
+        unit="none",
         better="high",
     ),
     "group_correlation": Metric(
-        title="correlation with the original",
+        title="correlation by group",
         meaning="`correlation`, of the images of one group of classes",
-        unit="cosine",
+        unit="none",
         better="high",
     ),
 }
@@ -83,6 +85,7 @@ CHARTS = (
         x_title="superclass",
         facet=("fraction",),
         metric="group_correlation",
+        y_title="correlation with the original",
         where={"definition": "A"},
         title="By superclass: what the head reads",
     ),
@@ -94,7 +97,7 @@ SIGNS = (
         metric="correlation",
         where={"fraction": 0.5, **_ALL},
         index=last_place,
-        unit="cosine",
+        unit="none",
     ),
 )
 FRACTIONS = (0.25, 0.5, 0.75)
@@ -162,20 +165,28 @@ def passes(condition: Condition) -> float:
     return 2
 
 
+def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
+    """The images without the patches that the study `occlusion` removes from them."""
+    occlusion = load("occlusion")
+    same = occlusion.Condition(fraction=condition.fraction, grid=condition.grid, run=condition.run)
+    assert occlusion.perturb is not None
+    return occlusion.perturb(same, batch, seed)
+
+
 def measure(job: Job) -> Iterator[Scores]:
-    import numpy as np
     import torch
 
     from visionvitals.probes import correlation, tokens
 
+    c: Condition = job.condition
     where = tokens.layout(job.backbone)
-    group_of = _superclasses.by_class(job.images, job.backbone.card, job.condition.groups)
+    groups = _groups(job)
     states: list[correlation.Moments] = []
     with tempfile.TemporaryFile() as file:
         kept: Any = None
         for batch in job.batches():
             with torch.inference_mode():
-                changed = perturb(job.condition, batch, job.seed)
+                changed = perturb(c, batch, job.seed)
                 both = [_features(job, where, images) for images in (batch.images, changed)]
             for item, image in zip(batch.ids, changed, strict=True):
                 if item in job.exhibits:
@@ -188,9 +199,9 @@ def measure(job: Job) -> Iterator[Scores]:
             for k, found in enumerate(both):
                 kept[batch.rows, k] = torch.cat(found, dim=1).float().cpu().numpy()
             for block, (u, v) in enumerate(zip(*both, strict=True), 1):
-                last = block == len(states)
                 for definition, values in (("A", correlation.pearson(u, v)), ("C", correlation.cosine(u, v))):
-                    yield from _scores(job, batch.rows, values, (block, definition), group_of if last else None)
+                    own = groups if block == len(states) else None
+                    yield from _scores(job, batch.rows, values, block, definition, own)
             job.progress(len(batch.ids))
         edges = np.cumsum([0, *(len(s.mean_u) for s in states)]).tolist()
         for start in range(0, len(job.ids), job.batch_size):
@@ -198,15 +209,7 @@ def measure(job: Job) -> Iterator[Scores]:
             for block, state in enumerate(states, 1):
                 u, v = (torch.from_numpy(np.array(kept[part, k, edges[block - 1] : edges[block]])) for k in (0, 1))
                 values = correlation.standardised(state, u, v)
-                yield from _scores(job, part, values, (block, "B"), group_of if block == len(states) else None)
-
-
-def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
-    """As `occlusion` does, in black, with its masks."""
-    occlusion = study.load("occlusion")
-    assert occlusion.perturb is not None
-    same = occlusion.Condition(fraction=condition.fraction, grid=condition.grid, run=condition.run)
-    return occlusion.perturb(same, batch, seed)
+                yield from _scores(job, part, values, block, "B", groups if block == len(states) else None)
 
 
 def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
@@ -229,18 +232,20 @@ def _features(job: Job, where: "Layout", images: "Tensor") -> "list[Tensor]":
     return seen + whole
 
 
-def _scores(
-    job: Job, part: slice, values: "Tensor", at: tuple[int, str], group_of: Sequence[str | None] | None
-) -> Iterator[Scores]:
-    """The values of some images at one block and definition; what is not finite is NaN. At the last place by group too."""
-    import torch
+def _groups(job: Job) -> np.ndarray | None:
+    """The name of each image's group, "" for none, (n,); None where there are no groups."""
+    of_class = _superclasses.by_class(job.images, job.backbone.card, job.condition.groups)
+    return None if of_class is None else np.array([group or "" for group in of_class])[job.labels]
 
-    finite = values.double().masked_fill(~values.isfinite(), torch.nan).cpu()
-    ids = job.ids[part]
-    yield Scores(ids, {"correlation": finite}, (*at, "all"))
-    if group_of is None:
-        return
-    of_image = [group_of[int(label)] for label in job.labels[part]]
-    for group in dict.fromkeys(g for g in of_image if g is not None):
-        rows = [k for k, g in enumerate(of_image) if g == group]
-        yield Scores([ids[k] for k in rows], {"group_correlation": finite[rows]}, (0, at[1], group))
+
+def _scores(
+    job: Job, part: slice, values: "Tensor", block: int, definition: str, groups: np.ndarray | None
+) -> Iterator[Scores]:
+    """The values of the images `part`, and once more group by group where these are given; what is not finite becomes NaN."""
+    numbers = values.masked_fill(~values.isfinite(), float("nan")).numpy()
+    items = job.ids[part]
+    yield Scores(items, {"correlation": numbers}, (block, definition, "all"))
+    own = np.empty(0, dtype=str) if groups is None else groups[part]
+    for group in np.unique(own[own != ""]).tolist():
+        rows = np.flatnonzero(own == group)
+        yield Scores([items[k] for k in rows.tolist()], {"group_correlation": numbers[rows]}, (0, definition, group))

@@ -9,7 +9,7 @@ the network's own prediction (of a distilled network that of its class token and
 
 Source: Naseer et al. 2021, appendix, Figures 12 to 15.
 
-Rows. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last
+Metrics. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last
 block `patch_top1` at (block, row, column): rows from 1, the lowest, as a heat map draws them, columns from 1, the left one.
 """
 
@@ -17,10 +17,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, answers, require
+from visionvitals.study import (
+    BackboneCard,
+    Batch,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    answers,
+    require,
+)
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 TITLE = "Accuracy by depth"
 AXES = ("block", "row_from_below", "column")
@@ -29,13 +42,13 @@ METRICS = {
         title="accuracy of the patch",
         meaning="the class predicted from one patch's token alone is the label (0 or 1)",
         unit="share",
-        better=None,
+        better="high",
     ),
     "patch_share": Metric(
         title="patches that name the class",
         meaning="share of the patches whose token alone predicts the label",
         unit="share",
-        better=None,
+        better="high",
     ),
 }
 
@@ -123,30 +136,29 @@ def measure(job: Job) -> Iterator[Scores]:
 
     from visionvitals.probes import tokens
 
-    c: Condition = job.condition
     where = tokens.layout(job.backbone)
     readout, grid = where.readout, job.backbone.card.patch_grid
     assert readout is not None
     assert grid is not None
     for batch in job.batches():
-        blocks: list[Scores] = []
+        found: list[Scores] = []
 
-        def pooled(block: int, x: torch.Tensor, batch: Any = batch, blocks: list[Scores] = blocks) -> None:
-            found = answers(readout.logits(x, where.prefix).float(), batch.labels)
-            del found["prediction"]
-            blocks.append(Scores(batch.ids, found, (block + 1, 0, 0)))
+        def pooled(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
+            measured = answers(readout.logits(x, where.prefix).float(), batch.labels)
+            del measured["prediction"]
+            found.append(Scores(batch.ids, measured, (block + 1, 0, 0)))
 
-        def patches(block: int, x: torch.Tensor, batch: Any = batch, blocks: list[Scores] = blocks) -> None:
+        def patches(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
             said = readout.head(readout.norm(x[:, where.prefix :]))
             right = (said.argmax(dim=2) == batch.labels[:, None]).double()
             right = right.masked_fill(~said.isfinite().all(dim=2), torch.nan)  # overflown is neither right nor wrong
-            blocks.append(Scores(batch.ids, {"patch_share": right.mean(dim=1)}, (block + 1, 0, 0)))
+            found.append(Scores(batch.ids, {"patch_share": right.mean(dim=1)}, (block + 1, 0, 0)))
             if block + 1 == len(where.blocks):
-                for k, values in enumerate(right.unbind(dim=1)):
+                for k, column in enumerate(right.T.cpu()):
                     at = (block + 1, grid[0] - k // grid[1], 1 + k % grid[1])
-                    blocks.append(Scores(batch.ids, {"patch_top1": values}, at))
+                    found.append(Scores(batch.ids, {"patch_top1": column}, at))
 
-        with torch.inference_mode(), tokens.watch(where, pooled if c.tokens == "pooled" else patches):
+        with torch.inference_mode(), tokens.watch(where, pooled if job.condition.tokens == "pooled" else patches):
             job.backbone.logits(batch.images)
-        yield from blocks
+        yield from found
         job.progress(len(batch.ids))

@@ -7,14 +7,14 @@ classifiers (L2-normalised logistic regression with C = 1, ridge, nearest centro
 
 Conventions. Features are the backbone's pre-logit features, scaled to length 1. Where the set has parts, the support is drawn from train and
 the queries from test; else from all images. Episodes are those of (seed, number): curves over shots are paired. Classes that are too
-small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the rows
+small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the numbers
 (`files/episodes.json`). A backbone that was trained on the set's own
 classes has not met new ones: the plan and the report name how many of them it knows.
 
 Source: Naseer et al. 2021, section 3.5; Triantafillou et al. 2020 (episodes); Tian et al. 2020 (the classifier). Deviations: the paper
 gives a figure only and names neither its queries nor its number of episodes; 600 and at most 10 a class are Meta-Dataset's.
 
-Rows: item = the episode, `episode_accuracy` for each `solver`. The interval is over episodes: it says how far another draw of
+Metrics: `episode_accuracy`, whose items are episodes, for each `solver`. The interval is over episodes: it says how far another draw of
 episodes from these images could lie, not how far another set of images could.
 """
 
@@ -25,7 +25,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, require
+from visionvitals.study import (
+    BackboneCard,
+    Chart,
+    ImageSetCard,
+    Job,
+    Metric,
+    Preset,
+    Scores,
+    Sign,
+    require,
+)
 
 if TYPE_CHECKING:
     from visionvitals.probes.episodes import Episode
@@ -74,6 +84,7 @@ SIGNS = (
         title="Meta-Dataset episodes", kind="mean", metric=_METRIC, where={"sampler": "variable", "solver": "logistic"}
     ),
 )
+
 Sampler = Literal["fixed", "variable", "related"]
 
 
@@ -147,10 +158,11 @@ def measure(job: Job) -> Iterator[Scores]:
     pooled = pooled_features(job)
     episodes = draw(job, pooled)
     job.attach("episodes.json", dumps(episodes, job.ids, job.images.classes).encode())
-    used = torch.from_numpy(np.asarray(pooled)).to(job.backbone.device)
+    used = torch.from_numpy(np.array(pooled)).to(job.backbone.device)
+    items = [f"{episode.number:05d}" for episode in episodes]
     for solver in episode_solvers.SOLVERS:
         accuracy = episode_solvers.solve(used, episodes, solver, c=job.condition.c).accuracy
-        yield Scores([f"{episode.number:05d}" for episode in episodes], {_METRIC: accuracy}, (solver,))
+        yield Scores(items, {_METRIC: accuracy}, (solver,))
 
 
 def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":

@@ -12,25 +12,14 @@ every block, and nested over ratios, so that comparisons are paired.
 Source: Naseer et al. 2021, appendix C. Deviations from the authors' code: one mask per image and run (theirs: one per batch,
 unseeded). Which blocks their numbers mean is not stated; ours take "block k" as the k-th from 1.
 
-Rows: `top1`, `top5`, `cross_entropy`, one per block.
+Metrics: `top1`, `top5`, `cross_entropy`, at each block.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.study import (
-    BackboneCard,
-    Chart,
-    ImageSetCard,
-    Job,
-    Preset,
-    Published,
-    Scores,
-    Sign,
-    answers,
-    require,
-)
+from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Preset, Published, Scores, Sign, answers, require
 
 if TYPE_CHECKING:
     from torch import Tensor

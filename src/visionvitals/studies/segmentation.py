@@ -9,12 +9,12 @@ mask of the whole picture: the floor, and high where objects are large.
 
 Convention: both masks are cut as the network's input is; give `?size=512&resize=none` to a ViT for the published protocol (timm
 then resamples its position embedding with antialiasing, the authors without). Pixels that nobody labelled (255) do not count, unless
-`count_void`. An image without an object has no rows.
+`count_void`. An image without an object has no value.
 
 Source: Naseer et al. 2021, section 3.2 (`keep` 0.9, VOC2012 val); Caron et al. 2021, Figure 4 (0.6). The thresholds are not comparable.
 Deviation of `paper` from its text: none; its authors' code counts void as background, and so does the preset.
 
-Rows: `jaccard`, at each head, keep and query; query 0 is the class token, the next ones a distillation or shape token and registers.
+Metrics: `jaccard`, at each head, keep and query; query 0 is the class token, the next ones a distillation or shape token and registers.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Published, Scores, Sign
+from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Job, Metric, Preset, Published, Scores, Sign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ METRICS = {
 }
 KEEPS = tuple(d / 10 for d in range(1, 10))
 _SHOWN = (0.3, 0.6, 0.9)  # of the pictures
-_X = "share of the attention kept"
+_X = "attention kept"
 CHARTS = (
     Chart(
         x="keep",
@@ -163,12 +163,9 @@ def passes(condition: Condition) -> float:
 def measure(job: Job) -> Iterator[Scores]:
     import torch
 
-    from visionvitals.probes import attention, segmentation
+    from visionvitals.probes import attention
 
-    c: Condition = job.condition
     card = job.backbone.card
-    grid = card.patch_grid
-    assert grid is not None
     assert job.masks is not None, "`refusal` asks for both"
     objects = overflows = 0
     for batch in job.batches():
@@ -180,33 +177,10 @@ def measure(job: Job) -> Iterator[Scores]:
         objects += int(some.sum())
         overflows += int((~_rankable(looked[:, :, 0])).sum())
         for query in range(looked.shape[2]):
-            rows = looked[:, :, query]
-            good = (some & _rankable(rows)).nonzero().flatten()
-            if not len(good):
-                continue
-            ids = [batch.ids[k] for k in good.tolist()]
-            floors = [
-                segmentation.jaccard(
-                    torch.ones_like(t, dtype=torch.bool)[None], t, n_classes=255, count_void=c.count_void
-                )
-                for t in targets[good]
-            ]
-            floor = torch.stack([values.mean() for _, values in floors])
-            scores = segmentation.curve(
-                rows[good], targets[good], grid=grid, keeps=KEEPS, n_classes=255, count_void=c.count_void
-            )
-            for keep, found in zip(KEEPS, scores, strict=True):
-                columns = {"best": found.best, "mean": found.averaged, "expected": found.expected, "everything": floor}
-                columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
-                for head, values in columns.items():
-                    yield Scores(ids, {"jaccard": values}, (head, keep, query))
-        for k in _rankable(looked[:, :, 0]).nonzero().flatten().tolist():
+            yield from _curves(job, batch, looked[:, :, query], targets, some, query)
+        for k in (some & _rankable(looked[:, :, 0])).nonzero().flatten().tolist():
             if batch.ids[k] in job.exhibits:
-                for keep in _SHOWN if some[k] else ():
-                    mask = segmentation.mass_mask(looked[k : k + 1, :, 0].mean(dim=1, keepdim=True), keep)
-                    whole = segmentation.upsample(mask, grid, card.preprocess.size)[0, 0]
-                    shown = segmentation.overlay(batch.images[k].cpu(), whole, targets[k])
-                    job.keep(batch.ids[k], shown, ("mean", keep, 0))
+                _keep(job, batch, k, looked[k : k + 1, :, 0], targets[k])
         job.progress(len(batch.ids))
     for count, what in (
         (len(job.ids) - objects, "show no object"),
@@ -214,6 +188,48 @@ def measure(job: Job) -> Iterator[Scores]:
     ):
         if count:
             job.warn(f"{count} of {len(job.ids)} images {what} and are left out")
+
+
+def _curves(job: Job, batch: Batch, rows: "Tensor", targets: "Tensor", some: "Tensor", query: int) -> Iterator[Scores]:
+    """The scores of a batch for one asking token.
+
+    Args:
+        rows: its attention, (b, heads, n).
+        targets: label maps, (b, h, w).
+        some: bool (b,), whether the image shows an object.
+    """
+    import torch
+
+    from visionvitals.probes import segmentation
+
+    void = job.condition.count_void
+    good = (some & _rankable(rows)).nonzero().flatten()
+    items = [batch.ids[k] for k in good.tolist()]
+    if not items:
+        return
+    whole = torch.ones_like(targets[:1], dtype=torch.bool)
+    floors = [segmentation.jaccard(whole, t, n_classes=255, count_void=void).values.mean() for t in targets[good]]
+    grid = job.backbone.card.patch_grid
+    assert grid is not None
+    curve = segmentation.curve(rows[good], targets[good], grid=grid, keeps=KEEPS, n_classes=255, count_void=void)
+    for keep, found in zip(KEEPS, curve, strict=True):
+        columns = {"best": found.best, "mean": found.averaged, "expected": found.expected}
+        columns |= {"everything": torch.stack(floors)}
+        columns |= {str(head): values for head, values in enumerate(found.fixed.T)}
+        for head, values in columns.items():
+            yield Scores(items, {"jaccard": values}, (head, keep, query))
+
+
+def _keep(job: Job, batch: Batch, k: int, rows: "Tensor", target: "Tensor") -> None:
+    """Pictures of image k of a batch: the mask of the mean head, from attention (1, heads, n), over the image."""
+    from visionvitals.probes import segmentation
+
+    card = job.backbone.card
+    assert card.patch_grid is not None
+    for keep in _SHOWN:
+        mask = segmentation.mass_mask(rows.mean(dim=1, keepdim=True), keep)
+        whole = segmentation.upsample(mask, card.patch_grid, card.preprocess.size)[0, 0]
+        job.keep(batch.ids[k], segmentation.overlay(batch.images[k].cpu(), whole, target), ("mean", keep, 0))
 
 
 def _rankable(rows: "Tensor") -> "Tensor":

@@ -15,11 +15,14 @@ People and published networks are measured on the same pictures by `vitals respo
 
 Source: Geirhos et al. 2019; Naseer et al. 2021, section 3.2. The published values are recounted from the published answers to all 1,200
 conflicts, or, for networks trained on stylised pictures (SIN), quoted from the paper.
+
+Metrics, over the pictures with a conflict: `shape_accuracy`, `texture_accuracy`, `cue_coverage` and `shape_choice` of all at `(all)` and
+once more at each shape class; at `(all)` also `class_shape_bias`, whose items are shape classes, and `prediction`, in the set's classes.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -40,8 +43,6 @@ from visionvitals.study import (
 TITLE = "Shape bias"
 AXES = ("shape",)
 LABELS = "own"
-ALL = "(all)"
-"""The place on the axis that takes all shape classes together; it sorts before their names."""
 METRICS = {
     "shape_choice": Metric(
         title="shape bias",
@@ -50,7 +51,7 @@ METRICS = {
         better=None,
     ),
     "class_shape_bias": Metric(
-        title="shape bias of a class",
+        title="shape bias (class mean)",
         meaning="shape bias of the pictures of one shape class; the items are classes, each counts the same",
         unit="share",
         better=None,
@@ -60,7 +61,7 @@ METRICS = {
         title="shape accuracy",
         meaning="the answer is the class of the shape (0 or 1), over all pictures with a conflict",
         unit="share",
-        better=None,
+        better="high",
     ),
     "texture_accuracy": Metric(
         title="texture accuracy",
@@ -75,11 +76,12 @@ METRICS = {
         better=None,
     ),
 }
+ALL = "(all)"
+"""The place on the axis that takes all shape classes together; it sorts before their names."""
 
 CHARTS = (
     Chart(
         x="",
-        x_title="",
         metric="shape_choice",
         where={"shape": ALL},
         facet=("token",),
@@ -190,73 +192,71 @@ def outputs_of(backbone: BackboneCard, classes: Sequence[str]) -> list[tuple[int
     return None
 
 
+class Answers(NamedTuple):
+    """What one observer, a network or a person, said of pictures with a conflict.
+
+    Attributes:
+        items: what was answered, n of them.
+        classes: their names, which the others are indices of.
+        shape, texture: int (n,), the classes shown.
+        said: int (n,), the class answered, -1 where there was no answer.
+    """
+
+    items: Sequence[str]
+    classes: Sequence[str]
+    shape: np.ndarray
+    texture: np.ndarray
+    said: np.ndarray
+
+
 def measure(job: Job) -> Iterator[Scores]:
     import torch
 
     from visionvitals.probes import shape_bias
 
     c: Condition = job.condition
-    classes = job.images.classes
+    classes, labels = job.images.classes, np.asarray(job.labels)
     assert job.textures is not None
     members = outputs_of(job.backbone.card, classes)
     assert members is not None
-    conflict = (job.textures >= 0) & (job.textures != job.labels)
+    conflict = (job.textures >= 0) & (job.textures != labels)
     if not conflict.any():
         raise VitalsError(
             f"Some picture must show the shape of one class in the texture of another. Got none of {len(job.ids)} in "
             f"`{job.images.spec}`. Embedded pictures with a conflict: `shapes:test?variant=conflict`."
         )
     logits = job.backbone.logits if c.token == "output" else job.backbone.heads[c.token]
-    found: list[Answer] = []
-    predicted: dict[str, int] = {}
-    broken = 0
+    said, fine = np.empty(len(job.ids), dtype=np.int64), np.empty(len(job.ids), dtype=bool)
     for batch in job.batches():
         with torch.inference_mode():
             chances = shape_bias.class_probabilities(logits(batch.images).float(), members)
-        said, fine = shape_bias.decide(chances).tolist(), chances.isfinite().all(dim=1).tolist()
+        said[batch.rows] = shape_bias.decide(chances).cpu().numpy()
+        fine[batch.rows] = chances.isfinite().all(dim=1).cpu().numpy()
         for position, item in enumerate(batch.ids):
-            row = batch.rows.start + position
-            broken += int(conflict[row] and not fine[position])
-            if conflict[row] and fine[position]:
-                shape, texture = classes[job.labels[row]], classes[job.textures[row]]
-                found.append(Answer(item, shape, texture, classes[said[position]]))
-                predicted[item] = said[position]
-            if conflict[row] and item in job.exhibits:
+            if item in job.exhibits and conflict[batch.rows.start + position]:
                 job.keep(item, batch.images[position])
         job.progress(len(batch.ids))
-    if broken:
+    if broken := int((conflict & ~fine).sum()):
         job.warn(
             f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
         )
-    yield Scores(list(predicted), {"prediction": list(predicted.values())}, (ALL,))
-    yield from scores(found)
+    rows = np.flatnonzero(conflict & fine)
+    items = [job.ids[k] for k in rows.tolist()]
+    yield Scores(items, {"prediction": said[rows]}, (ALL,))
+    yield from scores(Answers(items, classes, labels[rows], job.textures[rows], said[rows]))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an observer said of one picture with a conflict; `said` is None where there was no answer."""
-
-    item: str
-    shape: str
-    texture: str
-    said: str | None
-
-
-def scores(answers: Sequence[Answer]) -> Iterator[Scores]:
-    """The study's numbers from the answers of one observer, a network or a person."""
-    items = [a.item for a in answers]
-    shapes = np.array([a.shape for a in answers], dtype=object)
-    by_shape = np.array([a.said == a.shape for a in answers], dtype=bool)
-    by_texture = np.array([a.said == a.texture for a in answers], dtype=bool)
+def scores(answers: Answers) -> Iterator[Scores]:
+    """The study's numbers, but for `prediction`, from the answers of one observer."""
+    items, classes, shape, texture, said = answers
+    by_shape, by_texture = said == shape, said == texture
     either = by_shape | by_texture
-    biases: dict[str, float] = {}
-    for place in (ALL, *dict.fromkeys(a.shape for a in answers)):
-        here = np.flatnonzero((shapes == place) | (place == ALL))
-        told = here[either[here]]
-        columns = {"shape_accuracy": by_shape, "texture_accuracy": by_texture, "cue_coverage": either}
-        yield Scores([items[k] for k in here], {name: values[here] for name, values in columns.items()}, (place,))
-        if len(told):
-            yield Scores([items[k] for k in told], {"shape_choice": by_shape[told]}, (place,))
-        if len(told) and place != ALL:
-            biases[place] = float(by_shape[told].mean())
-    yield Scores(list(biases), {"class_shape_bias": list(biases.values())}, (ALL,))
+    seen = {"shape_accuracy": by_shape, "texture_accuracy": by_texture, "cue_coverage": either}
+    shown: list[int] = np.unique(shape).tolist()
+    for at, own in [(ALL, np.ones(len(items), dtype=bool)), *((classes[k], shape == k) for k in shown)]:
+        for columns, counted in ((seen, own), ({"shape_choice": by_shape}, own & either)):
+            rows = np.flatnonzero(counted)
+            yield Scores([items[k] for k in rows.tolist()], {name: hits[rows] for name, hits in columns.items()}, (at,))
+    biased = [k for k in shown if either[shape == k].any()]
+    bias = [by_shape[(shape == k) & either].mean() for k in biased]
+    yield Scores([classes[k] for k in biased], {"class_shape_bias": bias}, (ALL,))

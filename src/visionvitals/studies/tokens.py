@@ -10,7 +10,7 @@ token.
 Source: Naseer et al. 2021, section 3.2 (the cosine of class and shape token over ImageNet's validation images). At which depth they
 measured is not stated; ours compares theirs with the last block after the final norm.
 
-Rows: `token_cosine`.
+Metrics: `token_cosine`.
 """
 
 from collections.abc import Iterator

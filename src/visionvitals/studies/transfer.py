@@ -18,12 +18,12 @@ explains the published ResNet50).
 
 Source: Naseer et al. 2021, section 3.5 and Table 5.
 
-Rows, at (probe, blocks, tokens, block), block 0 but for `single`: `top1` of every test image, `validation_top1` of every validation
+Metrics, at (probe, blocks, tokens, block), block 0 but for `single`: `top1` of every test image, `validation_top1` of every validation
 image; at `chosen`, also `prediction`, in the set's classes. At (projection, pooled, a class, 0): `component_1` and `component_2` of its
 test images.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -38,6 +38,7 @@ from visionvitals.study import (
     ImageSetCard,
     Job,
     Metric,
+    Place,
     Preset,
     Published,
     Scores,
@@ -48,16 +49,22 @@ from visionvitals.study import (
 TITLE = "Transfer"
 AXES = ("probe", "blocks", "tokens", "block")
 LABELS = "own"
-_WHERE = "principal component of the features of all test images, in its standard deviations"
 METRICS = {
     "validation_top1": Metric(
-        title="validation top-1",
+        title="top-1 on validation images",
         meaning="the class predicted for a validation image, by a probe fitted without it, is the label (0 or 1)",
         unit="share",
         better="high",
     ),
-    "component_1": Metric(title="component 1", meaning=f"place along the first {_WHERE}", unit="none", better=None),
-    "component_2": Metric(title="component 2", meaning=f"place along the second {_WHERE}", unit="none", better=None),
+    **{
+        f"component_{k}": Metric(
+            title=f"{word} principal component",
+            meaning=f"place along the {word} principal component of the features of all test images, in its standard deviations",
+            unit="none",
+            better=None,
+        )
+        for k, word in ((1, "first"), (2, "second"))
+    },
 }
 ADAMW = "adamw, best epoch on test"
 PROJECTION = "projection"
@@ -87,7 +94,6 @@ CHARTS = (
         where={"probe": PROJECTION},
         metric="component_2",
         across="component_1",
-        y_title="second principal component",
         title="Where the classes lie",
         reads="The pooled features of the test images of up to eight classes. Classes that overlap in two of many directions may still be "
         "told apart by a probe.",
@@ -188,26 +194,26 @@ def measure(job: Job) -> Iterator[Scores]:
         if c.protocol == "paper":
             if subset.blocks != "single":
                 right = as_published(data, job.seed).test == everywhere[test]
-                yield _scores(job, "top1", test, right, (ADAMW, *place))
+                yield _scores(job, test, {"top1": right}, (ADAMW, *place))
             continue
         for name, probe in {"logistic": logistic, "ridge": ridge, "neighbours": neighbours}.items():
             if subset.blocks == "single" and name == "logistic":
                 continue  # a curve of closed forms is enough, and twenty times faster
             answer = probe(data)
             right = answer.validation == everywhere[validation]
-            yield _scores(job, "top1", test, answer.test == everywhere[test], (name, *place))
-            yield _scores(job, "validation_top1", validation, right, (name, *place))
+            yield _scores(job, test, {"top1": answer.test == everywhere[test]}, (name, *place))
+            yield _scores(job, validation, {"validation_top1": right}, (name, *place))
             merit = float(right.mean()), -x.shape[1]
             if subset.blocks != "single" and (best is None or merit > best[0]):
                 best = merit, (name, subset.blocks, subset.tokens), answer
     if best is not None:
         (accuracy, _), words, answer = best
-        said = "{}, blocks `{}`, tokens `{}`".format(*words)
-        job.warn(f"chosen on {len(validation)} validation images ({accuracy:.1%} right): {said}")
-        yield _scores(job, "top1", test, answer.test == everywhere[test], CHOSEN)
-        yield _scores(job, "validation_top1", validation, answer.validation == everywhere[validation], CHOSEN)
-        yield _scores(job, "prediction", test, classes[answer.test], CHOSEN)
-        attach_classes(job, test, classes[answer.test])
+        how = "{}, blocks `{}`, tokens `{}`".format(*words)
+        job.warn(f"chosen on {len(validation)} validation images ({accuracy:.1%} right): {how}")
+        said = classes[answer.test]
+        yield _scores(job, test, {"top1": answer.test == everywhere[test], "prediction": said}, CHOSEN)
+        yield _scores(job, validation, {"validation_top1": answer.validation == everywhere[validation]}, CHOSEN)
+        attach_classes(job, test, said)
         yield from _projected(job, found["pooled"], parts.test)
 
 
@@ -220,16 +226,14 @@ def _projected(job: Job, pooled: np.ndarray, test: np.ndarray) -> Iterator[Score
     places = projection(torch.from_numpy(np.array(pooled[test]))).numpy()
     labels = np.asarray(job.labels)[test]
     names, counts = np.unique(labels, return_counts=True)
-    shown = set(names[np.argsort(-counts, kind="stable")[:_SHOWN]].tolist())
-    for label in sorted(shown):
-        rows = np.flatnonzero(labels == label)
-        values = {"component_1": places[rows, 0], "component_2": places[rows, 1]}
-        at = (PROJECTION, "pooled", job.images.class_names[label], 0)
-        yield Scores([job.ids[k] for k in test[rows]], values, at)
+    for label in names[np.argsort(-counts, kind="stable")[:_SHOWN]].tolist():
+        own = labels == label
+        components = {"component_1": places[own, 0], "component_2": places[own, 1]}
+        yield _scores(job, test[own], components, (PROJECTION, "pooled", job.images.class_names[label], 0))
 
 
-def _scores(job: Job, metric: str, rows: list[int], values: np.ndarray, at: tuple[str, str, str, int]) -> Scores:
-    return Scores([job.ids[k] for k in rows], {metric: values}, at)
+def _scores(job: Job, rows: Sequence[int] | np.ndarray, values: Mapping[str, np.ndarray], at: Place) -> Scores:
+    return Scores([job.ids[k] for k in rows], values, at)
 
 
 def _subsets(found: Mapping[str, np.ndarray], c: Condition, train: np.ndarray) -> Iterator[_Subset]:
