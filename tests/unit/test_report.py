@@ -34,7 +34,8 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text, self.scripts, self.inside = "", [], ""
+        self.text, self.inside = "", ""
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -126,7 +127,7 @@ def scores(folder: Path, spec: str, study: str, **condition: object) -> np.ndarr
         c = stored.cell
         if (c["study"], c["backbone"]["spec"]) == (study, spec) and condition.items() <= c["condition"].items():
             runs.append(stored.values(["top1"])["top1"])
-    return np.mean(runs, axis=0)
+    return np.asarray(np.mean(runs, axis=0))
 
 
 def test_vital_signs_are_those_of_the_cells(folder: Path) -> None:
@@ -515,7 +516,9 @@ def test_a_metric_of_a_study_is_shown_as_its_unit_says(tmp_path: Path) -> None:
     run = load(folder)
     (plot,) = charts.plots(run, "mine")
     assert plot.chart.y_title == "how it agrees"
-    assert {r["value"] for m in plot.multiples for r in m.records} == {"0.25 (−0.18 to 0.60)"}  # of a cosine, in [-1, 1]
+    assert {r["value"] for m in plot.multiples for r in m.records} == {
+        "0.25 (−0.18 to 0.60)"
+    }  # of a cosine, in [-1, 1]
     (column,) = signs.columns(run)
     assert (column.share, column.better) == (False, "high")
     assert "how it agrees" in tables.of_study(run, "mine").metrics
