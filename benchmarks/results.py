@@ -29,7 +29,7 @@ from visionvitals.run.store import Store
 VERSION = 1000
 """No installed study has it, so that all readers take what the run says of its studies."""
 PREPROCESS = Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-PROVENANCE = {
+PROVENANCE: dict[str, Any] = {
     "versions": {"visionvitals": "0", "python": "3", "torch": "2"},
     "commit": None,
     "dirty": False,

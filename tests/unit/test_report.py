@@ -34,7 +34,8 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text, self.scripts, self.inside = "", [], ""
+        self.text, self.inside = "", ""
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -126,7 +127,7 @@ def scores(folder: Path, spec: str, study: str, **condition: object) -> np.ndarr
         c = stored.cell
         if (c["study"], c["backbone"]["spec"]) == (study, spec) and condition.items() <= c["condition"].items():
             runs.append(stored.values(["top1"])["top1"])
-    return np.mean(runs, axis=0)
+    return np.asarray(np.mean(runs, axis=0))
 
 
 def test_vital_signs_are_those_of_the_cells(folder: Path) -> None:
