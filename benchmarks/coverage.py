@@ -10,10 +10,11 @@ although at least ten images are expected on the rarer side. With 2,000 simulati
 """
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,169 +34,137 @@ def holds(e: stats.Estimate, truth: float) -> float:
     return math.nan if math.isnan(e.value) else float(e.low - 1e-9 <= truth <= e.high + 1e-9)
 
 
-def counted(chances: Sequence[float], truth: float, interval: Callable[..., stats.Estimate]) -> Hits:
-    """Images of a few kinds: `interval` gets the number of images of each kind, once for equal numbers."""
-    known = cache(interval)
+def counted(kinds: np.ndarray, chances: np.ndarray, truth: float, interval: Callable[..., stats.Estimate]) -> Hits:
+    """Images of a few kinds, float (kinds, columns), with their chances: `interval` gets the columns, once for equal numbers of each."""
 
     def hits(rng: Rng, n: int, repetitions: int) -> float:
-        draws = rng.multinomial(n, chances, size=repetitions)
-        return float(np.nanmean([holds(known(*map(int, draw)), truth) for draw in draws]))
+        draws, repeats = np.unique(rng.multinomial(n, chances, size=repetitions), axis=0, return_counts=True)
+        found = np.array([holds(interval(*np.repeat(kinds, draw, axis=0).T), truth) for draw in draws])
+        known = ~np.isnan(found)
+        return float(found[known] @ repeats[known] / repeats[known].sum())
 
     return hits
 
 
-def drawn(truth: float, sample: Callable[[Rng, int], tuple[np.ndarray, ...]], interval: Callable[..., stats.Estimate]) -> Hits:
-    """Images of any kind: `sample` draws arrays for n images, `interval` gets them."""
+def drawn(truth: float, sample: Callable[[Rng, int], np.ndarray], interval: Callable[..., stats.Estimate]) -> Hits:
+    """Images of any kind: `sample` draws the values of n images."""
 
     def hits(rng: Rng, n: int, repetitions: int) -> float:
-        return float(np.nanmean([holds(interval(*sample(rng, n)), truth) for _ in range(repetitions)]))
+        return float(np.mean([holds(interval(sample(rng, n)), truth) for _ in range(repetitions)]))
 
     return hits
 
 
-def difficulty(rng: Rng, n: int, p: float, alike: float = ALIKE) -> np.ndarray:
-    """The chance of each image to be answered correctly, float (n,), of mean p; `alike` is the correlation of two runs of one image."""
-    spread = 1 / alike - 1
-    return rng.beta(p * spread, (1 - p) * spread, size=n)
+def runs(p: float) -> np.ndarray:
+    """The chances of 0 to `RUNS` correct runs of an image: beta-binomial of mean p, two runs correlated by `ALIKE`."""
+    spread = 1 / ALIKE - 1
+    a, b = p * spread, (1 - p) * spread
+    logs = [
+        math.log(math.comb(RUNS, k))
+        + sum(math.lgamma(x) for x in (k + a, RUNS - k + b, a + b))
+        - sum(math.lgamma(x) for x in (RUNS + a + b, a, b))
+        for k in range(RUNS + 1)
+    ]
+    return np.exp(logs) / np.exp(logs).sum()
 
 
-def runs(rng: Rng, chances: np.ndarray, count: int = RUNS) -> np.ndarray:
-    """The mean over `count` runs of each image."""
-    return np.asarray(rng.binomial(count, chances) / count)
+LEVELS = np.arange(RUNS + 1) / RUNS
 
 
 def single(p: float) -> Hits:
-    return counted((p, 1 - p), p, lambda k, rest: stats.wilson(k, k + rest))
+    return counted(np.array([[1.0], [0.0]]), np.array([p, 1 - p]), p, stats.estimate)
 
 
 def averaged(p: float) -> Hits:
-    return drawn(p, lambda rng, n: (runs(rng, difficulty(rng, n, p)),), stats.estimate)
+    return counted(LEVELS[:, None], runs(p), p, stats.estimate)
 
 
 def flips(gained: float, lost: float) -> Hits:
     """A difference of single runs: shares of the images that only the first or only the second answers."""
-
-    def interval(up: int, down: int, same: int) -> stats.Estimate:
-        a, b = (np.repeat(values, (up, down, same)) for values in ((1.0, 0, 1), (0.0, 1, 1)))
-        return stats.paired_difference(a, b)
-
-    return counted((gained, lost, 1 - gained - lost), gained - lost, interval)
+    kinds = np.array([[1.0, 0], [0, 1], [1, 1]])
+    return counted(kinds, np.array([gained, lost, 1 - gained - lost]), gained - lost, stats.paired_difference)
 
 
 def averaged_flips(gained: float, lost: float) -> Hits:
-    """A difference of means of runs: some images become easier for the first, some for the second, the rest do not differ."""
-
-    def sample(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-        kind = rng.choice(3, size=n, p=(gained, lost, 1 - gained - lost))
-        base = difficulty(rng, n, 0.5)
-        a, b = base.copy(), base.copy()
-        a[kind == 0], b[kind == 0] = 1.0, 0.0
-        a[kind == 1], b[kind == 1] = 0.0, 1.0
-        first, second = runs(rng, a), runs(rng, b)
-        return first, np.where(kind == 2, first, second)
-
-    return drawn(gained - lost, sample, stats.paired_difference)
+    """A difference of means of runs: shares of the images that only the first or only the second ever answers, half of the time."""
+    zero = np.zeros(RUNS + 1)
+    kinds = np.concatenate([np.stack([LEVELS, zero], axis=1), np.stack([zero, LEVELS], axis=1), [[1.0, 1.0]]])
+    chances = np.concatenate([gained * runs(0.5), lost * runs(0.5), [1 - gained - lost]])
+    return counted(kinds, chances, (gained - lost) / 2, stats.paired_difference)
 
 
-def shifted(p: float, q: float) -> Hits:
-    """A difference of means of runs whose difficulty is shared in part."""
-
-    def sample(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-        same = rng.random(n) < 0.7
-        a = difficulty(rng, n, p)
-        b = np.where(same, a * (q / p), difficulty(rng, n, q))
-        return runs(rng, a), runs(rng, b)
-
-    return drawn(p - q, sample, stats.paired_difference)
+def apart(p: float, q: float) -> Hits:
+    """A difference of means of runs: on seven of ten images the runs of both agree as often as they can, on the others never."""
+    first, second = runs(p), runs(q)
+    edges = np.union1d(np.cumsum(first)[:-1], np.cumsum(second)[:-1])
+    middles = (np.append(0, edges) + np.append(edges, 1)) / 2
+    agree = np.zeros((RUNS + 1, RUNS + 1))
+    at = [np.searchsorted(np.cumsum(x)[:-1], middles) for x in (first, second)]
+    np.add.at(agree, tuple(at), np.diff(np.concatenate([[0], edges, [1]])))
+    chances = 0.7 * agree + 0.3 * first[:, None] * second
+    kinds = np.stack(np.meshgrid(LEVELS, LEVELS, indexing="ij"), axis=-1).reshape(-1, 2)
+    return counted(kinds, chances.ravel() / chances.sum(), p - q, stats.paired_difference)
 
 
 def ratio(clean: float, share: float) -> Hits:
-    """kept: `share` of the correct images stay correct; of the wrong ones a tenth of that share become correct."""
-    gained = (1 - clean) * share / 10
+    """kept: nine of ten kept answers were correct before (or as many as can be), the others were wrong."""
+    gained = min(0.1 * share * clean, 0.5 * (1 - clean))
     both = clean * share - gained
-
-    def interval(stay: int, lose: int, gain: int, never: int) -> stats.Estimate:
-        c, p = (np.repeat(values, (stay, lose, gain, never)) for values in ((1.0, 1, 0, 0), (1.0, 0, 1, 0)))
-        return stats.kept(c, p)
-
-    return counted((both, clean - both, gained, 1 - clean - gained), share, interval)
+    chances = np.array([both, clean - both, gained, 1 - clean - gained])
+    return counted(np.array([[1.0, 1], [1, 0], [0, 1], [0, 0]]), chances, share, stats.kept)
 
 
 def averaged_ratio(clean: float, share: float) -> Hits:
-    """kept of a single clean run and the mean of perturbed runs."""
-
-    def sample(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-        right = rng.random(n) < clean
-        return right.astype(float), np.where(right, runs(rng, difficulty(rng, n, share)), 0.0)
-
-    return drawn(share, sample, stats.kept)
+    """kept of a single clean run and the mean of perturbed runs of the images that were correct."""
+    kinds = np.concatenate([np.stack([np.ones(RUNS + 1), LEVELS], axis=1), [[0.0, 0.0]]])
+    return counted(kinds, np.append(clean * runs(share), 1 - clean), share, stats.kept)
 
 
 def ratios(first: float, second: float) -> Hits:
-    """A difference of two ratios; both networks share the clean answer in nine of ten images, and the difficulty of the change."""
-
-    def sample(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-        a = rng.random(n) < 0.8
-        b = np.where(rng.random(n) < 0.9, a, rng.random(n) < 0.8)
-        hard = rng.random(n)
-        return tuple(x.astype(float) for x in (a, a & (hard < first), b, b & (hard < second)))
-
-    return drawn(first - second, sample, stats.kept_difference)
+    """A difference of two ratios: clean accuracies of .8 that differ on one of thirty images, and one order of difficulty for both."""
+    ends = sorted({0.0, first, second, 1.0})
+    kinds, chances = [], []
+    for (a, b), own in {(1, 1): 0.784, (1, 0): 0.016, (0, 1): 0.016, (0, 0): 0.184}.items():
+        for start, end in itertools.pairwise(ends):
+            kinds.append([a, a * (end <= first), b, b * (end <= second)])
+            chances.append(own * (end - start))
+    return counted(np.array(kinds, dtype=float), np.array(chances), first - second, stats.kept_difference)
 
 
 X = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 
 
-def curves(rng: Rng, n: int, p: float) -> np.ndarray:
-    """One curve per image over `X`, of mean area p: right up to a fraction of its own, single runs."""
-    falls = np.clip(2 * p * (1 - X), 0, 1)
-    falls *= p / float(stats.area(X, falls[None]).value)
-    return (rng.random((n, 1)) < np.minimum(falls, 1)).astype(float)
-
-
-def reached(p: float) -> float:
-    """The mean area of `curves` (falls are cut at 1)."""
-    falls = np.clip(2 * p * (1 - X), 0, 1)
-    falls *= p / float(stats.area(X, falls[None]).value)
-    return float(stats.area(X, np.minimum(falls, 1)[None]).value)
-
-
 def areas(p: float) -> Hits:
-    return drawn(reached(p), lambda rng, n: (X, curves(rng, n, p)), stats.area)
-
-
-def normal(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-    return (rng.normal(3.0, 2.0, n),)
-
-
-def losses(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-    return (rng.exponential(1.0, n),)
+    """The area under a falling curve of single runs, of about p; points of one image are independent."""
+    falls = np.minimum(1, 2 * p * (1 - X))
+    kinds = np.array(list(itertools.product((0.0, 1.0), repeat=len(X))))
+    chances = np.where(kinds == 1, falls, 1 - falls).prod(axis=1)
+    truth = stats.area(X, falls[None]).value
+    return counted(kinds, chances, truth, lambda *columns: stats.area(X, np.stack(columns, axis=1)))
 
 
 def index(p: float, q: float) -> Hits:
     """A formula: the share of the first of two kinds of answers, as in shape bias."""
 
-    def interval(first: int, second: int, rest: int) -> stats.Estimate:
-        a, b = (np.repeat(values, (first, second, rest)) for values in ((1.0, 0, 0), (0.0, 1, 0)))
-        return stats.formula(np.stack([a, b], axis=1), share_of_first, result=(0, 1))
+    def share(means: np.ndarray) -> np.ndarray:
+        total = means.sum(axis=-1)
+        return np.asarray(means[..., 0] / np.where(total == 0, math.nan, total))
 
-    return counted((p, q, 1 - p - q), p / (p + q), interval)
+    def interval(*columns: np.ndarray) -> stats.Estimate:
+        return stats.formula(np.stack(columns, axis=1), share, result=(0, 1))
 
-
-def share_of_first(means: np.ndarray) -> np.ndarray:
-    total = means.sum(axis=-1)
-    return np.asarray(means[..., 0] / np.where(total == 0, math.nan, total))
+    return counted(np.array([[1.0, 0], [0, 1], [0, 0]]), np.array([p, q, 1 - p - q]), p / (p + q), interval)
 
 
 def worst(truths: Sequence[float]) -> Hits:
-    """The smallest of several columns: an image has one threshold for nine of ten columns, which makes them correlated."""
+    """The smallest of several columns: each image has one threshold for seven of ten columns, which makes them correlated."""
     levels = np.array(truths)
 
-    def sample(rng: Rng, n: int) -> tuple[np.ndarray, ...]:
-        own = rng.random((n, len(levels)))
-        return (np.where(rng.random((n, len(levels))) < 0.7, rng.random((n, 1)), own) < levels).astype(float)[None]
+    def sample(rng: Rng, n: int) -> np.ndarray:
+        own, shared = rng.random((n, len(levels))), rng.random((n, 1))
+        return (np.where(rng.random(own.shape) < 0.7, shared, own) < levels).astype(float)
 
-    return drawn(float(levels.min()), lambda rng, n: (sample(rng, n)[0],), stats.extreme)
+    return drawn(float(levels.min()), sample, stats.extreme)
 
 
 Row = tuple[str, float, Hits]  # label, the rarer share (NaN where none), cell
@@ -204,68 +173,60 @@ Family = tuple[str, tuple[int, ...], list[Row]]
 
 def families() -> list[Family]:
     """Every table: title, sizes, rows."""
-    rare = [(0.001, 0.0), (0.002, 0.0), (0.005, 0.0), (0.01, 0.0), (0.02, 0.0), (0.1, 0.0)]
-    pairs = [*rare, (0.002, 0.001), (0.005, 0.005), (0.02, 0.01), (0.05, 0.05), (0.2, 0.1), (0.45, 0.45)]
-    kept = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.98, 0.995)
-    step = [0.80 + 0.02 * i for i in range(12)]
+    rare = [(0.002, 0.0), (0.005, 0.0), (0.01, 0.0), (0.02, 0.0), (0.1, 0.0)]
+    pairs = [*rare, (0.002, 0.001), (0.005, 0.005), (0.02, 0.01), (0.05, 0.05), (0.2, 0.1)]
+    close = [(0.01, 0.002), (0.05, 0.02), (0.5, 0.45), (0.9, 0.8)]
+    kept = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.998)
+    both = [(0.02, 0.01), (0.5, 0.4), (0.9, 0.89), (0.998, 0.99), (0.8, 0.8)]
+
+    def named(
+        make: Callable[[float, float], Hits], given: Sequence[tuple[float, float]], scale: float = 1
+    ) -> list[Row]:
+        return [
+            (f"{p:g} / {q:g}", scale * (p + q if make in (flips, averaged_flips) else q), make(p, q)) for p, q in given
+        ]
+
+    def shares(make: Callable[[float], Hits], given: Sequence[float], scale: float = 1) -> list[Row]:
+        return [(f"{p:g}", scale * min(p, 1 - p), make(p)) for p in given]
+
     return [
-        ("`estimate`, single run", SIZES, [(f"{p:g}", min(p, 1 - p), single(p)) for p in SHARES]),
-        ("`estimate`, mean of five runs", SIZES, [(f"{p:g}", min(p, 1 - p), averaged(p)) for p in SHARES]),
+        ("`estimate`, single run", SIZES, shares(single, SHARES)),
+        ("`estimate`, mean of five runs", SIZES, shares(averaged, SHARES)),
+        ("`paired_difference`, single runs: only the first / only the second is right", SIZES, named(flips, pairs)),
         (
-            "`paired_difference`, single runs: only the first right / only the second",
+            "`paired_difference`, means of five runs: only the first / only the second can answer",
             SIZES,
-            [(f"{u:g} / {d:g}", min(u + d, 1 - u - d), flips(u, d)) for u, d in pairs],
+            named(averaged_flips, pairs, 0.5),
         ),
-        (
-            "`paired_difference`, means of five runs: images that flip / flip back",
-            SIZES,
-            [(f"{u:g} / {d:g}", u + d, averaged_flips(u, d)) for u, d in pairs[:-1]],
-        ),
-        (
-            "`paired_difference`, means of five runs that share their difficulty",
-            SIZES,
-            [(f"{p:g} / {q:g}", q, shifted(p, q)) for p, q in ((0.01, 0.002), (0.05, 0.02), (0.5, 0.45), (0.9, 0.8))],
-        ),
-        ("`kept`, single runs, clean .8", SIZES, [(f"{s:g}", 0.8 * min(s, 1 - s), ratio(0.8, s)) for s in kept]),
-        ("`kept`, single runs, clean .3", SIZES, [(f"{s:g}", 0.3 * min(s, 1 - s), ratio(0.3, s)) for s in kept]),
-        (
-            "`kept`, mean of five perturbed runs, clean .8",
-            SIZES,
-            [(f"{s:g}", 0.8 * min(s, 1 - s), averaged_ratio(0.8, s)) for s in kept],
-        ),
-        (
-            "`kept_difference`, clean .8, kept by the first / by the second",
-            SIZES,
-            [
-                (f"{a:g} / {b:g}", 0.8 * min(abs(a - b), b), ratios(a, b))
-                for a, b in ((0.01, 0.005), (0.05, 0.04), (0.5, 0.4), (0.9, 0.89), (0.995, 0.98), (0.8, 0.8))
-            ],
-        ),
-        ("`area` over five points", SIZES, [(f"{p:g}", p, areas(p)) for p in (0.002, 0.005, 0.02, 0.1, 0.3, 0.45)]),
+        ("`paired_difference`, means of five runs: accuracies", SIZES, named(apart, close)),
+        ("`kept`, single runs, clean .8", SIZES, shares(partial(ratio, 0.8), kept, 0.8)),
+        ("`kept`, single runs, clean .3", SIZES, shares(partial(ratio, 0.3), kept, 0.3)),
+        ("`kept`, mean of five perturbed runs, clean .8", SIZES, shares(partial(averaged_ratio, 0.8), kept[1::2], 0.8)),
+        ("`kept_difference`, clean .8: kept by the first / by the second", SIZES, named(ratios, both, math.nan)),
+        ("`area` over five points", SIZES, shares(areas, (0.002, 0.005, 0.02, 0.1, 0.3, 0.45))),
         (
             "`estimate`, few continuous values",
             (2, 4, 7, 16, 100),
             [
-                ("normal", math.nan, drawn(3.0, normal, stats.estimate)),
-                ("exponential", math.nan, drawn(1.0, losses, lambda v: stats.estimate(v, bounds=(0, math.inf)))),
+                ("normal", math.nan, drawn(3.0, lambda rng, n: rng.normal(3, 2, n), stats.estimate)),
+                ("exponential", math.nan, drawn(1.0, lambda rng, n: rng.exponential(1, n), unbounded)),
             ],
         ),
-        (
-            "`formula`: first / (first + second)",
-            SIZES,
-            [(f"{p:g}, {q:g}", min(p, q), index(p, q)) for p, q in ((0.02, 0.02), (0.1, 0.3), (0.2, 0.5), (0.01, 0.5))],
-        ),
+        ("`formula`: first / (first + second)", SIZES, named(index, [(0.02, 0.02), (0.1, 0.3), (0.01, 0.5)])),
         (
             "`extreme`: the smallest of twelve columns",
             SIZES,
             [
                 ("all .8", 0.2, worst([0.8] * 12)),
                 ("one .7, others .8", 0.2, worst([0.7] + [0.8] * 11)),
-                (".8 to 1 in steps", 0.2, worst(step[:11] + [0.999])),
-                ("one .02, others .05", 0.02, worst([0.02] + [0.05] * 11)),
+                (".8 to .998 in steps", 0.2, worst([0.8 + 0.018 * i for i in range(12)])),
             ],
         ),
     ]
+
+
+def unbounded(values: np.ndarray) -> stats.Estimate:
+    return stats.estimate(values, bounds=stats.UNBOUNDED)
 
 
 def measure(family: Family, repetitions: int, largest: int) -> tuple[str, list[str]]:

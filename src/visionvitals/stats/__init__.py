@@ -6,11 +6,13 @@ docs/statistics.md says which method stands behind each function, where it comes
 """
 
 from visionvitals.stats._functions import extreme, formula
-from visionvitals.stats._means import NOTHING, Estimate, estimate, needed, std, wilson
+from visionvitals.stats._means import NOTHING, UNBOUNDED, Bounds, Estimate, estimate, needed, std, wilson
 from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference
 
 __all__ = [
     "NOTHING",
+    "UNBOUNDED",
+    "Bounds",
     "Estimate",
     "area",
     "area_difference",

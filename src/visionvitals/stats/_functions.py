@@ -7,6 +7,7 @@ parametric bootstrap whose size does not depend on the number of images.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -56,10 +57,11 @@ def formula(
 def extreme(scores: np.ndarray, kind: Literal["min", "max"] = "min", *, bounds: Bounds | None = None) -> Estimate:
     """The smallest (or largest) of the true means of several columns.
 
-    The smallest of the observed means is too small, because the column with the most bad luck is chosen. By intersection bounds
-    (Chernozhukov, Lee & Rosen 2013): the value is the smallest of the means moved up by the median of the largest error among the
-    columns that may be the smallest (median-unbiased where they tie, the plain mean where one column stands apart); the upper end uses
-    its 97.5th percentile. The lower end is the smallest of the columns' own lower ends, which holds without correction (Berger 1982).
+    The smallest of the observed means is too small, because the column with the most bad luck is chosen. The value is therefore moved
+    by the bias that the draws show (bootstrap bias correction; Efron & Tibshirani 1993, section 10.2). The interval is that of
+    intersection bounds: its upper end adds to the means the 97.5th percentile of the largest error among the columns that may be the
+    smallest (Chernozhukov, Lee & Rosen 2013); its lower end is the smallest of the columns' own lower ends, which holds without
+    correction (Berger 1982).
 
     Args:
         scores: float (n, m), a column per candidate, a row per image. Rows with a NaN are left out.
@@ -84,10 +86,10 @@ def extreme(scores: np.ndarray, kind: Literal["min", "max"] = "min", *, bounds: 
     errors = _normal(means)
     wide = np.quantile(errors.max(axis=1), max(0.975, 1 - 0.1 / math.log(n)))
     candidates = means.limit(np.array(-2 * wide)) <= means.limit(np.array(wide)).min()
-    middle, upper = np.quantile(errors[:, candidates].max(axis=1), [0.5, 0.975])
-    value, high = (float(means.limit(np.array(max(0.0, z))).min()) for z in (middle, upper))
-    low = float(means.limit(np.array(-Z95)).min())
-    return Estimate(value, low, high, n)
+    upper = np.quantile(errors[:, candidates].max(axis=1), 0.975)
+    low, high = (float(means.limit(np.array(z)).min()) for z in (-Z95, max(Z95, upper)))
+    value = 2 * float(means.value.min()) - float(means.limit(errors).min(axis=1).mean())
+    return Estimate(min(max(value, low), high), low, high, n)
 
 
 def _normal(means: Means) -> np.ndarray:
@@ -110,6 +112,11 @@ def _normal(means: Means) -> np.ndarray:
     together = np.where(constant[:, None] | constant, 0.0, together / own[:, None] / own)
     np.fill_diagonal(together, 1.0)
     values, vectors = np.linalg.eigh(together * size[:, None] * size)
-    root = vectors * np.sqrt(np.maximum(values, _UNSEEN)) / size[:, None]
-    half = np.random.default_rng(_ROOT_SEED).standard_normal((DRAWS // 2, m)) @ root.T
+    root = (vectors * np.sqrt(np.maximum(values, _UNSEEN))) @ vectors.T / size[:, None]  # symmetric: no choice of signs
+    half = _independent(m) @ root.T
     return np.concatenate([half, -half])
+
+
+@lru_cache(maxsize=8)
+def _independent(m: int) -> np.ndarray:
+    return np.random.default_rng(_ROOT_SEED).standard_normal((DRAWS // 2, m))

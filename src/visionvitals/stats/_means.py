@@ -74,7 +74,8 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
     Raises:
         ValueError: a value lies outside the bounds.
     """
-    scored = values[~np.isnan(values)]
+    missing = np.isnan(values)
+    scored = values[~missing] if missing.any() else values
     n = len(scored)
     if n == 0:
         return NOTHING
@@ -124,9 +125,10 @@ def scaled(values: np.ndarray, bounds: Bounds) -> np.ndarray:
     if not low < high:
         raise ValueError(f"`bounds` must be (low, high) with low < high. Got {bounds}.")
     unit = values if bounds == _UNIT else (values - low) / (high - low)
-    if unit.size and (unit.min() < -_SLACK or unit.max() > 1 + _SLACK):
+    least, most = (unit.min(), unit.max()) if unit.size else _UNIT
+    if least < -_SLACK or most > 1 + _SLACK:
         raise ValueError(f"All values must be in {bounds}. Got {values.min()} to {values.max()}.")
-    return np.asarray(np.clip(unit, 0, 1))
+    return unit if least >= 0 and most <= 1 else np.asarray(np.clip(unit, 0, 1))
 
 
 def student(degrees: int) -> float:
@@ -161,10 +163,10 @@ def design_effect(deviations: np.ndarray, binary: np.ndarray) -> np.ndarray:
     """
     n = len(deviations)
     square = np.square(deviations)
-    total = square.sum(axis=0)
+    total, fourth = square.sum(axis=0), np.einsum("ij,ij->j", square, square)
     spread = total > n * 1e-18
     safe = np.where(spread, total, 1.0)
-    informative = np.where(spread, safe**2 / np.where(spread, np.square(square, out=square).sum(axis=0), 1.0), 0.0)
+    informative = np.where(spread, safe**2 / np.where(spread, fourth, 1.0), 0.0)
     ratio = np.where(spread & (binary > 0), safe / (n - 1) / np.where(binary > 0, binary, 1.0), 1.0)
     return np.asarray(np.minimum(ratio, 1.0) ** (informative / (informative + 1)))
 
