@@ -2,9 +2,9 @@
 
     options     every option and argument of every command x bad values of its type; the commands are asked for their options
     spellings   of backbones and image sets, part by part
-    contents    plans, studies, recipes, csv files, weights, pictures of every bad kind (`contents.py`)
-    damages     28 damages of a run folder x the commands that read it; one `vitals run` must heal it (`damages.py`)
-    strangers   run folders and files that would run code, read or write outside their folder (`damages.py`)
+    contents    plans, studies, recipes, csv files, weights, pictures of every bad kind (`contents.py`, `encoded.py`)
+    damages     damages of a run folder x the commands that read it; one `vitals run` must heal it (`damages.py`)
+    strangers   run folders that would run code, read or write outside their folder (`strangers.py`)
     disks       a disk that is full after so many bytes, and folders that cannot be written
 
 The same list comes out every time, so a number names a case for good as long as the tables stay.
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import contents
 import damages
+import encoded
+import strangers
 from box import Box
 from values import BACKBONES, BASE, NEVER, SETS, bad_values, base_words, twice
 
@@ -96,10 +98,10 @@ def _options() -> Iterator[Case]:
 def _spellings() -> Iterator[Case]:
     for spelling in BACKBONES:
         words = ("plan", spelling, "--data", "shapes:test?n=4", "--studies", "clean", "--device", "cpu")
-        yield Case(f"backbone {spelling[:60]!r} {len(spelling)}", (words,), make=contents.weights_beside)
+        yield Case(f"backbone {spelling[:60]!r} {len(spelling)}", (words,), make=encoded.weights_beside)
     for spelling in SETS:
         words = ("plan", "<TOY>", "--data", spelling, "--studies", "clean", "--device", "cpu")
-        yield Case(f"set {spelling[:60]!r} {len(spelling)}", (words,), make=contents.odd_beside)
+        yield Case(f"set {spelling[:60]!r} {len(spelling)}", (words,), make=encoded.odd_beside)
     from visionvitals import registry
 
     for family in registry.names("datasets"):
@@ -116,7 +118,7 @@ def _spellings() -> Iterator[Case]:
         for name in ("<IN>/empty", *some([n for n in names if n != "<IN>/empty"], 3, family)):
             if f"{family}:{name}" not in SETS:
                 words = ("plan", "<TOY>", "--data", f"{family}:{name}", "--studies", "clean", "--device", "cpu")
-                yield Case(f"set {family}:{name}", (words,), make=contents.odd_beside)
+                yield Case(f"set {family}:{name}", (words,), make=encoded.odd_beside)
     from visionvitals.training.recipe import Recipe
 
     for field in Recipe.__dataclass_fields__:
@@ -143,8 +145,8 @@ def _contents() -> Iterator[Case]:
     for name, code in contents.FACTORIES.items():
         words = ("plan", "python:<IN>/factory.py:make", "--data", "shapes:test?n=4", "--studies", "clean", *cpu)
         yield Case(f"factory: {name}", (words,), make=contents.writer("factory.py", code))
-    for name, table in contents.TABLES.items():
-        put = contents.table(table)
+    for name, table in encoded.TABLES.items():
+        put = encoded.table(table)
         audit = ("audit", "<TOY>", "--data", "csv:<IN>/set.csv", "--studies", "clean", "--out", "<OUT>/run", *cpu)
         yield Case(f"csv: {name}", (audit,), make=put)
         if name.startswith(("labels", "path")):
@@ -152,7 +154,7 @@ def _contents() -> Iterator[Case]:
             yield Case(f"csv stylised: {name}", (copy,), make=put)
         else:
             yield Case(f"answers: {name}", (("responses", "<RUN>", "--add", "<IN>/set.csv"),), make=put)
-    for name, write in contents.WEIGHTS.items():
+    for name, write in encoded.WEIGHTS.items():
         for spelling in some((f"checkpoint:<IN>/{name}?arch=tiny:cnn", f"tiny:cnn@<IN>/{name}"), 1, name):
             words = ("plan", spelling, "--data", "shapes:test?n=4", "--studies", "clean", *cpu)
             yield Case(f"weights: {spelling}", (words,), make=contents.writer(name, write))
@@ -162,8 +164,8 @@ def _contents() -> Iterator[Case]:
         yield Case(f"checkpoint of a training: {name}", (train,), make=contents.writer("../out/t/checkpoint.pt", write))
         adain = ("--engine", "adain", "--encoder", f"<IN>/{name}", "--decoder", f"<IN>/{name}")
         yield Case(f"adain weights: {name}", ((*base_words("stylize"), *adain),), make=contents.writer(name, write))
-    for name, picture in contents.PICTURES.items():
-        put = contents.among_pictures(name, picture)
+    for name, picture in encoded.PICTURES.items():
+        put = encoded.among_pictures(name, picture)
         audit = ("audit", "<TOY>", "--data", "folder:<IN>/set", "--studies", "clean", "--out", "<OUT>/run", *cpu)
         yield Case(f"picture: {name}", (audit,), make=put)
         other = f"<IN>/set/class 1/{name}"
@@ -197,13 +199,13 @@ def _damages() -> Iterator[Case]:
 
 
 def _strangers() -> Iterator[Case]:
-    for stranger in damages.STRANGERS:
+    for stranger in strangers.STRANGERS:
         for command in ("status", "table", "report", "run"):
             words = (command, "<RUN>", *(("--device", "cpu") if command == "run" else ()))
-            yield Case(f"stranger: {stranger.name}: {command}", (words,), make=stranger.do, check=damages.untouched)
+            yield Case(f"stranger: {stranger.name}: {command}", (words,), make=stranger.do, check=strangers.untouched)
         figures = ("report", "<RUN>", "--figures", "<OUT>/figures")
         if "scripts" in stranger.name:
-            yield Case(f"stranger: {stranger.name}: figures", (figures,), make=stranger.do, check=damages.untouched)
+            yield Case(f"stranger: {stranger.name}: figures", (figures,), make=stranger.do, check=strangers.untouched)
 
 
 def _disks() -> Iterator[Case]:
