@@ -20,7 +20,7 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, notes, panels, tables, words
+from visionvitals.report import charts, looks, notes, panels, tables, words
 from visionvitals.results import Run, fields, load, signs, table
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
@@ -307,10 +307,10 @@ def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: 
 
 
 def test_twenty_backbones_are_told_apart() -> None:
-    looks = {(i % len(charts.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
+    looks = {(i % len(looks.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
     assert len(looks) == 40
     assert set(charts.OUTLINES) == set(charts.SYMBOLS)
-    assert len(charts.LIGHT) == len(charts.DARK)
+    assert len(looks.LIGHT) == len(looks.DARK)
 
 
 def test_guessing_is_drawn_where_it_can_be_seen(tmp_path: Path, run: Run) -> None:
