@@ -7,7 +7,7 @@ import pytest
 
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file
-from visionvitals.plan.planner import Plan, Section, all_studies
+from visionvitals.plan.planner import Plan, Section, sections
 
 PLANS = sorted((Path(__file__).parents[2] / "plans").glob("*.toml"))
 
@@ -69,7 +69,7 @@ preset = "paper"
 
 def test_studies_may_be_names_or_left_out(tmp_path: Path) -> None:
     head = 'backbones = ["tiny:vit"]\ndata = ["shapes:test"]\n'
-    assert read(tmp_path, head).studies == all_studies()
+    assert read(tmp_path, head).studies == sections("all")
     mixed = read(tmp_path, head + 'studies = ["clean", {name = "shuffle", grid = [2, 2]}]')
     assert mixed.studies == (Section(name="clean"), Section(name="shuffle", values={"grid": ((2, 2),)}))
 
