@@ -18,8 +18,8 @@ from visionvitals import randomness
 from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Job, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.perturb import adversarial_patch as patches
-from visionvitals.perturb._limits import extent, patch_side
 from visionvitals.perturb.adversarial_patch import Placement
+from visionvitals.perturb.limits import extent, patch_side
 from visionvitals.run import planner, products, runner
 from visionvitals.run.planner import Plan, Section
 from visionvitals.studies import adversarial_patch as study

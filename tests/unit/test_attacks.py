@@ -15,8 +15,8 @@ from visionvitals import randomness, registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Job, Preprocess, Preset, Row
 from visionvitals.errors import VitalsError
 from visionvitals.perturb import adversarial_patch, attacks, autoattack, gradients
-from visionvitals.perturb._limits import require_eps
 from visionvitals.perturb.differentiable import differentiable
+from visionvitals.perturb.limits import require_eps
 from visionvitals.studies import attack as study
 
 N, SIDE, CLASSES = 24, 8, 4

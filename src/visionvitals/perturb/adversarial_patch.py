@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from visionvitals import randomness
 from visionvitals.errors import require
-from visionvitals.perturb._limits import Shape
 from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Shape
 
 Where = Literal["free", "fixed", "aligned", "unaligned"]
 BETAS = (0.9, 0.999)

@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from visionvitals import randomness
 from visionvitals.errors import require
-from visionvitals.perturb._limits import Norm, require_eps
 from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Norm, require_eps
 
 _SHORT = 1e-12  # length of a gradient under which it is scaled up before it is normalised
 Step = Callable[[Tensor, Tensor], Tensor]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import attacks
-from visionvitals.perturb._limits import Norm, require_eps
 from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Norm, require_eps
 
 CLASSES = 4
 """Its targeted loss (DLR) compares four logits."""

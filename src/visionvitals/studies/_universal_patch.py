@@ -8,7 +8,7 @@ import numpy as np
 
 from visionvitals.core import Backbone, Job
 from visionvitals.errors import require
-from visionvitals.perturb._limits import Shape
+from visionvitals.perturb.limits import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,7 +32,7 @@ import numpy as np
 from visionvitals.core import BackboneCard, BackboneSpec, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.perturb._limits import Shape, extent, patch_side
+from visionvitals.perturb.limits import Shape, extent, patch_side
 from visionvitals.studies._scoring import answers
 from visionvitals.studies._universal_patch import Training, hand_over, parts, train
 
@@ -99,7 +99,7 @@ class Condition:
 
     Attributes:
         content: `trained`, or a control: `noise`, `gray`.
-        area: share of the input's area, in (0, 1]; see `perturb._limits.patch_side` for the rounding.
+        area: share of the input's area, in (0, 1]; see `perturb.limits.patch_side` for the rounding.
         shape: `circle` or `square`.
         where: see above.
         rotation: at most so many degrees to either side, in [0, 180].

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from visionvitals.core import BackboneCard, Batch, ImageSetCard, Job, Preset, Row
 from visionvitals.errors import require
 from visionvitals.figure import Chart, Published, Sign
-from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.perturb.limits import Norm, require_eps
 from visionvitals.studies._scoring import score
 
 if TYPE_CHECKING:
