@@ -308,7 +308,7 @@ def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: 
 
 def test_twenty_backbones_are_told_apart() -> None:
     told = {(i % len(looks.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
-    assert len(looks) == 40
+    assert len(told) == 40
     assert set(charts.OUTLINES) == set(charts.SYMBOLS)
     assert len(looks.LIGHT) == len(looks.DARK)
 

@@ -272,7 +272,7 @@ def test_a_killed_copy_goes_on_and_equals_the_whole_one(natural: Path, paintings
         [sys.executable, "-c", slow, *command(natural, paintings, out)], stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 60
-    while not list(out.glob("*/*.png")) and time.monotonic() < deadline:
+    while not list(out.glob("*/[!.]*.png")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from visionvitals import registry
+from visionvitals import files, registry
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, facts, load_recipe, override, recipes
 from visionvitals import weight_files

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from visionvitals.pixels import to_uint8
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,8 +18,7 @@ _STOPS = np.array(
 
 def picture(image: "Tensor") -> Image.Image:
     """A network input, float (3, h, w) in [0, 1]."""
-    values = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(values)
+    return Image.fromarray(to_uint8(image))
 
 
 def heat(image: "Tensor", weights: "Tensor", grid: tuple[int, int]) -> Image.Image:

@@ -135,11 +135,11 @@ def _first_correct(job: Job, source: "Backbone", training: np.ndarray, target: i
 
 def _images(job: Job, source: "Backbone", rows: "np.ndarray | Sequence[int]") -> "Tensor":
     """Some images as float (b, 3, h, w) in [0, 1] at the size of `source`."""
-    import torch
     from torch.nn import functional
 
-    raw = torch.from_numpy(np.stack([job.pixels[k] for k in rows])).to(source.device)
-    images = raw.permute(0, 3, 1, 2).float().div_(255).contiguous()
+    from visionvitals.pixels import to_float
+
+    images = to_float(np.stack([job.pixels[k] for k in rows]), source.device)
     size = source.card.preprocess.size
     if images.shape[-2:] == size:
         return images
