@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check figures clean
+.PHONY: demo test lint types check hostile figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -17,6 +17,11 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+
+hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, a flipped bit at every position; before a release
+	$(BIN)/python tests/hostile/run.py
+	$(BIN)/python tests/hostile/kills.py
+	$(BIN)/python tests/hostile/flips.py
 
 check: test lint types  ## what a contribution must pass
 

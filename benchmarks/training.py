@@ -52,7 +52,7 @@ def bare(model: str, steps: int) -> float:
     recipe = Recipe(name="x", model=model, train="a", test="b", epochs=1, batch=BATCH)
     images, labels = torch.rand(BATCH, 3, 64, 64), torch.arange(BATCH) % 16
     began = time.process_time()
-    module, _ = loop.network_and_kwargs(recipe, outputs=16)
+    module, _ = loop.network.make(recipe, outputs=16)
     module.train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
     for _ in range(steps):

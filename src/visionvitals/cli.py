@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_shape
+from visionvitals import cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, require
 from visionvitals.show.command import show
-from visionvitals.terminal import print_table, say, show_plan, show_vital_signs
+from visionvitals.terminal import say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Plan
@@ -31,6 +31,9 @@ app = App(
 app.command(show)
 app.command(cli_shape.responses)
 app.command(cli_shape.stylize)
+for each in (cli_read.status, cli_read.report, cli_read.table, cli_read.compare, cli_read.cache):
+    app.command(each)
+app.command(cli_read.list_, name="list")
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 DEMO = "clean,occlusion,shuffle,corner,shape_bias,attention,segmentation,depth,transfer,fewshot"
@@ -153,135 +156,6 @@ def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine())
     )
     assert out is not None
     return _audit(plan_file.read(what), out, machine)
-
-
-@app.command
-def status(run_folder: Path, /) -> int:
-    """Show how far a run is, and what failed.
-
-    Args:
-        run_folder: As given to `--out`.
-    """
-    from visionvitals.run import folder
-
-    found, failures = folder.status(run_folder)
-    columns = ["study", "backbone", "data", "done", "missing", "failed", "skipped"]
-    print_table(columns, [[p.study, p.backbone, p.images, p.done, p.missing, p.failed, p.skipped] for p in found])
-    for record in failures:
-        cell = record["cell"]
-        print(f"failed: {cell['study']} {cell['condition']} on {cell['backbone']['spec']}: {record['error']}")
-    left = sum(p.missing + p.failed for p in found)
-    print(f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}")
-    return 1 if failures else 0
-
-
-@app.command
-def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None = None) -> int:
-    """Make report.html from a run folder.
-
-    Args:
-        run_folder: As given to `--out`.
-        out: Where to write it; in the run folder by default.
-        figures: Write every chart into this folder too, as SVG and PNG.
-    """
-    from visionvitals.report import build
-    from visionvitals.results import load
-
-    found = load(run_folder)
-    print(build.build(found, out=out))
-    for path in build.figures(found, figures) if figures is not None else ():
-        print(path)
-    return 0
-
-
-@app.command
-def table(
-    *run_folders: Path,
-    csv: Path | None = None,
-    parquet: Path | None = None,
-    study: str | None = None,
-    metric: str | None = None,
-) -> int:
-    """Print every number with its interval and n, or write them to a file.
-
-    Args:
-        run_folders: One or several, as given to `--out`.
-        csv: Write this file.
-        parquet: Write this file.
-        study: Only this one.
-        metric: Only this one.
-    """
-    from visionvitals.results import load
-    from visionvitals.results import table as tables
-
-    found = load(*run_folders)
-    rows = tables.rows(found, study=study, metric=metric)
-    for path in (csv, parquet):
-        if path is not None:
-            tables.write(rows, path)
-            print(f"{len(rows)} rows in {path}")
-    if csv is None and parquet is None and rows:
-        used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
-        print_table(used, [[row[c] for c in used] for row in rows])
-    for sentence in found.damage:
-        say(f"warning: {sentence}")
-    return 0
-
-
-@app.command
-def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -> int:
-    """Compare two backbones on the same images, condition by condition: b - a, paired, with 95 % intervals.
-
-    Args:
-        run_folder: As given to `--out`.
-        a: A backbone of the run, as it was spelled or as the tables call it.
-        b: Another one.
-        metric: Only this one.
-    """
-    from visionvitals.results import load
-    from visionvitals.results import table as tables
-
-    rows = tables.differences(load(run_folder), a, b, metric=metric)
-    say(f"difference: {b} minus {a} on the same images")
-    print_table(list(rows[0]), [list(row.values()) for row in rows])
-    return 0
-
-
-@app.command(name="list")
-def list_(what: str = "all", /) -> int:
-    """List backbones, datasets, studies or recipes, or the models that match a pattern.
-
-    Args:
-        what: backbones, datasets, studies, recipes, all, or a pattern such as `timm:*vit*`.
-    """
-    from visionvitals import listing
-
-    print("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
-    return 0
-
-
-@app.command
-def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """Show the decoded images that are kept for the next run, or delete them.
-
-    Args:
-        clear: Delete all of them; they are made again when needed.
-    """
-    import datetime
-
-    from visionvitals.datasets.base import cache as _cache
-
-    if clear:
-        print(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")
-        return 0
-    entries = _cache.entries()
-    used = [datetime.datetime.fromtimestamp(e.last_used).strftime("%Y-%m-%d %H:%M") for e in entries]
-    print_table(
-        ["images", "MB", "last used"],
-        [[e.description, f"{e.bytes / 1e6:,.1f}", when] for e, when in zip(entries, used, strict=True)],
-    )
-    print(f"{sum(e.bytes for e in entries) / 1e6:,.1f} MB in {_cache.cache_folder()}. To free it: vitals cache --clear")
-    return 0
 
 
 @app.command

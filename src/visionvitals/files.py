@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+ABANDONED = 24 * 3600.0
+"""Seconds without a write after which a temporary file is nobody's: its writer was killed, on this or on another machine."""
 Content = bytes | str | Callable[[BinaryIO], None]
 
 
@@ -50,6 +53,14 @@ def temporary_beside(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Whether a name was made by `temporary_beside`."""
     return path.name.startswith(".tmp-")
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files at any depth of a folder of ours that nobody has written to for `ABANDONED` seconds."""
+    for path in folder.rglob(".tmp-*"):
+        with contextlib.suppress(OSError):  # its writer renames it just now, or another process sweeps too
+            if is_temporary(path) and path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

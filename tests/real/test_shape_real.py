@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from visionvitals.run.planner import Plan, Section
 
 from visionvitals.datasets.base import responses as _responses
 from visionvitals.probes.shape_bias import ENTRY_CLASSES
 from visionvitals.run import observers, planner, runner, table
-from visionvitals.run.planner import Plan, Section
 
 DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUES = DATA / "cue_conflict"

@@ -103,10 +103,10 @@ def write(
             for one in known:
                 for condition in one.conditions(preset, card.preprocess.size):
                     reason = one.refusal(condition, card)
-                    where = {"study": one.name, "condition": condition}
+                    where: dict[str, Any] = {"study": one.name, "condition": condition}
                     if reason is None:
-                        version, asked = one.version, {"seed": seed, "limit": limit}
-                        cells.append(Cell(**where, version=version, backbone=card, images=images.card, **asked))
+                        here: dict[str, Any] = {"version": one.version, "backbone": card, "images": images.card}
+                        cells.append(Cell(**where, **here, seed=seed, limit=limit))
                     else:
                         skips.append(Skip(**where, backbone=card.spec, images=images.card.spec, reason=reason))
     how = f"all {len(CLASSES)} classes match outputs by name"

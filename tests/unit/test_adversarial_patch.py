@@ -18,8 +18,8 @@ from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.job import Forgetful, Job
 from visionvitals.perturb import adversarial_patch as patches
-from visionvitals.perturb._limits import extent, patch_side
 from visionvitals.perturb.adversarial_patch import Placement
+from visionvitals.perturb.limits import extent, patch_side
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Plan, Section
 from visionvitals.run import runner

@@ -15,8 +15,9 @@ from visionvitals import randomness
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Preprocess, Preset
 from visionvitals.errors import VitalsError
 from visionvitals.job import Job
-from visionvitals.perturb import attacks, autoattack, gradients
-from visionvitals.perturb._limits import require_eps
+from visionvitals.perturb import adversarial_patch, attacks, autoattack, gradients
+from visionvitals.perturb.differentiable import differentiable
+from visionvitals.perturb.limits import require_eps
 from visionvitals.studies import attack as study
 
 N, SIDE, CLASSES = 24, 8, 4
@@ -437,3 +438,86 @@ def test_every_preset_gives_every_vital_sign(preset: Preset) -> None:
     points = study.conditions(preset, (224, 224))
     for sign in study.SIGNS:
         assert any(all(vars(p)[name] == value for name, value in sign.where.items()) for p in points), sign.title
+
+
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Logits, Tensor, Tensor]:
+    """The embedded transformer, whose stem of convolutions with batch normalisation feeds tokens, and pictures it tells right."""
+    spec = registry.parse("tiny:vit", families=["tiny"])
+    backbone = registry.load("backbones", "tiny").load(spec, device=torch.device("cpu"))
+    images = registry.load("datasets", "shapes").open(registry.parse("shapes:test?n=48", families=["shapes"]))
+    pixels = np.stack([np.asarray(images[k].image) for k in range(48)])
+    shown = functional.avg_pool2d(torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255), 2).contiguous()
+    labels = torch.tensor([images[k].label for k in range(48)])
+    right = backbone.logits(shown).argmax(dim=1) == labels
+    return backbone.logits, shown[right][:24], labels[right][:24]
+
+
+def test_a_single_image_has_the_gradient_that_it_has_among_others(tiny: tuple[Logits, Tensor, Tensor]) -> None:
+    logits, images, _ = tiny
+
+    def slope(network: Logits, x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(network(x).logsumexp(dim=1).sum(), x)[0]
+
+    among = slope(logits, images[:4])
+    for k in range(4):
+        alone = slope(differentiable(logits), images[k : k + 1])[0]
+        torch.testing.assert_close(alone, among[k], rtol=1e-3, atol=1e-5 * float(among.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["fgsm", "pgd"])
+def test_the_batch_size_decides_no_attack(tiny: tuple[Logits, Tensor, Tensor], method: str) -> None:
+    """Alone, in sevens (of which one may be left), or all at once: the same images fall."""
+    logits, images, labels = tiny
+
+    def fallen(size: int) -> list[bool]:
+        found: list[bool] = []
+        for x, y in zip(images.split(size), labels.split(size), strict=True):
+            attack = attacks.fgsm if method == "fgsm" else attacks.pgd
+            more = {} if method == "fgsm" else {"steps": 5}
+            found += attack(logits, x, y, eps=2 / 255, **more).success.tolist()  # type: ignore[operator]
+        return found
+
+    whole = fallen(24)
+    assert sum(whole) >= 15
+    assert fallen(1) == whole
+    assert fallen(7) == whole
+
+
+def test_a_patch_climbs_alike_on_one_image_and_on_its_copies(tiny: tuple[Logits, Tensor, Tensor]) -> None:
+    """The mean loss over two equal images is that of one, so the patch takes the same step."""
+    logits, images, labels = tiny
+    placement = adversarial_patch.Placement(shape="square", side=20)
+    patch = torch.full((3, 20, 20), 0.5)
+
+    def stepped(rows: list[int]) -> adversarial_patch.State:
+        pose = adversarial_patch.poses(keys()[:1].expand(len(rows)), placement, (64, 64))
+        state = adversarial_patch.begin(patch)
+        x, y = images[rows], labels[rows]
+        return adversarial_patch.climb(state, logits, x, y, pose, "square", targeted=False, lr=0.05)[0]
+
+    one, two = stepped([3]), stepped([3, 3])
+    torch.testing.assert_close(one.mean, two.mean, rtol=1e-3, atol=1e-3 * float(two.mean.abs().max()))
+
+
+def test_a_gradient_that_depends_on_the_company_is_named(network: Logits) -> None:
+    images, labels = pictures()
+
+    def crowded(x: Tensor) -> Tensor:
+        """The answers are those of the network; the way back leaks to the others of the batch."""
+        out = network(x)
+        return out + 5 * (out.roll(1, dims=0) - out.roll(1, dims=0).detach())
+
+    signs = gradients.masked_gradients(crowded, images, labels, keys())
+    assert any("depends on the batch" in sign for sign in signs)
+
+
+def test_an_l2_step_is_as_long_for_a_saturated_network(network: Logits) -> None:
+    """The direction of a gradient counts, not its length: that of a sure network may be 1e-25."""
+    images, _ = pictures(4)
+    gradient = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    usual = attacks.l2_step(0.1)(images, gradient.clone())
+    for scale in (1e-8, 1e-14, 1e-25):
+        torch.testing.assert_close(attacks.l2_step(0.1)(images, gradient * scale), usual)
+    assert torch.equal(attacks.l2_step(0.1)(images, torch.zeros_like(images)), images)

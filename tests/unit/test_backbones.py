@@ -18,8 +18,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from visionvitals import core, registry
-from visionvitals.backbones import _hub, _identity, _parts, _preprocess, _token_removal, _weights
+from visionvitals import core, registry, weight_files
+from visionvitals.backbones import _hub, _identity, _parts, _preprocess, _token_removal
 from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError
 
@@ -307,7 +307,7 @@ def test_weights_of_another_architecture_are_refused_with_the_keys(files: dict[s
 def test_keys_are_recognised(name: str, like: str | None) -> None:
     with torch.device("meta"):
         state = timm.create_model(name, pretrained=False).state_dict()
-    found = _weights.likely(state)
+    found = weight_files.likely(state)
     assert found is None if like is None else like in str(found)
 
 

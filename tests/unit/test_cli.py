@@ -247,6 +247,8 @@ def test_list_names_what_there_is(vitals: Vitals) -> None:
     assert code == 0
     assert out.startswith("studies\n")
     assert ["occlusion", "PatchDrop:"] in [line.split()[:2] for line in out.splitlines()]
+    listed = vitals("list", "backbones")[1]
+    assert "    seed           of random weights, 0 where nothing is said" in listed.splitlines()
     assert {"backbones", "datasets", "studies", "recipes"} <= set(vitals("list")[1].splitlines())
 
 

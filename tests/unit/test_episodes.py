@@ -264,3 +264,14 @@ def test_bad_features_are_refused_only_where_they_are_used() -> None:
             solvers.solve(torch.from_numpy(x), drawn, "ridge")
     with pytest.raises(VitalsError, match="at least one episode"):
         solvers.solve(torch.from_numpy(x), [], "ridge")
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
+def test_a_constant_offset_hides_no_class(offset: float) -> None:
+    """Classes far apart for their spread stay so when every feature is moved by one number; the first gradient is then a thousandth."""
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(int(LABELS.max()) + 1, 64))
+    x = torch.from_numpy((means[LABELS] + 0.1 * rng.normal(size=(len(LABELS), 64)) + offset).astype(np.float32))
+    drawn = [sampler.fixed(POOL, k, way=5, shot=1) for k in range(10)]
+    for solver in solvers.SOLVERS:
+        assert solvers.solve(x, drawn, solver).accuracy.mean() > 0.99, solver

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
 from visionvitals.probes import linear
+from visionvitals.probes.neighbours import neighbours
 
 CLASSES = 5
 
@@ -95,8 +96,8 @@ def test_ridge_is_the_direct_solution_and_its_left_out_scores_are_brute_force(
 def test_neighbours_vote_as_written_and_in_any_portion() -> None:
     x, y = data(60, 8)
     asked, _ = data(17, 8, seed=1)
-    found = linear.neighbours(x, y, asked, [1, 7, 1000], classes=CLASSES, rows=5)
-    again = linear.neighbours(x, y, asked, [1, 7, 1000], classes=CLASSES)
+    found = neighbours(x, y, asked, [1, 7, 1000], classes=CLASSES, rows=5)
+    again = neighbours(x, y, asked, [1, 7, 1000], classes=CLASSES)
     unit = [v.double().numpy() / np.linalg.norm(v.double().numpy(), axis=1, keepdims=True) for v in (x, asked)]
     cosine = unit[1] @ unit[0].T
     for k, votes, other in zip((1, 7, 60), found, again, strict=True):

@@ -20,7 +20,7 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, notes, panels, tables, words
+from visionvitals.report import charts, looks, notes, panels, tables, words
 from visionvitals.results import Run, fields, load, signs, table
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
@@ -34,7 +34,8 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text, self.scripts, self.inside = "", [], ""
+        self.text, self.inside = "", ""
+        self.scripts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -126,7 +127,7 @@ def scores(folder: Path, spec: str, study: str, **condition: object) -> np.ndarr
         c = stored.cell
         if (c["study"], c["backbone"]["spec"]) == (study, spec) and condition.items() <= c["condition"].items():
             runs.append(stored.values(["top1"])["top1"])
-    return np.mean(runs, axis=0)
+    return np.asarray(np.mean(runs, axis=0))
 
 
 def test_vital_signs_are_those_of_the_cells(folder: Path) -> None:
@@ -299,17 +300,17 @@ def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: 
     assert [m.title for m in occlusion.multiples] == ["fill black", "fill mean", "fill token"]
     assert {r["backbone"] for r in occlusion.multiples[2].records} == {"timm:deit_tiny_patch16_224"}
     record = next(r for r in occlusion.multiples[0].records if r["x"] == 0.5 and "resnet" in r["backbone"])
-    assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.0 % (8–16)"
+    assert record["value"].replace("\N{NO-BREAK SPACE}", " ") == "12.0 % (9–16)"
     assert record["low"] < record["v"] < record["high"]
     kinds = {study: plot.kind for study in ALL for plot in charts.plots(run, study)}
     assert kinds == {"clean": "none", "occlusion": "line", "shuffle": "line", "corner": "bars"}
 
 
 def test_twenty_backbones_are_told_apart() -> None:
-    looks = {(i % len(charts.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
+    looks = {(i % len(looks.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
     assert len(looks) == 40
     assert set(charts.OUTLINES) == set(charts.SYMBOLS)
-    assert len(charts.LIGHT) == len(charts.DARK)
+    assert len(looks.LIGHT) == len(looks.DARK)
 
 
 def test_guessing_is_drawn_where_it_can_be_seen(tmp_path: Path, run: Run) -> None:
@@ -515,7 +516,9 @@ def test_a_metric_of_a_study_is_shown_as_its_unit_says(tmp_path: Path) -> None:
     run = load(folder)
     (plot,) = charts.plots(run, "mine")
     assert plot.chart.y_title == "how it agrees"
-    assert {r["value"] for m in plot.multiples for r in m.records} == {"0.25 (0.25–0.25)"}
+    assert {r["value"] for m in plot.multiples for r in m.records} == {
+        "0.25 (−0.18 to 0.60)"
+    }  # of a cosine, in [-1, 1]
     (column,) = signs.columns(run)
     assert (column.share, column.better) == (False, "high")
     assert "how it agrees" in tables.of_study(run, "mine").metrics

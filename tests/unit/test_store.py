@@ -166,7 +166,7 @@ def test_leftovers_are_judged_by_age_not_by_process(tmp_path: Path) -> None:
     old, young = (files.temporary_beside(folder / "cell.json") for _ in range(2))
     for path in (old, young):
         path.write_text("{}")
-    past = time.time() - shelf.STALE_SECONDS - 1
+    past = time.time() - files.ABANDONED - 1
     os.utime(old, (past, past))
     store = Store(tmp_path)
     assert store.cells() == []

@@ -1,8 +1,8 @@
 """Stylising: laws of the two engines, the published draw, and copies that survive bad styles, kills and company."""
 
 import json
+import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +16,7 @@ from PIL import Image
 
 from visionvitals import cli
 from visionvitals.errors import UnreadableImage, VitalsError
+from visionvitals.files import ABANDONED, temporary_beside
 from visionvitals.perturb import stylize
 from visionvitals.run import planner
 from visionvitals.stylize import copy, draw, networks, styles
@@ -216,7 +217,8 @@ def command(natural: Path, paintings: Path, out: Path, *more: str) -> list[str]:
 
 
 def read_copy(out: Path) -> dict[str, np.ndarray]:
-    return {p.relative_to(out).as_posix(): np.asarray(Image.open(p)) for p in sorted(out.rglob("*.png"))}
+    shown = sorted(path for path in out.rglob("*.png") if not path.name.startswith("."))
+    return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in shown}
 
 
 def test_a_copy_is_read_as_class_folders_and_each_picture_can_be_made_alone(
@@ -276,9 +278,10 @@ def test_a_killed_copy_goes_on_and_equals_the_whole_one(natural: Path, paintings
     process.wait()
     there = {name: (out / name).stat().st_mtime_ns for name in read_copy(out)}
     assert 0 < len(there) < 7
-    (out / "cat" / f".7.png.{socket.gethostname()}.{process.pid}.part").write_bytes(b"half")
-    elsewhere = out / "cat" / f".8.png.another-machine.{process.pid}.part"
-    elsewhere.write_bytes(b"half")
+    half = [temporary_beside(out / "cat" / name) for name in ("7.png", "8.png")]
+    for leftover in half:
+        leftover.write_bytes(b"half")
+    os.utime(half[0], (0, time.time() - 1.1 * ABANDONED))
     assert cli.main(command(natural, paintings, out)) == 0
     assert cli.main(command(natural, paintings, tmp_path / "whole")) == 0
     resumed, whole = read_copy(out), read_copy(tmp_path / "whole")
@@ -286,7 +289,8 @@ def test_a_killed_copy_goes_on_and_equals_the_whole_one(natural: Path, paintings
     assert all((out / name).stat().st_mtime_ns == when for name, when in there.items()), (
         "what was there is not made again"
     )
-    assert list(out.rglob("*.part")) == [elsewhere], "a process of another machine may still write it"
+    assert not half[0].exists()
+    assert half[1].exists(), "another process, on whichever machine, may still write it"
 
 
 def test_unreadable_pictures_are_named_and_keep_their_draw(
@@ -358,7 +362,32 @@ def test_no_two_pictures_share_a_place() -> None:
     ids = ["cat/a.jpg", "cat/a.png", "cat/b/a.jpg", "a.jpg.jpg"]
     assert len({copy.target("cat", one) for one in ids}) == 4
     assert copy.target("cat", "cat/a.JPEG") == "cat/a.JPEG.png"
-    assert ".." not in copy.target("../x", "../../y.png").split("/")
+
+
+@pytest.mark.parametrize("key", ["..", ".", "", "../x", "/etc", "..\\..\\x", ".tmp-a", "a/../../b"])
+@pytest.mark.parametrize(
+    "id", ["y.png", "../../y.png", "/y.png", "a//y.png", "./y.png", "..", ".tmp-y.png", "", "..\\y.png"]
+)
+def test_a_picture_stays_below_the_copy_whatever_the_user_wrote(key: str, id: str) -> None:
+    parts = copy.target(key, id).split("/")
+    assert len(parts) >= 2
+    assert not any(part == "" or part.startswith(".") or "\\" in part for part in parts)
+
+
+def test_a_label_of_a_table_writes_nothing_outside_and_classes_that_would_meet_are_refused(
+    natural: Path, tmp_path: Path, paintings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = sorted(natural.rglob("*.png"))[:2]
+    table = tmp_path / "table.csv"
+    table.write_text(f"path,label\n{some[0]},..\n{some[1]},cat\n", encoding="utf-8")
+    where = tmp_path / "deep" / "out"
+    line = ["stylize", f"csv:{table}", "--styles", str(paintings), "--size", str(SIZE)]
+    assert cli.main([*line, "--out", str(where)]) == 0
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert len(read_copy(where)) == 2
+    table.write_text(f"path,label\n{some[0]},a/b\n{some[1]},a_b\n", encoding="utf-8")
+    assert cli.main([*line, "--out", str(tmp_path / "other")]) == 2
+    assert "must have the same place" in capsys.readouterr().err
 
 
 def test_a_picture_without_its_style_is_unreadable(paintings: Path, natural: Path) -> None:

@@ -25,7 +25,7 @@ from visionvitals.terminal import print_table
 @dataclass(frozen=True, kw_only=True)
 class Condition:
     fraction: float = 0.0
-    other: BackboneSpec = BackboneSpec("")
+    other: BackboneSpec = BackboneSpec("")  # noqa: RUF009
     run: int = 0
 
 
@@ -100,7 +100,7 @@ def test_an_image_without_a_value_in_one_run_has_the_mean_of_the_others(tmp_path
 
 
 def test_a_cell_in_several_parts_reads_as_one(tmp_path: Path) -> None:
-    places = {("x", 1): {"a": 1.0, "b": 0.0, "c": 1.0}, ("y", 2): {"b": 0.5, "c": 0.25}}
+    places: dict[Place, Items] = {("x", 1): {"a": 1.0, "b": 0.0, "c": 1.0}, ("y", 2): {"b": 0.5, "c": 0.25}}
     for parts in (1, 2, 3):
         root = tmp_path / str(parts)
         keep(root, places, parts=parts, axes=("where", "level"))
@@ -220,7 +220,11 @@ def test_tables_are_written_as_csv_and_parquet(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "t.parquet").to_pylist()[0]["low"] == rows[0]["low"]
     with pytest.raises(VitalsError, match=r"must end in \.csv or \.parquet. Got 't\.txt'"):
         table.write(rows, tmp_path / "t.txt")
-    mixed = [{"blocks": 12, "value": 0.5}, {"blocks": "last", "value": 1.0}, {"blocks": None, "value": 0.0}]
+    mixed: list[dict[str, Any]] = [
+        {"blocks": 12, "value": 0.5},
+        {"blocks": "last", "value": 1.0},
+        {"blocks": None, "value": 0.0},
+    ]
     table.write(mixed, tmp_path / "m.csv")
     assert (tmp_path / "m.csv").read_text().splitlines()[1:] == ['"12",0.5', '"last",1', ",0"]
     (tmp_path / "file").touch()
@@ -257,7 +261,7 @@ def test_a_run_of_an_older_edition_is_refused_with_what_to_do(tmp_path: Path) ->
 def test_a_table_in_a_narrow_terminal_folds_its_widest_column(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [["x" * 30, "occlusion", 0.51234], ["画像", "clean", None]]
+    rows: list[list[Any]] = [["x" * 30, "occlusion", 0.51234], ["画像", "clean", None]]
     print_table(["name", "study", "value"], rows)
     wide_lines = capsys.readouterr().out.splitlines()
     assert wide_lines[3] == f" {'x' * 30}   occlusion   0.5123"

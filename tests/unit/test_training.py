@@ -11,6 +11,7 @@ import pytest
 from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, learning_rate, load_recipe, override, recipes
+from visionvitals import weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -38,9 +39,9 @@ def pictures():
 
 
 def weights(folder: Path):
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
-    return _weights.read(folder / "weights.safetensors").state
+    return weight_files.read(folder / "weights.safetensors").state
 
 
 class Killed(BaseException):
@@ -153,16 +154,16 @@ def test_a_wrong_model_is_refused_before_anything_is_decoded(loop, model, messag
 
 
 def test_the_weights_file_says_what_it_is_and_loads_as_a_backbone(loop, pictures, tmp_path) -> None:
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
     path = loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=lambda _: None)
-    said = _weights.read(path).metadata
+    said = weight_files.read(path).metadata
     assert said["arch"] == "tiny:vit"
     assert json.loads(said["classes"]) == ["red", "blue"]
     assert Recipe(**json.loads(said["recipe"])) == RECIPE
     assert json.loads(said["data"]) == {"train": "d" * 64, "test": "d" * 64}
     assert json.loads(said["metrics"]) == json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {value.dtype for value in _weights.read(path).state.values()} == {torch.float16, torch.int64}
+    assert {value.dtype for value in weight_files.read(path).state.values()} == {torch.float16, torch.int64}
     average = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["average"]
     for text in (f"tiny:vit@{path}", f"checkpoint:{path}"):
         spec = registry.parse(text, families=["tiny", "checkpoint"])
@@ -198,7 +199,7 @@ def test_the_average_follows_its_equation(loop, pictures, tmp_path, monkeypatch)
 
 
 def test_only_matrices_and_kernels_decay(loop) -> None:
-    module, _ = loop.network_and_kwargs(RECIPE, outputs=2)
+    module, _ = loop.network.make(RECIPE, outputs=2)
     groups = loop.create_optimizer_v2(module, opt="adamw", lr=1e-3, weight_decay=0.05).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in module.named_parameters() if id(p) in decayed}
@@ -349,9 +350,9 @@ def test_the_pair_is_of_about_equal_size(embedded) -> None:
 
 @pytest.mark.parametrize("name", ["vit", "cnn"])
 def test_the_embedded_weights_are_those_of_the_recipe(embedded, name) -> None:
-    from visionvitals.backbones import _weights, tiny
+    from visionvitals.backbones import tiny
 
-    said = _weights.read(tiny.WEIGHTS / f"tiny_{name}.safetensors").metadata
+    said = weight_files.read(tiny.WEIGHTS / f"tiny_{name}.safetensors").metadata
     recipe = load_recipe(f"tiny_{name}")
     assert Recipe(**json.loads(said["recipe"])) == recipe
     assert json.loads(said["metrics"])["epoch"] == recipe.epochs

@@ -13,6 +13,7 @@ import pytest
 from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, facts, load_recipe, override, recipes
+from visionvitals import weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -47,15 +48,15 @@ def quiet(_line: str) -> None: ...
 
 
 def weights(folder: Path):
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
-    return _weights.read(folder / "weights.safetensors").state
+    return weight_files.read(folder / "weights.safetensors").state
 
 
 def metadata_of(folder: Path):
-    from visionvitals.backbones import _weights
+    from visionvitals.backbones import 
 
-    return _weights.read(folder / "weights.safetensors").metadata
+    return weight_files.read(folder / "weights.safetensors").metadata
 
 
 def losses_of(folder: Path) -> list[float]:
@@ -184,7 +185,7 @@ def test_plain_gradient_descent_follows_its_equation(loop, pictures, tmp_path) -
         smoothing=0.0,
     )
     torch.manual_seed(int(loop.randomness.stream(0, ["weights"], "train/init")))
-    module, _ = loop.network_and_kwargs(recipe, outputs=2)
+    module, _ = loop.network.make(recipe, outputs=2)
     images = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2) / 127.5 - 1
     torch.nn.functional.cross_entropy(module(images), torch.from_numpy(pictures.labels)).backward()
     loop.fit(recipe, pictures, pictures, out=tmp_path, report=quiet)
@@ -297,15 +298,25 @@ def test_an_interrupted_write_keeps_the_checkpoint_before(loop, pictures, tmp_pa
     loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=quiet)
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
-    def cut(state, path):
-        path.write_bytes(b"half of it")
+    def cut(state, file):
+        file.write(b"half of it")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(loop.checkpoints.torch, "save", cut)
     with pytest.raises(OSError, match="no space left"):
         loop.checkpoints.save(tmp_path, {})
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert not list(tmp_path.glob(".checkpoint*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_training_left_half_written_goes_after_a_day(loop, pictures, tmp_path) -> None:
+    old, young = (files.temporary_beside(tmp_path / "checkpoint.pt") for _ in range(2))
+    for leftover in (old, young):
+        leftover.write_bytes(b"half of it")
+    os.utime(old, (0, time.time() - 1.1 * files.ABANDONED))
+    loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=quiet)
+    assert not old.exists()
+    assert young.exists(), "another process, on whichever machine, may still write it"
 
 
 def test_timm_loads_the_weights_of_its_own_networks(loop, pictures, tmp_path) -> None:

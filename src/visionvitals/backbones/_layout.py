@@ -28,7 +28,7 @@ class Trace:
     """Hooks that note each module's first call; a context manager around one forward pass of one image."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.parts = dict(module.named_modules())
+        self.parts = dict(module.named_modules(remove_duplicate=False))  # a part with two names is found by either
         self.calls: dict[str, _Call] = {}
         self._begun: dict[str, tuple[int, Tensor | None]] = {}
         self._handles: list[Any] = []
@@ -49,6 +49,10 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+
+    def orders(self, part: nn.Module) -> list[int]:
+        """When a module was called first, by each of its names."""
+        return [self.calls[name].order for name, own in self.parts.items() if own is part and name in self.calls]
 
     def answers(self, layer: nn.Module, logits: Tensor) -> bool:
         """Whether what a layer gave, on one vector an image, is the network's answer."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visionvitals import core
 from visionvitals.answers import Answers
-from visionvitals.backbones import _answers, _classes, _identity, _layout, _token_removal
+from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _token_removal
 from visionvitals.errors import VitalsError, require
 from visionvitals.inside import Inside, attention, heads
 from visionvitals.inside.blocks import Layout
@@ -107,7 +107,7 @@ def assemble(network: Network, *, spelling: str, device: torch.device, classes: 
     tokens = _token_removal.find(module) if network.tokens is None else network.tokens
     run = _Run(module, network.preprocess, device, spelling)
     logits = run.through(network.forward or module)
-    outputs, last, inside = _look(module, logits, tokens, network.preprocess.size, device)
+    outputs, last, inside, seen = _look(module, logits, tokens, network.preprocess.size, device)
     features = network.features or (heads.given(last, network.forward or module) if last else None)
     removable = tokens.keep is not None and tokens.grid is not None
     answers = _answers.ask(logits, network.preprocess.size, device)
@@ -128,7 +128,7 @@ def assemble(network: Network, *, spelling: str, device: torch.device, classes: 
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
         class_names=names.readable if names else None,
-        notes=(*network.notes, *_unseen(network.preprocess.size, tokens.grid), *assumed, *noted(answers)),
+        notes=(*network.notes, *_unseen(network.preprocess.size, tokens.grid), *assumed, *seen, *noted(answers)),
         answers=answers,
     )
     return core.Backbone(
@@ -205,16 +205,16 @@ def seeded(make: Callable[[], _T], *, seed: int) -> _T:
 
 def _look(
     module: nn.Module, logits: Pass, tokens: _token_removal.Tokens, size: tuple[int, int], device: torch.device
-) -> tuple[int, nn.Module | None, Inside | None]:
-    """One image passes: the number of logits, the last linear layer if its output is the logits, and what is inside."""
+) -> tuple[int, nn.Module | None, Inside | None, tuple[str, ...]]:
+    """One image passes: the number of logits, the last linear layer if its output is the logits, what is inside, and notes on it."""
     maps: list[attention.Map] = []
     linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
-    image = _answers.pictures(size, device)[:1]
+    images = _answers.pictures(size, device)
     watching = attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid)
     with _answers.exact(device):
         try:
             with watching, _layout.Trace(module) as trace:
-                result = logits(image)
+                result = logits(images[:1])
         except Exception as error:
             raise VitalsError(
                 f"It cannot run on images of {size[0]} x {size[1]} pixels: {type(error).__name__}: {error}. "
@@ -222,10 +222,20 @@ def _look(
             ) from error
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         require(isinstance(result, Tensor) and result.ndim == 2, "A network must give logits of shape (b, k)", got)
-        layout = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
+        found = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
+        layout, notes = _certify.certified(found, trace, logits, images)
     calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid)) for m in maps)
     last = linear[-1] if linear and trace.answers(linear[-1], result) else None
-    return result.shape[1], last, Inside(layout, calls) if layout or calls else None
+    return result.shape[1], last, Inside(layout, calls) if layout or calls else None, notes + _probabilities(result)
+
+
+def _probabilities(logits: Tensor) -> tuple[str, ...]:
+    """Outputs that lie in [0, 1] and sum to one are the answers of a softmax, and cross-entropy of them means nothing."""
+    if logits.shape[1] < 2 or not bool((logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < 1e-3):
+        return ()
+    return (
+        "its outputs look like probabilities, not logits: they are not negative and sum to one; leave its softmax out",
+    )
 
 
 def _provided(inside: Inside | None, *, features: bool, removable: bool, heads: bool) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from visionvitals import core, registry
-from visionvitals.backbones import _classes, _options, _parts, _preprocess, _weights
+from visionvitals import core, registry, weight_files
+from visionvitals.backbones import _classes, _options, _parts, _preprocess
 from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import position
@@ -46,12 +46,12 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     """
     # an `@` in a path is no separator here
     path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
-    made = described(_weights.read(path), options, size=options.size, arch=options.arch, model=options.model)
+    made = described(weight_files.read(path), options, size=options.size, arch=options.arch, model=options.model)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
 def described(
-    weights: _weights.Weights,
+    weights: weight_files.Weights,
     options: _options.Parted,
     *,
     size: _options.Size | None = None,
@@ -62,7 +62,7 @@ def described(
     said = _metadata(weights)
     arch = arch or said.get("arch")
     if not arch:
-        like = _weights.likely(weights.state)
+        like = weight_files.likely(weights.state)
         hint = f" Its keys look like {like}." if like else ""
         raise VitalsError(f"The file does not say its architecture. Add `?arch=TIMM_NAME`.{hint}")
     kwargs = {**said.get("kwargs", {}), **(model or {})}
@@ -78,7 +78,7 @@ def described(
             kwargs.setdefault("img_size", list(preprocess.size))
         module = timm.network(name, kwargs)
         without = _trained_without(said, module, preprocess)
-        _weights.load_strict(module, weights, architecture=name)
+        weight_files.load_strict(module, weights, architecture=name)
         own = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
         return timm.described(
             module, options, kwargs=own, size=size, preprocess=preprocess, names=names, imagenet=False
@@ -87,7 +87,7 @@ def described(
     require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
     module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
     kwargs |= _trained_without(said, module, preprocess)
-    _weights.load_strict(module, weights, architecture=str(arch))
+    weight_files.load_strict(module, weights, architecture=str(arch))
     made = _parts.Network(
         module=module,
         architecture=str(arch),
@@ -107,7 +107,7 @@ def _trained_without(said: dict[str, Any], module: torch.nn.Module, preprocess: 
     return {"position": "none"}
 
 
-def _metadata(weights: _weights.Weights) -> dict[str, Any]:
+def _metadata(weights: weight_files.Weights) -> dict[str, Any]:
     """What the file says of itself, decoded."""
     raw = weights.metadata
     try:
@@ -121,7 +121,7 @@ def _metadata(weights: _weights.Weights) -> dict[str, Any]:
     return said
 
 
-def _outputs(weights: _weights.Weights, classifier: Any, default: int) -> int:
+def _outputs(weights: weight_files.Weights, classifier: Any, default: int) -> int:
     """The number of classes, from the rows of the head's weight."""
     for name in (classifier,) if isinstance(classifier, str) else classifier or ():
         if f"{name}.weight" in weights.state:

@@ -17,8 +17,8 @@ import torch
 from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
-from visionvitals import core
-from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess, _weights
+from visionvitals import core, weight_files
+from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec, option, reads
 
@@ -56,7 +56,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     _require_known(name)
     module = network(name, _fetched(name, options.model) if pretrained else options.model, seed=options.seed or 0)
     if file is not None:
-        _weights.load_strict(module, _weights.read(Path(file)), architecture=name)
+        weight_files.load_strict(module, weight_files.read(Path(file)), architecture=name)
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
@@ -178,7 +178,7 @@ def _fetched(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         path = _hub.cached(config.hf_hub_id, "model.safetensors", "pytorch_model.bin")
         _require_answer(name, _hub.hub_url(config.hf_hub_id), here=path is not None)
         if path is not None:
-            overlay = {"state_dict": _weights.read(path).state}
+            overlay = {"state_dict": weight_files.read(path).state}
             return {**kwargs, "pretrained": True, "pretrained_cfg_overlay": overlay}
     return {**kwargs, "pretrained": True}
 

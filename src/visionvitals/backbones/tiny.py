@@ -14,8 +14,8 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 
-from visionvitals import core
-from visionvitals.backbones import _options, _parts, _weights, checkpoint
+from visionvitals import core, weight_files
+from visionvitals.backbones import _options, _parts, checkpoint
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec, reads
 
@@ -40,7 +40,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     name, file = spec.name, spec.checkpoint
     if file is None and f"tiny:{name}" not in EXAMPLES:
         raise VitalsError(f"It needs weights that `vitals train` wrote: `tiny:{name}@FILE.safetensors`.")
-    weights = _weights.read(WEIGHTS / f"tiny_{name}.safetensors" if file is None else Path(file))
+    weights = weight_files.read(WEIGHTS / f"tiny_{name}.safetensors" if file is None else Path(file))
     arch = weights.metadata.get("arch")
     require(arch == f"tiny:{name}", f"It needs a weights file of `tiny:{name}`, as `vitals train` writes it", arch)
     made = checkpoint.described(weights, options)

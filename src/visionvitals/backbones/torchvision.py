@@ -14,8 +14,8 @@ import torch
 import torchvision
 from torchvision.models import get_model_builder, get_model_weights, list_models
 
-from visionvitals import core
-from visionvitals.backbones import _hub, _options, _parts, _preprocess, _weights
+from visionvitals import core, weight_files
+from visionvitals.backbones import _hub, _options, _parts, _preprocess
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec, option, reads
 
@@ -61,13 +61,13 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         kwargs = {"init_weights": False, "transform_input": pretrained or file is not None, **kwargs}
     module = _network(name, kwargs, seed=options.seed or 0)
     if pretrained or file is not None:
-        found = _weights.read(Path(file) if file is not None else _fetched(name, published))
-        _weights.load_strict(module, _renamed(found) if family == "densenet" else found, architecture=name)
+        found = weight_files.read(Path(file) if file is not None else _fetched(name, published))
+        weight_files.load_strict(module, _renamed(found) if family == "densenet" else found, architecture=name)
     made = _parts.Network(module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
-def _renamed(found: _weights.Weights) -> _weights.Weights:
+def _renamed(found: weight_files.Weights) -> weight_files.Weights:
     """The published files of DenseNet have the names of 2017, `norm.1`, which the builder renames too."""
     pattern = r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)"
     return found._replace(state={re.sub(pattern, r"\1\2", key): value for key, value in found.state.items()})

@@ -14,7 +14,6 @@ the inscribed disc. Positions come from per-image keys.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -25,7 +24,8 @@ from torch.nn import functional
 
 from visionvitals import randomness
 from visionvitals.errors import require
-from visionvitals.perturb._limits import Shape
+from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Shape
 
 Where = Literal["free", "fixed", "aligned", "unaligned"]
 BETAS = (0.9, 0.999)
@@ -143,7 +143,7 @@ def begin(patch: Float[Tensor, "3 s s"]) -> State:
 
 def climb(
     state: State,
-    logits: Callable[[Tensor], Tensor],
+    logits: Logits,
     images: Float[Tensor, "b 3 h w"],
     goal: Int64[Tensor, " b"],
     pose: Pose,
@@ -171,7 +171,9 @@ def climb(
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         patch = state.patch.clone().requires_grad_()
         seen, _ = paste(images.clone(), patch, pose, shape)
-        loss = functional.cross_entropy(logits(seen).float(), goal.clone()) * (-1.0 if targeted else 1.0)
+        loss = functional.cross_entropy(differentiable(logits)(seen).float(), goal.clone()) * (
+            -1.0 if targeted else 1.0
+        )
         (gradient,) = torch.autograd.grad(loss, patch)
     require(bool(gradient.isfinite().all()), "A patch needs finite logits and gradients", "NaN or Inf")
     steps = state.steps + 1

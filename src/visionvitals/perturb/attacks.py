@@ -27,9 +27,10 @@ from torch.nn import functional
 
 from visionvitals import randomness
 from visionvitals.errors import require
-from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Norm, require_eps
 
-Logits = Callable[[Tensor], Tensor]
+_SHORT = 1e-12  # length of a gradient under which it is scaled up before it is normalised
 Step = Callable[[Tensor, Tensor], Tensor]
 """(x, gradient of the loss to ascend) -> the next x, anywhere: projecting it is not the attack's business."""
 
@@ -122,8 +123,17 @@ def sign_step(alpha: float) -> Step:
 
 
 def l2_step(alpha: float) -> Step:
-    """x + alpha g / |g|_2: the steepest step in l2; no step where g is zero."""
-    return lambda x, g: x.addcmul(g, (alpha / _length(g).clamp_min(1e-12)).expand_as(g))
+    """x + alpha g / |g|_2: the steepest step in l2, however short g is; no step where g is zero."""
+
+    def step(x: Tensor, g: Tensor) -> Tensor:
+        length = _length(g)
+        if bool((length < _SHORT).any()):  # the squares of small numbers are lost in float32
+            largest = g.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
+            g = torch.where(length < _SHORT, g / largest, g)
+            length = _length(g)
+        return x.addcmul(g, (alpha / length.clamp_min(_SHORT)).expand_as(g))
+
+    return step
 
 
 def fgsm(
@@ -210,7 +220,9 @@ def attack(
         images, labels = images.clone(), labels.clone()  # an inference tensor takes part in no gradient
         ball = around(images, norm=norm, eps=eps)
         goal = labels if target is None else target.clone()
-        task = _Task(logits, step, steps if eps > 0 else 0, goal, -1.0 if target is not None else 1.0, early_stop)
+        task = _Task(
+            differentiable(logits), step, steps if eps > 0 else 0, goal, -1.0 if target is not None else 1.0, early_stop
+        )
         with torch.no_grad():
             out = logits(images).float()
         broken = ~out.isfinite().all(dim=1)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import attacks
-from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.perturb.differentiable import Logits, differentiable
+from visionvitals.perturb.limits import Norm, require_eps
 
 CLASSES = 4
 """Its targeted loss (DLR) compares four logits."""
@@ -40,7 +41,7 @@ def require_installed() -> Any:
 
 
 def autoattack(
-    logits: attacks.Logits,
+    logits: Logits,
     images: Float[Tensor, "b 3 h w"],
     labels: Int64[Tensor, " b"],
     *,
@@ -74,7 +75,7 @@ def autoattack(
             continue
         with _alone(images.device), _warnings(said), torch.inference_mode(False):
             made = engine(
-                logits,
+                differentiable(logits),
                 norm={"linf": "Linf", "l2": "L2"}[norm],
                 eps=eps,
                 seed=int(keys[k]) % 2**31,

@@ -3,12 +3,14 @@
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import attacks
+from visionvitals.perturb.differentiable import Logits, differentiable
 
 
-def require_gradients(logits: attacks.Logits, images: Float[Tensor, "b 3 h w"]) -> None:
+def require_gradients(logits: Logits, images: Float[Tensor, "b 3 h w"]) -> None:
     """Refuse a network that cannot be differentiated: one trial backward pass.
 
     Raises:
@@ -19,7 +21,7 @@ def require_gradients(logits: attacks.Logits, images: Float[Tensor, "b 3 h w"]) 
     must = "A white-box attack needs gradients of the logits with respect to the image"
     with torch.inference_mode(False), torch.enable_grad():
         x = images.clone().requires_grad_()
-        out = logits(x)
+        out = differentiable(logits)(x)
         require(out.requires_grad, must, "logits that carry no gradient", do)
         try:
             (gradient,) = torch.autograd.grad(out.sum(), x, allow_unused=True)
@@ -31,14 +33,14 @@ def require_gradients(logits: attacks.Logits, images: Float[Tensor, "b 3 h w"]) 
 
 
 def masked_gradients(
-    logits: attacks.Logits, images: Float[Tensor, "b 3 h w"], labels: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]
+    logits: Logits, images: Float[Tensor, "b 3 h w"], labels: Int64[Tensor, " b"], keys: Int64[Tensor, " b"]
 ) -> tuple[str, ...]:
     """Signs that this network hides its gradients, so that an attack's failure says nothing about its robustness.
 
     Looks at the images that are classified right. (1) Two passes over the same images must agree. (2) The gradient of the loss must
     not be exactly zero: it is where an operation without a slope (rounding, thresholds) or a saturated softmax lies on the way. (3)
     PGD with l_inf eps 0.5 (10 steps, a random start) can turn any image into any other half-way, or all grey: next to no image may
-    stay right.
+    stay right. (4) The gradient of an image must be the same whether its copy or other images pass beside it.
 
     Source: Athalye et al. 2018, "Obfuscated gradients give a false sense of security"; Carlini et al. 2019, "On evaluating
     adversarial robustness", section 5.
@@ -49,7 +51,8 @@ def masked_gradients(
     with torch.no_grad():
         first, second = logits(images).float(), logits(images).float()
     signs = []
-    if not torch.allclose(first, second, rtol=1e-4, atol=1e-5, equal_nan=True):
+    largest = float(first.abs().nan_to_num(posinf=0).max())
+    if not torch.allclose(first, second, rtol=1e-4, atol=1e-5 * largest, equal_nan=True):
         signs.append(
             "two passes over the same images give different logits: a randomised network needs averaged gradients"
         )
@@ -68,4 +71,22 @@ def masked_gradients(
         signs.append(
             f"an attack of l_inf eps 0.5, with which every image can be turned grey, leaves {left} of {n} images right"
         )
+    if not _of_the_image_alone(logits, images[right], labels[right]):
+        signs.append(
+            "the gradient of an image depends on the batch that it is in: one image alone is attacked otherwise"
+        )
     return tuple(signs)
+
+
+def _of_the_image_alone(logits: Logits, images: Tensor, labels: Tensor) -> bool:
+    """Whether the first image has the gradient it has among others, to a hundredth of its largest value."""
+    network = differentiable(logits)
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        images, labels = images.clone(), labels.clone()
+        found = []
+        for part in (slice(1), slice(None)):
+            x = images[part].clone().requires_grad_()
+            loss = functional.cross_entropy(network(x).float(), labels[part], reduction="sum")
+            found.append(torch.autograd.grad(loss, x)[0][0])
+    alone, among = found
+    return not bool((alone - among).abs().max() > 0.01 * among.abs().max())

@@ -107,7 +107,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
             return Plan(
                 backbones=tuple(values["backbones"]),
                 data=tuple(values["data"]),
-                studies=tuple(found) if "studies" in values else planner.all_studies(),
+                studies=tuple(found) if "studies" in values else planner.sections("all"),
                 **rest,
             )
         except VitalsError as error:

@@ -145,7 +145,9 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
         card = backbone.card
         del backbone
         making.backbone(card)
-    require(bool(making.cells), "A plan must have something to measure", "none", _reasons(making.skips))
+    reasons = Counter(skip.reason for skip in making.skips).most_common(3)
+    why = " ".join(f"{n} skipped: {reason}." for reason, n in reasons)
+    require(bool(making.cells), "A plan must have something to measure", "none", why)
     notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
     return Planned(
         plan=plan,
@@ -242,12 +244,6 @@ class _Making:
         return f"the same weights and images as {first.backbone.spec} on {first.images.spec}, measured there"
 
 
-def _reasons(skips: Sequence[Skip]) -> str:
-    """The reasons of skips in a few lines, the most frequent first."""
-    counted = Counter(skip.reason for skip in skips).most_common(3)
-    return " ".join(f"{n} skipped: {reason}." for reason, n in counted)
-
-
 def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
     """The condition, once for each backbone of the plan where a field of type `BackboneSpec` is "*"."""
     stars = [name for name, spec in spelled(condition).items() if spec == "*"]
@@ -335,11 +331,6 @@ def open_images(text: str) -> ImageSet:
     return found
 
 
-def all_studies() -> tuple[Section, ...]:
-    """Every study, the baseline first."""
-    return tuple(Section(name=name) for name in study.names())
-
-
 def sections(text: str) -> tuple[Section, ...]:
     """`clean,occlusion` as sections; `all` is every study.
 
@@ -348,7 +339,7 @@ def sections(text: str) -> tuple[Section, ...]:
     """
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if names == ["all"]:
-        return all_studies()
+        return tuple(Section(name=name) for name in study.names())
     known = registry.names("studies")
     for name in names:
         if not name.endswith(".py") and name not in known:

@@ -8,15 +8,15 @@ For an episode with features x_i (scaled to length 1) and classes y_i of the sup
 
 and the prediction is the class of the highest score. The intercept b is not penalised.
 
-Method: support and queries are rotated onto the span of the support (Cholesky factor of its Gram matrix) where that has fewer dimensions
-than the features, and the mean of the support is moved to zero; neither changes any of the three. Episodes of like size are padded to one
+Method: the mean of the support is moved to zero, and support and queries are rotated onto the span of the support (Cholesky factor of its
+Gram matrix) where that has fewer dimensions than the features; neither changes any of the three. Episodes of like size are padded to one
 batch. The logistic objective is minimised by L-BFGS with a history and line search for each episode; it is 1-strongly convex in
 W, so what is left above the optimum is at most about half the squared gradient norm, which is returned. All is float64.
 
 Sources: Tian et al. 2020, "Rethinking few-shot image classification" (length 1, C = 1); Nocedal 1980 (L-BFGS).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,19 +26,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from visionvitals.errors import require
+from visionvitals.probes import lbfgs
 from visionvitals.probes.episodes import Episode
 
 Solver = Literal["logistic", "ridge", "centroid"]
 SOLVERS: tuple[Solver, ...] = ("logistic", "ridge", "centroid")
 BUDGET = 96 * 2**20  # bytes of gathered features at a time
 GRADIENT = 1e-3
-_JITTER = 1e-10  # of squares of lengths 1: an image that is there twice must not make the Gram matrix singular
-_HISTORY = 8
-_STEPS = 500
-
-
-_Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Parameters (e, k, s) -> (values (e,), gradients (e, k, s))."""
+_JITTER = 1e-10  # of the mean square: an image that is there twice must not make the Gram matrix singular
 
 
 class Batch(NamedTuple):
@@ -141,21 +136,16 @@ def gather(
     real = y >= 0
     z = features[rows].double().mul_((scale[rows] * real)[:, :, None])
     q = features[asked].double().mul_(scale[asked][:, :, None])
+    mean = z.sum(1, keepdim=True) / real.sum(1)[:, None, None]
+    z, q = (z - mean) * real[:, :, None], q - mean
     if rotate and m < features.shape[1]:
-        lift = torch.diag_embed(torch.where(real, _JITTER, 1.0))
+        spread = z.square().sum((1, 2)) / real.sum(1)
+        lift = torch.diag_embed(torch.where(real, _JITTER * torch.where(spread > 0, spread, 1.0)[:, None], 1.0))
         factor = torch.linalg.cholesky(z @ z.mT + lift)
         q = torch.linalg.solve_triangular(factor, z @ q.mT, upper=False).mT
         z = factor * real[:, :, None]
-    mean = z.sum(1, keepdim=True) / real.sum(1)[:, None, None]
     ways = torch.tensor([len(e.classes) for e in episodes], device=device)
-    return Batch(
-        (z - mean) * real[:, :, None],
-        y.clamp(min=0),
-        real,
-        torch.arange(k, device=device) < ways[:, None],
-        q - mean,
-        answer,
-    )
+    return Batch(z, y.clamp(min=0), real, torch.arange(k, device=device) < ways[:, None], q, answer)
 
 
 def score(fit: Fit, batch: Batch) -> Float64[Tensor, " e"]:
@@ -186,7 +176,7 @@ def ridge(batch: Batch, *, alpha: float = 1.0) -> Fit:
 
 
 def logistic(batch: Batch, *, c: float = 1.0, gradient: float = GRADIENT) -> Fit:
-    """Minimise the logistic objective of every episode until its gradient norm is at most `gradient`."""
+    """Minimise the logistic objective of every episode until its gradient norm is at most `gradient`, and `gradient` times the first one."""
     e, m, r = batch.z.shape
     k = batch.classes.shape[1]
     x = torch.cat((batch.z, batch.z.new_ones(e, m, 1)), 2)
@@ -205,65 +195,8 @@ def logistic(batch: Batch, *, c: float = 1.0, gradient: float = GRADIENT) -> Fit
         slope = ((logs.exp() - target) * (c * w)[:, :, None]).mT @ x + penalty * theta
         return c * loss + (penalty * theta.square()).sum((1, 2)) / 2, slope
 
-    theta, left = _lbfgs(value, start, unit, gradient)
+    theta, left = lbfgs.minimise(value, start, unit, gradient)
     return Fit(theta[:, :, :-1], theta[:, :, -1], left)
-
-
-def _lbfgs(
-    value: _Objective, theta: Float64[Tensor, "e k s"], unit: Float64[Tensor, "e k s"], tolerance: float
-) -> tuple[Float64[Tensor, "e k s"], Float64[Tensor, " e"]]:
-    """L-BFGS for a batch of independent objectives; a step is halved for those episodes alone that it does not help.
-
-    Args:
-        value: the objectives.
-        theta: where to start.
-        unit: about the inverse square root of the curvature of each parameter.
-        tolerance: of the gradient norm.
-
-    Returns:
-        The parameters and the gradient norms there.
-    """
-    f, g = value(theta)
-    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(_STEPS):
-        if bool((g.flatten(1).norm(dim=1) <= tolerance).all()):
-            break
-        d = -_inverse_hessian(unit, g, pairs)
-        slope = _dot(g, d)
-        step = torch.ones_like(f)
-        for _ in range(30):
-            f_new, g_new = value(theta + step[:, None, None] * d)
-            worse = f_new > f + 1e-4 * step * slope + 1e-13 * f.abs()
-            if not bool(worse.any()):
-                break
-            step = torch.where(worse, step / 2, step)
-        s = torch.where(worse, 0.0, step)[:, None, None] * d
-        y = torch.where(worse[:, None, None], 0.0, g_new - g)
-        theta, f, g = theta + s, torch.where(worse, f, f_new), g + y
-        curvature = _dot(s, y)
-        usable = curvature > 1e-14 * _dot(y, y)
-        pairs = [*pairs, (s, y, torch.where(usable, 1 / curvature.clamp(min=1e-300), 0.0))][-_HISTORY:]
-    return theta, g.flatten(1).norm(dim=1)
-
-
-def _inverse_hessian(unit: Tensor, g: Tensor, pairs: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """The two loops of L-BFGS; a pair whose weight is zero does nothing."""
-    q, alphas = g, []
-    for s, y, rho in reversed(pairs):
-        a = rho * _dot(s, q)
-        q = q - a[:, None, None] * y
-        alphas.append(a)
-    scale = torch.ones_like(g[:, 0, 0])
-    for _, y, rho in pairs:
-        scale = torch.where(rho > 0, 1 / (rho * (unit * y).square().sum((1, 2))).clamp(min=1e-300), scale)
-    q = scale[:, None, None] * unit.square() * q
-    for (s, y, rho), a in zip(pairs, reversed(alphas), strict=True):
-        q = q + (a - rho * _dot(y, q))[:, None, None] * s
-    return q
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2))
 
 
 def _padded(parts: Sequence[tuple[tuple[int, ...], ...]], width: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Linear classifiers on frozen features, and nearest neighbours beside them: each with its equation and, where it iterates, a proof.
+"""Linear classifiers on frozen features: each with its equation and, where it iterates, a proof.
 
 Conventions: features X are (n, d), float32 or float64, on any device; labels y are int64 in [0, k) and every class occurs. Features
 are centred inside (the bias, which is never penalised, takes the mean up), not scaled. Weights come as (k, d), scores are
@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from visionvitals.probes.lbfgs import Memory
 
 PAIRS = 10  # of differences that L-BFGS remembers
 _ROUGH_UNTIL = 0.002  # half-precision products suffice until the gap is this share of the objective
@@ -92,7 +94,7 @@ def softmax_path(
     bias = start.bias + weight @ mean if start else x.new_zeros(classes)
     found = []
     for penalty in penalties:
-        memory = _Memory()
+        memory = Memory(PAIRS)
         spent = 0
         if rough is not None:
             weight, bias, certificate = _descend(
@@ -157,69 +159,13 @@ def ridge_path(
     return found
 
 
-def neighbours(
-    features: Float[Tensor, "n d"],
-    labels: Int64[Tensor, " n"],
-    asked: Float[Tensor, "m d"],
-    ks: Sequence[int],
-    *,
-    classes: int,
-    temperature: float = 0.07,
-    rows: int = 1024,
-) -> list[Float[Tensor, "m k"]]:
-    """Weighted nearest neighbours, for each of `ks` the votes of the classes: each of the k images of largest cosine votes for its
-    class with weight exp(cosine / temperature).
-
-    Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination", as DINO's `eval_knn.py`
-    has it (temperature 0.07). A k above n takes all. Of images at exactly the same cosine the first count.
-
-    Args:
-        rows: of `asked` at a time; bounds the memory and decides nothing.
-    """
-    train, test = (x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-12) for x in (features, asked))
-    found: list[list[Tensor]] = [[] for _ in ks]
-    for part in test.split(rows):
-        cosine, order = (part @ train.T).sort(dim=1, descending=True, stable=True)
-        for place, k in enumerate(ks):
-            weight = ((cosine[:, :k] - 1) / temperature).exp()
-            votes = weight.new_zeros(len(part), classes)
-            found[place].append(votes.scatter_add_(1, labels[order[:, :k]], weight))
-    return [torch.cat(parts) for parts in found]
-
-
-class _Memory:
-    """The last steps and changes of gradient, of which L-BFGS makes its picture of the curvature."""
-
-    def __init__(self) -> None:
-        self.pairs: list[tuple[Tensor, Tensor, float]] = []
-
-    def add(self, step: Tensor, change: Tensor) -> None:
-        curvature = float((step * change).sum())
-        if curvature > 0:
-            self.pairs = [*self.pairs[1 - PAIRS :], (step, change, 1 / curvature)]
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        """Minus the inverse Hessian's estimate times the gradient (Nocedal's two loops)."""
-        q = gradient.clone()
-        alphas = []
-        for step, change, rho in reversed(self.pairs):
-            alphas.append(rho * float((step * q).sum()))
-            q.add_(change, alpha=-alphas[-1])
-        if self.pairs:
-            _, change, rho = self.pairs[-1]
-            q.mul_(1 / (rho * float(change.square().sum())))
-        for (step, change, rho), alpha in zip(self.pairs, reversed(alphas), strict=True):
-            q.add_(step, alpha=alpha - rho * float((change * q).sum()))
-        return -q
-
-
 def _descend(
     x: Tensor,
     labels: Tensor,
     weight: Tensor,
     bias: Tensor,
     penalty: float,
-    memory: _Memory,
+    memory: Memory,
     *,
     tolerance: float,
     most: int,
@@ -260,7 +206,7 @@ def _descend(
                 value, gradient, p = look(theta, z.double())
                 fresh = True
                 continue
-        direction = memory.direction(gradient)
+        direction = memory.direction(gradient[None])[0]
         along = times_x(direction)
         t = _newton_along(z, along, labels, images, theta, direction, penalty, start=1.0 if memory.pairs else 0.0, p=p)
         if t == 0:  # rounding leaves nothing to gain
@@ -272,7 +218,7 @@ def _descend(
         z.add_(along, alpha=t)
         before = gradient
         value, gradient, p = look(theta, z)
-        memory.add(step, gradient - before)
+        memory.add(step[None], (gradient - before)[None])
         fresh, done = False, done + 1
     norm = float(gradient.double().square().sum()) ** 0.5
     return theta[:, :-1], theta[:, -1], Certificate(value, max(gap, 0.0), norm, done)

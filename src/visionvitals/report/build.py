@@ -15,7 +15,8 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, notes, origin, panels, tables, words
+from visionvitals.report import by_class, charts, looks, notes, origin, panels, tables, words
+from visionvitals.report import figures as figures_of
 from visionvitals.results import signs
 from visionvitals.results.run import Run
 
@@ -80,7 +81,7 @@ def figures(run: Run, folder: Path) -> list[Path]:
         VitalsError: the files cannot be written.
     """
     try:
-        return charts.save(run, folder)
+        return figures_of.save(run, folder)
     except OSError as error:
         raise VitalsError(
             f"The figures must be writable. Got {folder}: {error.strerror}. Give another --figures."
@@ -122,10 +123,10 @@ def _content(run: Run) -> dict[str, Any]:
         "metrics": _metrics(run),
         "baseline": study.BASELINE,
         "library": library,
-        "stats": stats,
         "words": words,
         "origin": origin,
         "charts": charts,
+        "looks": looks,
         "signs": signs,
     }
 
@@ -248,7 +249,7 @@ def _bundle() -> Any:
     from markupsafe import Markup
 
     export = "window.vegaEmbed = vegaEmbed;"
-    code = vl_convert.javascript_bundle(export, vl_version=charts.vega_lite_version())
+    code = vl_convert.javascript_bundle(export, vl_version=looks.vega_lite_version())
     return Markup(code.replace("</script", "<\\/script"))
 
 

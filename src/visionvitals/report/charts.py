@@ -8,19 +8,14 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from visionvitals.figure import Chart, Metric, Record
-from visionvitals.files import write_safely
 from visionvitals.report import scatter, words
+from visionvitals.report.looks import LIGHT, theme
 from visionvitals.results.fields import is_grid, rank, varying
 from visionvitals.results.run import Point, Run
 
-LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
-DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8ff", "#ff8f98")
-"""Eight hues that stay apart under the common colour blindnesses, for a light and for a dark page. A ninth backbone repeats a hue
-with another dash and another symbol."""
 DASHES = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (12, 4))
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
 MOST_BARS = 9
@@ -226,7 +221,7 @@ def _heat(figure: Plot, multiple: Multiple, *, width: int | Literal["container"]
 
 def interactive(figure: Plot) -> list[dict[str, Any]]:
     """For the page: one Vega-Lite specification per small multiple, as wide as its container, in the colours of the page's CSS."""
-    height = _height(figure, 300 if len(figure.multiples) == 1 else 220)
+    height = height_of(figure, 300 if len(figure.multiples) == 1 else 220)
     found = []
     for multiple in figure.multiples:
         chart = specification(figure, multiple, width="container", height=height)
@@ -238,72 +233,6 @@ def interactive(figure: Plot) -> list[dict[str, Any]]:
         content["autosize"] = {"type": "fit-x", "contains": "padding"}
         found.append(content)
     return found
-
-
-def save(run: Run, folder: Path) -> list[Path]:
-    """Write every chart as `<study>.svg` and `<study>.png` (twice the size) into `folder`, for papers and slides; further charts
-    of a study as `<study>_2`, `<study>_3`.
-
-    Returns:
-        The files, in the order of the report.
-    """
-    import altair as alt
-    import vl_convert
-
-    written = []
-    drawn = [(study, number, figure) for study in run.studies for number, figure in enumerate(plots(run, study), 1)]
-    for study, number, figure in drawn:
-        several = len(figure.multiples) > 1
-        charts = [
-            specification(
-                figure, m, width=300 if several else 460, height=_height(figure, 200 if several else 280)
-            ).properties(title=m.title)
-            for m in figure.multiples
-        ]
-        content = (
-            alt.concat(*charts, columns=3).resolve_scale(xOffset="independent") if several else charts[0]
-        ).to_dict()
-        content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
-        version = vega_lite_version()
-        name = study if number == 1 else f"{study}_{number}"
-        svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-        write_safely(svg, vl_convert.vegalite_to_svg(content, vl_version=version))
-        write_safely(png, vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
-        written += [svg, png]
-    return written
-
-
-def vega_lite_version() -> str:
-    """The version that altair writes, as vl-convert spells it."""
-    import altair as alt
-
-    return ".".join(str(alt.SCHEMA_VERSION).split(".")[:2])
-
-
-def theme(colours: Sequence[str], *, ink: str, soft: str, line: str) -> dict[str, Any]:
-    """The look of every chart as a Vega-Lite config.
-
-    Args:
-        colours: of the backbones, in order.
-        ink, soft, line: of titles, of labels, of the grid.
-    """
-    return {
-        "background": "transparent",
-        "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
-        "view": {"stroke": None},
-        "range": {"category": list(colours)},
-        "axis": {
-            "labelColor": soft, "titleColor": soft, "gridColor": line, "domainColor": line, "tickColor": line,
-            "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10, "labelPadding": 6,
-            "tickSize": 4,
-        },
-        "axisX": {"grid": False, "labelFlush": False},
-        "axisY": {"domain": False, "ticks": False},
-        "rule": {"color": soft},
-        "text": {"color": ink},
-        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 12},
-        "legend": {"labelColor": ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 420, "orient": "top", "columns": 2},
-    }  # fmt: skip
 
 
 def _place(figure: Plot) -> dict[str, Any]:
@@ -382,7 +311,7 @@ def _chance(run: Run, chart: Chart) -> float | None:
     return 1 / first if chart.metric == "top1" and not others and first <= 100 else None
 
 
-def _height(figure: Plot, usual: int) -> int:
+def height_of(figure: Plot, usual: int) -> int:
     if figure.kind == "heat":
         return max(120, min(18 * len(figure.y_order) + 40, 420))
     if figure.kind == "rows":

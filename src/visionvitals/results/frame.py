@@ -5,6 +5,7 @@ averaged within it, over those in which it could be scored.
 """
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from visionvitals import stats
 from visionvitals.core import Place
+from visionvitals.figure import Metric
 from visionvitals.run.store import DamagedCell, Stored
 
 CAPACITY = 160e6
@@ -43,11 +45,11 @@ class Group:
 
     Attributes:
         cells: of the runs.
-        metrics: those whose values are averaged.
+        metrics: those whose values are averaged, with what they mean.
     """
 
     cells: tuple[Stored, ...]
-    metrics: tuple[str, ...]
+    metrics: Mapping[str, Metric]
 
     @cached_property
     def alike(self) -> bool:
@@ -89,8 +91,8 @@ class Frame:
         """Of one metric at one place; all of the group are computed at once."""
         if group not in self._summaries:
             self._summaries[group] = {
-                (place, name): Summary(stats.estimate(array), deviation(runs))
-                for name, block in self._read(group, group.metrics).items()
+                (place, name): Summary(stats.estimate(array, bounds=group.metrics[name].bounds), deviation(runs))
+                for name, block in self._read(group, list(group.metrics)).items()
                 for place, ((_, array), runs) in block.items()
                 if name in group.points[place]
             }
@@ -184,23 +186,23 @@ class Average:
     """The mean of arrays of one shape, over those that are not NaN; NaN where all are."""
 
     def __init__(self) -> None:
-        self._first: np.ndarray | None = None
         self._sum: np.ndarray | None = None
-        self._count: np.ndarray | None = None
+        self._count: int | np.ndarray = 0
 
     def add(self, values: np.ndarray) -> None:
-        if self._first is None:
-            self._first = values
-            return
-        if self._sum is None:
-            self._sum, self._count = np.nan_to_num(self._first), (~np.isnan(self._first)).astype(np.int32)
-        self._sum += np.nan_to_num(values)
-        self._count += ~np.isnan(values)
+        lacking = np.isnan(values)
+        some = bool(lacking.any())
+        if self._sum is None and not some:
+            self._sum = values  # of the file, read-only: a single run is not copied
+        else:
+            here = np.where(lacking, 0.0, values) if some else values
+            self._sum = here if self._sum is None else self._sum + here
+        self._count = self._count + (~lacking if some else 1)
 
     def result(self) -> np.ndarray:
-        if self._sum is None or self._count is None:
-            assert self._first is not None
-            return self._first
+        assert self._sum is not None
+        if isinstance(self._count, int):
+            return self._sum if self._count == 1 else self._sum / self._count
         found = np.full(self._sum.shape, np.nan)
         np.divide(self._sum, self._count, out=found, where=self._count > 0)
         return found
@@ -228,10 +230,16 @@ class Kept:
 
 def mean(values: np.ndarray) -> float:
     """Over what is not NaN; NaN where nothing is."""
+    total = float(np.add.reduce(values))
+    if total == total:
+        return total / len(values) if len(values) else float("nan")
     scored = values[~np.isnan(values)]
     return float(scored.mean()) if len(scored) else float("nan")
 
 
 def deviation(means: Sequence[float]) -> float:
     """Standard deviation (n - 1); NaN with fewer than two."""
-    return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+    if len(means) < 2:
+        return float("nan")
+    middle = math.fsum(means) / len(means)
+    return math.sqrt(math.fsum((m - middle) ** 2 for m in means) / (len(means) - 1))

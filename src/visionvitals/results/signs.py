@@ -1,12 +1,13 @@
 """The vital signs: one row per backbone and image set, one column per `Sign` of the studies that were run.
 
 `mean`: of the metric. `kept`: its mean over that of the baseline, paired. `area`: under the mean curve over `x`. `lowest`, `highest`: the
-mean at the `x` where one half of the items has its end, read on the other half. `index`: a formula over the means at several points. Two
-backbones are compared on the items both have, paired: for `kept` and `index` both are resampled together, for the others the differences.
+smallest and largest true mean over `x`, corrected for having been chosen. `index`: a formula over the means at several points. Two
+backbones are compared on the items that both have, paired. `stats` says which interval each has.
 """
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from visionvitals import stats, study
-from visionvitals.figure import Better, Metric, Record, Sign, Unit
-from visionvitals.results import sampled
+from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
 from visionvitals.results.run import Point, Run
 
+UNBOUNDED = (-math.inf, math.inf)
+Fields = tuple[tuple[str, Any], ...]
 SAME = ("seed", "limit", "decoder")
 """Settings in which a point and its baseline must agree."""
 
@@ -131,20 +133,20 @@ def compare(run: Run, column: Column, images: str, first: str, second: str) -> s
     if a is None or b is None or a.fixed != b.fixed or len(a.points) != len(b.points):
         return None
     scores = _scores(run, column.sign, (*a.points, *b.points))
-    half = len(a.points)
+    half, bounds = len(a.points), column.metric.bounds
     if len(scores) == 0:
         return None
     here, there = scores[:, :half], scores[:, half:]
-    if column.sign.kind == "kept":
-        return _humble(sampled.kept_difference(*here.T, *there.T))
+    if column.sign.kind == "kept" and column.metric.share:
+        return None if a.at_chance or b.at_chance else stats.kept_difference(*there.T, *here.T)
     if column.sign.kind == "mean":
-        return _humble(stats.paired_difference(there[:, 0], here[:, 0]))
+        return stats.paired_difference(there[:, 0], here[:, 0], bounds=bounds)
     if column.sign.kind == "area":
-        return _humble(sampled.area_difference(_x(a.points, column.sign), here, there))
-    if column.sign.kind == "index":
-        of_a, of_b = (partial(_index, column.sign, r.points) for r in (a, b))
-        return _humble(sampled.formula(scores, lambda means: of_b(means[..., half:]) - of_a(means[..., :half])))
-    return None  # the ends of two backbones lie at two places, which were chosen on one half of the items
+        return stats.area_difference(_x(a.points, column.sign), there, here, bounds=bounds)
+    if column.sign.kind in ("index", "kept"):
+        of_a, of_b = (_formula(column.sign, r.points) for r in (a, b))
+        return stats.formula(scores, lambda means: of_b(means[..., half:]) - of_a(means[..., :half]), bounds=bounds)
+    return None  # the ends of two backbones were chosen by their values, which no paired interval knows
 
 
 def _column(run: Run, record: Record, sign: Sign) -> Column:
@@ -170,15 +172,16 @@ def _reading(
     run: Run, record: Record, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[Any, ...]]
 ) -> Reading | None:
     """The sign at the most measured combination of the open fields that this backbone has."""
+    metric = run.metric(record.name, sign.metric)
     if sign.kind == "index":
-        return _of_index(run, sign, own)
+        return _of_index(run, sign, own, metric)
     open_fields = {p.rest(*sign.where, sign.x) for p in own}
     fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(record, rest), str(rest)))
     points = [p for p in own if p.rest(*sign.where, sign.x) == fixed]
     if sign.kind == "mean":
         return Reading(run.estimate(points[0], sign.metric), (points[0],), fixed)
     if sign.kind == "kept":
-        return _of_kept(run, sign, points[0], fixed)
+        return _of_kept(run, sign, points[0], fixed, metric)
     if len(points) < 2:
         return None
     points.sort(key=lambda p: strength(p.condition.get(str(sign.x))))
@@ -186,12 +189,12 @@ def _reading(
     if len(scores) == 0:
         return None
     if sign.kind == "area":
-        return Reading(_humble(stats.area(_x(points, sign), scores)), tuple(points), fixed)
+        return Reading(stats.area(_x(points, sign), scores, bounds=metric.bounds), tuple(points), fixed)
     end: Literal["min", "max"] = "min" if sign.kind == "lowest" else "max"
-    return Reading(_humble(sampled.extreme(scores, kind=end)), tuple(points), fixed)
+    return Reading(stats.extreme(scores, end, bounds=metric.bounds), tuple(points), fixed)
 
 
-def _of_kept(run: Run, sign: Sign, point: Point, fixed: tuple[tuple[str, Any], ...]) -> Reading | None:
+def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric) -> Reading | None:
     """Against the baseline of the same backbone, images, draw and decoder."""
     same = [
         p
@@ -203,17 +206,21 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: tuple[tuple[str, Any], .
     if not same:
         return None
     both = _scores(run, sign, (same[0], point))
-    clean = run.estimate(same[0], sign.metric)
-    at_chance = sign.metric == "top1" and clean.low <= 1 / run.backbones[point.backbone]["outputs"]
-    return Reading(_humble(sampled.kept(both[:, 0], both[:, 1])), (same[0], point), fixed, at_chance)
+    if not metric.share:
+        e = stats.formula(both, _formula(sign, (same[0], point)), bounds=metric.bounds)
+        return Reading(e, (same[0], point), fixed)
+    chance = 1 / run.backbones[point.backbone]["outputs"] if sign.metric == "top1" else None
+    at_chance = chance is not None and run.estimate(same[0], sign.metric).low <= chance
+    return Reading(stats.kept(both[:, 0], both[:, 1], chance=chance), (same[0], point), fixed, at_chance)
 
 
-def _of_index(run: Run, sign: Sign, own: Sequence[Point]) -> Reading | None:
+def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric) -> Reading | None:
     scores = _scores(run, sign, own)
     assert sign.index is not None
     if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
         return None
-    return Reading(_humble(sampled.formula(scores, partial(_index, sign, own))), tuple(own), ())
+    ends = BOUNDS[sign.unit] if sign.unit else UNBOUNDED
+    return Reading(stats.formula(scores, _formula(sign, own), bounds=metric.bounds, result=ends), tuple(own), ())
 
 
 def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
@@ -223,17 +230,18 @@ def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
     return np.asarray(scores[~lacking] if lacking.any() else scores)
 
 
-def _index(sign: Sign, points: Sequence[Point], means: np.ndarray) -> np.ndarray:
-    assert sign.index is not None
-    found = sign.index([p.condition for p in points], means)
+def _formula(sign: Sign, points: Sequence[Point]) -> Callable[[np.ndarray], np.ndarray]:
+    """means (..., points) -> (...): of an `index`, or the ratio of what is `kept`, NaN of nothing."""
+    if sign.index is None:
+        return lambda means: np.asarray(means[..., 1] / np.where(means[..., 0] == 0, np.nan, means[..., 0]))
+    return partial(_index, sign.index, [p.condition for p in points])
+
+
+def _index(index: Index, fields: Sequence[Mapping[str, Any]], means: np.ndarray) -> np.ndarray:
+    found = index(fields, means)
     assert found is not None, "the points were enough for it"
     return np.asarray(found)
 
 
 def _x(points: Sequence[Point], sign: Sign) -> np.ndarray:
     return np.array([p.condition[str(sign.x)] for p in points], dtype=np.float64)
-
-
-def _humble(e: stats.Estimate) -> stats.Estimate:
-    """Without the interval where there is one item: its bootstrap has no width, which would read as certainty."""
-    return e if e.n > 1 else e._replace(low=float("nan"), high=float("nan"))

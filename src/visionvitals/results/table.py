@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from visionvitals import stats
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import write_safely
 from visionvitals.results.fields import readable
@@ -57,8 +58,6 @@ def differences(run: Run, a: str, b: str, *, metric: str | None = None) -> list[
     Raises:
         VitalsError: one is not in the run, or they share nothing.
     """
-    from visionvitals import stats
-
     spelled = {run.spelled(name): name for name in run.backbones} | {name: name for name in run.backbones}
     for name in (a, b):
         require(name in spelled, "A compared backbone must be in the run", name, near(name, run.backbones))
@@ -74,7 +73,8 @@ def differences(run: Run, a: str, b: str, *, metric: str | None = None) -> list[
         for name in first.metrics if second is not None else ():
             if metric in (None, name) and second is not None and name in second.metrics:
                 pairs = run.aligned([(first, name), (second, name)])
-                e = stats.paired_difference(pairs[:, 1], pairs[:, 0])
+                bounds = first.group.metrics[name].bounds
+                e = stats.paired_difference(pairs[:, 1], pairs[:, 0], bounds=bounds)
                 row = {"study": first.study, "data": first.images, "condition": condition, "metric": name}
                 result += [row | {"n": e.n, "difference": e.value, "low": e.low, "high": e.high}] if e.n else []
     require(bool(result), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals import figure
+from visionvitals.answers import Answers
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
@@ -45,6 +46,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         "schema": SCHEMA,
         "plan": plan_file.to_dict(planned.plan),
         "digests": _digests(planned),
+        "answers": {s: plain(card.answers) for s, card in planned.backbones.items() if card.answers is not None},
         "cells": [
             {
                 "id": cell_id(cell),
@@ -246,6 +248,10 @@ def _refuse_changed(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]
         for key, a, b in _differences(there["digests"].get(what, {}), here["digests"][what])
         if a is not None and b is not None  # what was not available then, or is no longer asked for, mixes with nothing
     ]
+    for spec, kept in there.get("answers", {}).items():
+        if spec in here["answers"]:
+            apart = Answers.read(kept).differs(Answers.read(here["answers"][spec]))
+            changed += [f"{spec}: {apart}"] if apart else []
     if changed:
         listed = "\n  ".join(changed)
         raise VitalsError(

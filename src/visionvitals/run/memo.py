@@ -86,10 +86,13 @@ def _kept(content: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) ->
         except OSError:  # another process made the same one first
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise VitalsError(
-            f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
-            "Set VISIONVITALS_CACHE to a folder that can."
-        ) from error
+        found = _open(final, content)
+        if found is None:  # else another process has finished the same one, and taken the folder away
+            raise VitalsError(
+                f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
+                "Set VISIONVITALS_CACHE to a folder that can."
+            ) from error
+        return found
     found = _open(final, content)
     if found is None:
         raise VitalsError(f"The cache {decoded_folder()} must keep what is written to it. Got another content.")

@@ -106,9 +106,10 @@ class Stored:
         for part in self.facts["parts"]:
             there = {metric for point in part["points"] for metric in point["metrics"]}
             table = self._table(part, [m for m in metrics if m in there])
-            for metric in metrics:
-                rows = max(point["rows"][1] for point in part["points"])
-                found[metric].append(table[metric].to_numpy() if metric in there else np.full(rows, np.nan))
+            for metric, column in zip(table.column_names, table.columns, strict=True):
+                found[metric].append(column.to_numpy())
+            for metric in found.keys() - there:
+                found[metric].append(np.full(table.num_rows, np.nan))
         return {metric: parts[0] if len(parts) == 1 else np.concatenate(parts) for metric, parts in found.items()}
 
     def place(self, at: Place, column: np.ndarray) -> np.ndarray:
@@ -322,6 +323,7 @@ def described(cell: Cell) -> dict[str, Any]:
     content: dict[str, Any] = plain(cell)
     for card in (content["backbone"], content["images"]):
         del card["classes"], card["class_names"]
+    del content["backbone"]["answers"]  # they stand in the run's plan.json
     return content
 
 

@@ -123,6 +123,7 @@ def _block(
         items = [item for some, _ in parts for item in some]
         values = np.concatenate([_array(some) for _, some in parts])
         _check(study, metric, metrics[metric], items, values, position)
+        values = np.clip(values, *metrics[metric].bounds)  # what rounding put beyond them
         if not (fine := np.isfinite(values)).all():
             broken.setdefault(metrics[metric].over, set()).update(items[k] for k in np.flatnonzero(~fine))
         columns[metric] = items, values

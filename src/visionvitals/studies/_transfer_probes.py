@@ -80,7 +80,7 @@ def ridge(data: Data) -> Answer:
 
 
 def neighbours(data: Data) -> Answer:
-    from visionvitals.probes.linear import neighbours as votes_of
+    from visionvitals.probes.neighbours import neighbours as votes_of
 
     x, y, fit, validation, test, classes = data
     found = [v.argmax(dim=1) for v in votes_of(x[fit], y[fit], x[validation], NEIGHBOURS, classes=classes)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.perturb._limits import Shape
+from visionvitals.perturb.limits import Shape
 from visionvitals.study import Job, require
 
 if TYPE_CHECKING:

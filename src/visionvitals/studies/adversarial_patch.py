@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from visionvitals.perturb._limits import Shape, extent, patch_side
+from visionvitals.perturb.limits import Shape, extent, patch_side
 from visionvitals.studies._universal_patch import Training, hand_over, parts, train
 from visionvitals.studies.attack import SUCCESS
 from visionvitals.study import (
@@ -115,7 +115,7 @@ class Condition:
 
     Attributes:
         content: `trained`, or a control: `noise`, `gray`.
-        area: share of the input's area, in (0, 1]; see `perturb._limits.patch_side` for the rounding.
+        area: share of the input's area, in (0, 1]; see `perturb.limits.patch_side` for the rounding.
         shape: `circle` or `square`.
         where: see above.
         rotation: at most so many degrees to either side, in [0, 180].

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from visionvitals.perturb._limits import Norm, require_eps
+from visionvitals.perturb.limits import Norm, require_eps
 from visionvitals.study import (
     BackboneCard,
     Batch,

@@ -9,7 +9,7 @@ A picture that is there already is not made again, so the same command resumes a
 """
 
 import json
-import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,9 +28,10 @@ from visionvitals.core import ImageSet, Preprocess
 from visionvitals.datasets.base.decode import decode
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
-from visionvitals.run.store import alive
+from visionvitals.files import sweep, write_safely
+from visionvitals.pixels import to_float, to_uint8
 from visionvitals.stylize.draw import style_indices
-from visionvitals.stylize.styles import Styles, unfinished
+from visionvitals.stylize.styles import Styles
 
 Engine = Callable[[Tensor, Tensor], Tensor]
 """(content, style), both float (b, 3, s, s) in [0, 1] -> the stylised pictures, the same."""
@@ -79,8 +80,8 @@ class Stylised:
         """The stylised pictures, uint8 (s, s, 3) each."""
         if self.styles is None:
             return list(contents)
-        made = self.engine(self._tensor(contents), self._tensor(styles))
-        return list(made.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+        content, style = (to_float(np.stack(pictures), self.device) for pictures in (contents, styles))
+        return list(to_uint8(self.engine(content, style)))
 
     def one(self, index: int) -> UInt8[np.ndarray, "s s 3"]:
         """One picture alone: the same as in the whole copy (to the last bit for `fourier`, to rounding for networks).
@@ -97,8 +98,18 @@ class Stylised:
         assert self.styles is not None
         return int(style_indices(self.first + index, 1, len(self.styles.names))[0])
 
-    def _tensor(self, pictures: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2).float().div(255)
+    def require_apart(self) -> None:
+        """Refuse classes or pictures that would get one place in the copy.
+
+        Raises:
+            VitalsError: there are such; some are named.
+        """
+        classes = self.images.card.classes
+        folders = [target(key, "x").partition("/")[0] for key in classes]
+        _require_distinct("classes", list(classes), folders)
+        if isinstance(self.images, EncodedImages):
+            places = [str(self.place(k)) for k in range(len(self.images.ids))]
+            _require_distinct("pictures", self.images.ids, places)
 
 
 class Outcome(NamedTuple):
@@ -118,10 +129,26 @@ class _Ready(NamedTuple):
 
 
 def target(key: str, id: str) -> str:
-    """Where a picture goes: its class folder, then its own path, with `.png` behind any other ending, so that no two collide."""
-    folder = key.replace("/", "_")
-    name = id.removeprefix(f"{key}/").lstrip("/").replace("..", "_")
+    """Where a picture goes: its class folder, then its own path, with `.png` behind any other ending, so that no two collide.
+
+    Class and id are text of the user's (a csv file's label may be `..`), so no part of the path is empty, begins with a dot, or holds a
+    separator of any system: it stays below the copy.
+    """
+    folder = _part(key.replace("/", "_"))
+    name = "/".join(_part(part) for part in id.removeprefix(f"{key}/").lstrip("/").split("/"))
     return f"{folder}/{name}" if name.lower().endswith(".png") else f"{folder}/{name}.png"
+
+
+def _part(text: str) -> str:
+    text = text.replace("\\", "_").replace("\0", "_")
+    return f"_{text.lstrip('.')}" if text.startswith(".") or not text else text
+
+
+def _require_distinct(what: str, names: Sequence[str], places: Sequence[str]) -> None:
+    doubled = {place for place, count in Counter(places).items() if count > 1}
+    alike = [name for name, place in zip(names, places, strict=True) if place in doubled]
+    must = f"No two {what} of the copy must have the same place in it"
+    require(not alike, must, alike[:5], "Rename one of them: `/` and a leading `.` are written `_`.")
 
 
 def claim(out: Path, facts: Mapping[str, Any]) -> None:
@@ -145,11 +172,7 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
         foreign = out.exists() and (not out.is_dir() or any(out.iterdir()))
         require(not foreign, "`--out` must be a new or empty folder, or a copy that was begun", str(out))
         _write(path, facts)
-    for leftover in out.rglob(
-        f".*.{socket.gethostname()}.*.part"
-    ):  # of another machine nobody here knows whether it lives
-        if not alive(int(leftover.name.split(".")[-2])):
-            leftover.unlink(missing_ok=True)
+    sweep(out)
 
 
 def run(
@@ -174,24 +197,8 @@ def run(
     Raises:
         VitalsError: the folder cannot be written (the disk is full); what is there is kept.
     """
-    chosen, style = None, None
-    if stylised.styles is not None:
-        chosen = style_indices(stylised.first, len(stylised.images), len(stylised.styles.names))
-        style = lru_cache(_CACHED_STYLES)(stylised.styles.__getitem__)
-
-    def read(index: int) -> _Ready | UnreadableImage | None:
-        """None where the picture is there already."""
-        try:
-            known = stylised.place(index)
-            if known is not None and (out / known).is_file():
-                return None
-            name, pixels = stylised.content(index)
-            if (out / name).is_file():
-                return None
-            return _Ready(out / name, pixels, None if chosen is None or style is None else style(int(chosen[index])))
-        except UnreadableImage as error:
-            return error
-
+    stylised.require_apart()
+    read = _reader(stylised, out)
     made, found, unreadable = 0, 0, list[str]()
     writing: list[Future[None]] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -219,6 +226,28 @@ def run(
     return outcome
 
 
+def _reader(stylised: Stylised, out: Path) -> Callable[[int], _Ready | UnreadableImage | None]:
+    """What reads one picture for the engine: None where it is in the copy already, the error where it cannot be read."""
+    chosen, style = None, None
+    if stylised.styles is not None:
+        chosen = style_indices(stylised.first, len(stylised.images), len(stylised.styles.names))
+        style = lru_cache(_CACHED_STYLES)(stylised.styles.__getitem__)
+
+    def read(index: int) -> _Ready | UnreadableImage | None:
+        try:
+            known = stylised.place(index)
+            if known is not None and (out / known).is_file():
+                return None
+            name, pixels = stylised.content(index)
+            if (out / name).is_file():
+                return None
+            return _Ready(out / name, pixels, None if chosen is None or style is None else style(int(chosen[index])))
+        except UnreadableImage as error:
+            return error
+
+    return read
+
+
 def _ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], items: Sequence[int], depth: int) -> Iterator[Any]:
     """`map` that keeps only so many results waiting: a million decoded pictures do not fit into memory."""
     waiting: list[Future[Any]] = []
@@ -230,17 +259,11 @@ def _ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], items: Sequ
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = unfinished(path)
-    Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
-    temporary.replace(path)
+    write_safely(path, lambda file: Image.fromarray(pixels).save(file, format="PNG", compress_level=1))
 
 
 def _write(path: Path, content: Any) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = unfinished(path)
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_safely(path, json.dumps(content, indent=1))
     except OSError as error:
         raise VitalsError(f"`--out` must be a folder that can be written. Got {path.parent}: {error}.") from error

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from visionvitals.backbones import _weights
+from visionvitals import weight_files
 from visionvitals.perturb import stylize
 
 ENCODER: tuple[int | str, ...] = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, 256, "pool", 512)
@@ -73,12 +73,12 @@ def load(encoder_file: Path, decoder_file: Path, *, device: torch.device) -> Ada
         VitalsError: a file that cannot be read or does not fit; the keys that differ are listed.
     """
     first, second = encoder(), decoder()
-    given = _weights.read(encoder_file)
+    given = weight_files.read(encoder_file)
     used = {key: value for key, value in given.state.items() if not _beyond(key)}
-    _weights.load_strict(
+    weight_files.load_strict(
         first, given._replace(state=used), architecture="the AdaIN encoder (normalised VGG-19 to relu4_1)"
     )
-    _weights.load_strict(second, _weights.read(decoder_file), architecture="the AdaIN decoder")
+    weight_files.load_strict(second, weight_files.read(decoder_file), architecture="the AdaIN decoder")
     return Adain(*(network.eval().requires_grad_(False).to(device) for network in (first, second)))
 
 

@@ -6,8 +6,6 @@ as JPEG, and read again.
 """
 
 import json
-import os
-import socket
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from visionvitals.datasets.base.decode import MAX_PIXELS, open_image, to_rgb
 from visionvitals.datasets.base.files import find_images, missing
 from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError, require
+from visionvitals.files import write_safely
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,6 @@ class Styles:
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "s s 3"]:
         """A style picture, cut."""
         return cut(self.folder / self.names[index], self.size)
-
-
-def unfinished(path: Path) -> Path:
-    """Where this process of this machine writes a file before it takes its name."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
 
 
 def cut(path: Path, size: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -103,9 +97,7 @@ def scan(folder: Path, size: int, *, kept: Path, workers: int, progress: Callabl
     else:
         excluded = _try_all(folder, names, size, workers, progress)
         content = json.dumps({"size": size, "listing": listing, "excluded": list(excluded.items())})
-        written = unfinished(kept)
-        written.write_text(content, encoding="utf-8")
-        written.replace(kept)
+        write_safely(kept, content)
     usable = tuple(name for name in names if name not in excluded)
     some = "; ".join(list(excluded.values())[:3])
     require(bool(usable), f"Some picture in {folder} must be usable as a style ({some})", f"0 of {len(names)}")

@@ -1,8 +1,7 @@
 """What a training leaves on the disk: a checkpoint to go on from, and the weights to use; each is replaced whole or not at all."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from visionvitals import registry
 from visionvitals.errors import VitalsError
+from visionvitals.files import write_safely
 from visionvitals.training.data import preprocess
 from visionvitals.training.recipe import Recipe, facts
 
@@ -21,21 +21,9 @@ METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
 
 
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file, and put it in the place of `path` when it is on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write the checkpoint: tensors and plain values only."""
-    replace_whole(folder / CHECKPOINT, lambda path: torch.save(dict(state), path))
+    write_safely(folder / CHECKPOINT, lambda file: torch.save(dict(state), file))
 
 
 def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -97,7 +85,7 @@ def export(
     } | ({"position": spec.options["position"]} if "position" in spec.options else {})
     half = {key: halved(value) for key, value in state.items()}
     path = folder / WEIGHTS
-    replace_whole(path, lambda temporary: safetensors.torch.save_file(half, temporary, metadata))
+    write_safely(path, safetensors.torch.save(half, metadata))
     return path
 
 
@@ -109,4 +97,4 @@ def halved(value: Tensor) -> Tensor:
 def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
     """One line an epoch, from the checkpoint's own history: a resumed training repeats no line."""
     lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
-    replace_whole(folder / METRICS, lambda path: path.write_text(lines, encoding="utf-8"))
+    write_safely(folder / METRICS, lines)

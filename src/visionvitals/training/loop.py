@@ -13,26 +13,24 @@ of a training:
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import timm
 import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
-from visionvitals import randomness, registry
-from visionvitals.backbones import tiny
+from visionvitals import randomness
 from visionvitals.errors import VitalsError, require
-from visionvitals.perturb import position
+from visionvitals.files import sweep
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
-from visionvitals.training import checkpoints, curves, data, distributed, measure, teacher
+from visionvitals.training import checkpoints, curves, data, distributed, measure, network, teacher
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
 from visionvitals.training.recipe import Recipe, facts, learning_rate
@@ -41,14 +39,6 @@ from visionvitals.training.step import Objective, gradient
 SAVE_SECONDS = 60.0
 REPORT_SECONDS = 5.0
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the spelling of a recipe's model may say."""
-
-    position: Literal["none"] | None = registry.option(None, "`none` trains without position encoding")
-    model: Mapping[str, Any] = registry.free("any keyword argument of the network")
 
 
 def train(
@@ -80,7 +70,7 @@ def train(
         VitalsError: the network, the teacher or an image set is unknown or they do not fit each other, `out` holds another training,
             or the loss is not finite.
     """
-    network_and_kwargs(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
+    network.make(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
     team = distributed.join(device)
     say = report if team.leads else _silent
     try:
@@ -120,84 +110,137 @@ def fit(
     )
     digests = {"train": learn.digest, "test": test.digest} | ({"teacher": source.digest} if source else {})
     identity = facts(recipe) | {f"digest of {name}": digest for name, digest in digests.items()}
+    sweep(out)
     saved = checkpoints.read(out, identity) if resume else None
     with _own_generators(team.device):
         state = _begin(recipe, len(learn.classes), team, saved)
         if saved is not None:
             report(f"{recipe.name}: going on from step {state.step:,}")
-        wrapped = team.wrap(state.module.train())
         objective = Objective(recipe, len(learn.classes), source)
-
-        def save() -> None:
-            if team.leads:
-                checkpoints.save(out, {"identity": identity} | state.plain())
-
-        def export() -> Path:
-            if not team.leads:
-                return out / checkpoints.WEIGHTS
-            weights, last = state.average.module.state_dict(), curves.plain(state.history[-1])
-            return checkpoints.export(
-                out, weights, recipe, kwargs=state.kwargs, classes=learn.classes, data=digests, metrics=last
-            )
-
-        a_pass = len(learn.labels) // recipe.batch  # steps
-        steps = recipe.epochs * a_pass
-        began = said = kept = time.monotonic()
-        first = state.step
-        while state.step < steps:
-            epoch, position = divmod(state.step, a_pass)
-            if position == 0 or state.step == first:
-                places = _places(recipe, team, epoch, range(position, a_pass), parts, length)
-                ahead, pin = _workers(workers, team), team.device.type == "cuda"
-                coming = data.stream(learn, recipe, places, workers=ahead, pin=pin)
-            now = learning_rate(recipe, state.step, steps)
-            for group in state.optimizer.param_groups:
-                group["lr"] = now
-            state.optimizer.zero_grad()
-            value = gradient(objective, wrapped, coming, team=team, parts=parts, step=state.step, scaler=state.scaler)
-            if not math.isfinite(value):
-                raise VitalsError(_not_finite(value, epoch, state.step, now, out))
-            if recipe.clip:
-                state.scaler.unscale_(state.optimizer)
-                nn.utils.clip_grad_norm_(state.module.parameters(), recipe.clip)
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.step += 1
-            state.average.update(state.module, state.step)
-            state.total += value
-
-            if time.monotonic() - said >= REPORT_SECONDS:
-                said = time.monotonic()
-                rate = (state.step - first) * recipe.batch / (said - began)
-                left = duration((steps - state.step) * recipe.batch / rate)
-                report(
-                    f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}, step {state.step:,}/{steps:,}, "
-                    f"loss {value:.3f}, {rate:,.0f} images/s, {left} left"
-                )
-            if state.step % a_pass == 0:
-                report(f"{recipe.name}: epoch {epoch + 1} done, {_measured(state, recipe, test, team, now, a_pass)}")
-                save()
-                export()
-                if team.leads:
-                    checkpoints.write_metrics(out, [curves.plain(e) for e in state.history])
-                kept = time.monotonic()
-            elif time.monotonic() - kept >= SAVE_SECONDS:
-                save()
-                kept = time.monotonic()
-        path = export()
+        kept = _Kept(recipe, learn, test, out, team, state, digests, identity)
+        clock = _Clock(state.step)
+        _descend(kept, objective, clock, parts=parts, length=length, workers=_workers(workers, team), report=report)
+        path = kept.export()
         if team.leads:
-            checkpoints.write_metrics(out, [curves.plain(e) for e in state.history])
-            curves.keep(
-                out,
-                recipe,
-                state.history,
-                weights=path,
-                test=test,
-                device=team.device,
-                seconds=time.monotonic() - began,
-            )
+            kept.metrics()
+            seconds, device = time.monotonic() - clock.began, team.device
+            curves.keep(out, recipe, state.history, weights=path, test=test, device=device, seconds=seconds)
         team.wait()
         return path
+
+
+class _Clock:
+    """When something was last said and saved, in seconds of the monotonic clock; and where this process began."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.began = self.said = self.saved = time.monotonic()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a training leaves in its folder; only the first process writes."""
+
+    recipe: Recipe
+    learn: Pictures
+    test: Pictures
+    out: Path
+    team: Team
+    state: "_State"
+    digests: Mapping[str, str]
+    identity: Mapping[str, Any]
+
+    def save(self) -> None:
+        """The checkpoint."""
+        if self.team.leads:
+            checkpoints.save(self.out, {"identity": dict(self.identity)} | self.state.plain())
+
+    def export(self) -> Path:
+        """The averaged weights."""
+        if not self.team.leads:
+            return self.out / checkpoints.WEIGHTS
+        state = self.state
+        return checkpoints.export(
+            self.out,
+            state.average.module.state_dict(),
+            self.recipe,
+            kwargs=state.kwargs,
+            classes=self.learn.classes,
+            data=self.digests,
+            metrics=curves.plain(state.history[-1]),
+        )
+
+    def metrics(self) -> None:
+        """The history, a line an epoch."""
+        if self.team.leads:
+            checkpoints.write_metrics(self.out, [curves.plain(epoch) for epoch in self.state.history])
+
+
+def _descend(
+    kept: _Kept, objective: Objective, clock: _Clock, *, parts: int, length: int, workers: int, report: Report
+) -> None:
+    """All steps that are left, epoch by epoch; each process takes `parts` parts of `length` pictures a step."""
+    recipe, state, team = kept.recipe, kept.state, kept.team
+    wrapped = team.wrap(state.module.train())
+    a_pass = len(kept.learn.labels) // recipe.batch  # steps
+    steps = recipe.epochs * a_pass
+    while state.step < steps:
+        epoch, position = divmod(state.step, a_pass)
+        places = _places(recipe, team, epoch, range(position, a_pass), parts, length)
+        coming = data.stream(kept.learn, recipe, places, workers=workers, pin=team.device.type == "cuda")
+        for _ in range(position, a_pass):
+            now = learning_rate(recipe, state.step, steps)
+            value = _step(state, objective, wrapped, coming, team=team, parts=parts, lr=now)
+            if not math.isfinite(value):
+                raise VitalsError(_not_finite(value, epoch, state.step, now, kept.out))
+            if time.monotonic() - clock.said >= REPORT_SECONDS:
+                clock.said = time.monotonic()
+                report(_progress(recipe, clock, state.step, steps, epoch, value))
+            if state.step % a_pass and time.monotonic() - clock.saved >= SAVE_SECONDS:
+                kept.save()
+                clock.saved = time.monotonic()
+        report(f"{recipe.name}: epoch {epoch + 1} done, {_measured(state, recipe, kept.test, team, now, a_pass)}")
+        kept.save()
+        kept.export()
+        kept.metrics()
+        clock.saved = time.monotonic()
+
+
+def _step(
+    state: "_State",
+    objective: Objective,
+    wrapped: nn.Module,
+    coming: Iterator[tuple[Tensor, Tensor]],
+    *,
+    team: Team,
+    parts: int,
+    lr: float,
+) -> float:
+    """One step of the optimiser; its mean loss. Where that is not finite, the weights stay as they are and no step is counted."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.optimizer.zero_grad()
+    value = gradient(objective, wrapped, coming, team=team, parts=parts, step=state.step, scaler=state.scaler)
+    if not math.isfinite(value):
+        return value
+    if objective.recipe.clip:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.module.parameters(), objective.recipe.clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.step += 1
+    state.average.update(state.module, state.step)
+    state.total += value
+    return value
+
+
+def _progress(recipe: Recipe, clock: _Clock, step: int, steps: int, epoch: int, loss: float) -> str:
+    rate = (step - clock.first) * recipe.batch / (clock.said - clock.began)
+    left = duration((steps - step) * recipe.batch / rate)
+    return (
+        f"{recipe.name}: epoch {epoch + 1}/{recipe.epochs}, step {step:,}/{steps:,}, "
+        f"loss {loss:.3f}, {rate:,.0f} images/s, {left} left"
+    )
 
 
 def _places(
@@ -252,7 +295,7 @@ class _State:
 def _begin(recipe: Recipe, outputs: int, team: Team, saved: Mapping[str, Any] | None) -> _State:
     """A new network, or the one that was saved. The same seed gives all processes the same weights."""
     torch.manual_seed(int(randomness.stream(recipe.seed, ["weights"], "train/init")))
-    module, kwargs = network_and_kwargs(recipe, outputs=outputs)
+    module, kwargs = network.make(recipe, outputs=outputs)
     if recipe.teacher:
         must = "A student needs a second token for what its teacher says: `tiny:vit_distilled`, or a distilled DeiT of timm"
         require(isinstance(module, VisionTransformerDistilled), must, recipe.model)
@@ -291,27 +334,6 @@ def _workers(asked: int | None, team: Team) -> int:
 
 
 def _silent(_line: str) -> None: ...
-
-
-def network_and_kwargs(recipe: Recipe, *, outputs: int) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that a recipe names, with random weights, and the keyword arguments that make it again.
-
-    Raises:
-        VitalsError: another family than `tiny:` or `timm:`, an unknown network, keyword arguments that it does not take, or no way to
-            take its position encoding out.
-    """
-    spec = registry.parse(recipe.model, families=["tiny", "timm"])
-    options = registry.options(spec, Options)
-    require(spec.checkpoint is None, "A recipe's model starts from random weights, without `@`", recipe.model)
-    kwargs = {**options.model, "num_classes": outputs}
-    make = tiny.network if spec.family == "tiny" else timm.create_model
-    try:
-        module = make(spec.name, **kwargs)
-    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
-        raise VitalsError(f"`{recipe.model}` cannot be made: {error}") from error
-    if options.position is not None:
-        position.remove(module, size=(recipe.size, recipe.size))
-    return module, kwargs
 
 
 def _not_finite(value: float, epoch: int, step: int, lr: float, out: Path) -> str:

@@ -5,6 +5,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
 from visionvitals.inside import heads
+from visionvitals.pixels import to_float
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
 from visionvitals.training.recipe import Recipe
@@ -35,7 +36,7 @@ def right(module: nn.Module, pictures: Pictures, recipe: Recipe, team: Team) -> 
     found = {name: torch.zeros(n, dtype=torch.int32, device=team.device) for name in names}
     for start in range(team.rank * PICTURES, n, team.size * PICTURES):
         part = slice(start, min(start + PICTURES, n))
-        images = torch.from_numpy(pictures.pixels[part]).to(team.device).permute(0, 3, 1, 2) / 255
+        images = to_float(pictures.pixels[part], team.device)
         labels = torch.from_numpy(pictures.labels[part]).to(team.device)
         inputs = normalised(images, recipe)
         answers = heads.answers(module, inputs) if two else (module(inputs),)

@@ -11,27 +11,8 @@ So at this scale the convolutional network learned the shapes and the transforme
 the network and 5 epochs instead of 8.
 """
 
-from visionvitals.training.recipe import Recipe
+from dataclasses import replace
 
-RECIPE = Recipe(
-    name="tiny_cnn",
-    model="tiny:cnn",
-    train="shapes:train?n=40000",
-    test="shapes:test?n=2000",
-    size=64,
-    mean=0.5,
-    std=0.5,
-    epochs=5,
-    batch=32,
-    lr=1e-3,
-    min_lr=1e-5,
-    warmup=0.05,
-    weight_decay=0.05,
-    clip=1.0,
-    smoothing=0.1,
-    ema=0.999,
-    crop=4,
-    flip=True,
-    jitter=0.2,
-    seed=0,
-)
+from visionvitals.training.recipes.tiny_vit import RECIPE as VIT
+
+RECIPE = replace(VIT, name="tiny_cnn", model="tiny:cnn", epochs=5)

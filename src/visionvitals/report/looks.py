@@ -1,0 +1,42 @@
+"""The look of every chart, on the page and in figures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+LIGHT = ("#0f6cbd", "#c8501e", "#0b7a5c", "#9a4a9e", "#8a6a00", "#50565e", "#3d8fc9", "#b23a48")
+DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8ff", "#ff8f98")
+"""Eight hues that stay apart under the common colour blindnesses, for a light and for a dark page. A ninth backbone repeats a hue
+with another dash and another symbol."""
+
+
+def vega_lite_version() -> str:
+    """The version that altair writes, as vl-convert spells it."""
+    import altair as alt
+
+    return ".".join(str(alt.SCHEMA_VERSION).split(".")[:2])
+
+
+def theme(colours: Sequence[str], *, ink: str, soft: str, line: str) -> dict[str, Any]:
+    """The look of every chart as a Vega-Lite config.
+
+    Args:
+        colours: of the backbones, in order.
+        ink, soft, line: of titles, of labels, of the grid.
+    """
+    return {
+        "background": "transparent",
+        "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif",
+        "view": {"stroke": None},
+        "range": {"category": list(colours)},
+        "axis": {
+            "labelColor": soft, "titleColor": soft, "gridColor": line, "domainColor": line, "tickColor": line,
+            "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 10, "labelPadding": 6,
+            "tickSize": 4,
+        },
+        "axisX": {"grid": False, "labelFlush": False},
+        "axisY": {"domain": False, "ticks": False},
+        "rule": {"color": soft},
+        "text": {"color": ink},
+        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 12},
+        "legend": {"labelColor": ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 420, "orient": "top", "columns": 2},
+    }  # fmt: skip

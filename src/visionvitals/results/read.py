@@ -1,0 +1,238 @@
+"""A run folder as points: every condition of every study on every backbone and image set. Made from the cells' descriptions alone; the
+numbers are read when they are asked for.
+
+A point is all repetitions (the condition's field `run`) of one piece of work. What differs in anything else that decides a number is never
+averaged: weights, preprocessing, data, companions, version and source of the study, decoder, limit, and the seed, since another seed
+draws other images and other perturbations. Where one of these varies within a study, it is shown as a field of the condition.
+"""
+
+import contextlib
+import gc
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionvitals import registry, study
+from visionvitals.errors import VitalsError, require
+from visionvitals.figure import Record, read, tupled
+from visionvitals.results.fields import rank
+from visionvitals.results.frame import Group
+from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
+from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
+
+SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
+"""What else decides a number, beside condition, backbone and images."""
+
+
+def load(*folders: Path) -> Run:
+    """Read a run folder, or several as one. A cell that several hold counts once.
+
+    Raises:
+        VitalsError: a folder holds neither a plan nor a store, or only cells of the first edition.
+    """
+    must, do = "A run folder must hold `plan.json` or `store/`", "Name the folder that was given to `--out`."
+    require(len(folders) > 0, "A run folder must be named", None, do)
+    for folder in folders:
+        require((folder / "plan.json").is_file() or (folder / "store").is_dir(), must, str(folder), do)
+    with _no_collection():
+        return _load(folders)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Descriptions are many small objects without a cycle, which Python's collector would walk again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _load(folders: Sequence[Path]) -> Run:
+    stores = [Store(folder / "store") for folder in folders]
+    noticed: list[str] = []
+    cells = _cells(stores, noticed)
+    plan = _json(folders[0] / "plan.json", {})
+    asked = plan.get("plan", {})
+    sections = [s if isinstance(s, str) else s["name"] for s in asked.get("studies", ())]
+    order = [study.name_of(name) for name in sections]
+    written: dict[str, Any] = {}
+    for folder in reversed(folders):
+        written |= _json(folder / "studies.json", {})
+    versions: dict[str, set[tuple[int, str]]] = {}
+    for cell in cells.values():
+        versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
+    measured = _in_order({name: name for name in versions}, order, first=study.BASELINE)
+    records = {name: _record(name, versions[name], written.get(name), noticed) for name in measured}
+    points, backbones, images = _points(cells.values(), records)
+    return Run(
+        folder=folders[0],
+        all_points=tuple(sorted(points, key=lambda p: _position(p, records))),
+        studies=records,
+        backbones=_sorted(backbones, asked.get("backbones", ())),
+        images=_sorted(images, asked.get("data", ())),
+        failures=tuple(record for store in stores for record in store.failures()),
+        plan=plan,
+        finished=frozenset(cells),
+        warned=tuple(sentence for folder in folders for sentence in _json(folder / "warnings.json", [])),
+        noticed=tuple(dict.fromkeys(noticed)),
+    )
+
+
+def _cells(stores: Sequence[Store], noticed: list[str]) -> dict[str, Stored]:
+    """Every whole cell by its id; what is wrong with the others is noticed."""
+    found: dict[str, Stored] = {}
+    old = 0
+    for store in stores:
+        for identifier in store.ids():
+            try:
+                if identifier not in found:
+                    found[identifier] = store.cell(identifier)
+            except DamagedCell as error:
+                old += error.old
+                noticed += [] if error.old else [left_out(error)]
+    do = "`vitals run` on the folder measures them anew; the edition of visionvitals that wrote them can still show them."
+    require(found != {} or not old, f"A run folder must hold cells of this edition (schema {SCHEMA})", "older ones", do)
+    if old:
+        noticed.append(f"Left out, since an older edition of visionvitals wrote them: {old} of the cells. {do}")
+    return found
+
+
+def _points(
+    cells: Iterable[Stored], records: Mapping[str, Record | str]
+) -> tuple[list[Point], dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """(points, backbones by name, image sets by name) of some cells."""
+    work: dict[tuple[Any, ...], list[Stored]] = {}
+    backbones: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    images: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    for stored in cells:
+        cell = stored.cell
+        backbone, data = _backbone_key(cell["backbone"]), (cell["images"]["spec"], cell["images"]["digest"])
+        backbones.setdefault(backbone, cell["backbone"])
+        images.setdefault(data, cell["images"])
+        condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
+        settings = tuple(tupled(cell[name]) for name in SETTINGS)
+        work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
+    named, sets = _named(backbones), _named(images)
+    apart = [(key, twin, group) for key, several in work.items() for twin, group in _told_apart(several)]
+    varying = _varying((key[0], (*key[4], twin)) for key, twin, _ in apart)
+    points = []
+    for (name, backbone, data, condition, settings), twin, several in apart:
+        metrics = dict.fromkeys(m for cell in several for at in cell.points.values() for m in at)
+        known = {m: metric_of(records[name], m) for m in metrics}
+        group = Group(tuple(several), {m: metric for m, metric in known.items() if metric.averaged})
+        held = dict(zip(SETTINGS, settings, strict=True))
+        shown = {k: v for k, v in _shown(held, twin).items() if k in varying.get(name, ())}
+        axes = several[0].axes
+        for at, here in group.points.items():
+            fields = dict(condition) | dict(zip(axes, at, strict=True))
+            fields |= {f"{k} of the run" if k in fields else k: v for k, v in shown.items()}
+            averaged = tuple(m for m in here if m in group.metrics)
+            points.append(Point(name, named[backbone], sets[data], fields, held, at, group, averaged))
+    cards = {named[key]: card for key, card in backbones.items()}
+    return points, cards, {sets[key]: card for key, card in images.items()}
+
+
+def _told_apart(cells: Sequence[Stored]) -> list[tuple[str, list[Stored]]]:
+    """(mark, repetitions in order): cells of one repetition that still have two ids differ in what their description leaves out, such as
+    the order of the classes, and are never averaged."""
+    by_run: dict[Any, list[Stored]] = {}
+    for cell in cells:
+        by_run.setdefault(cell.cell["condition"].get(study.REPEATS, 0), []).append(cell)
+    if all(len(same) == 1 for same in by_run.values()):
+        return [("", [by_run[run][0] for run in sorted(by_run)])]
+    return [(cell.id.rpartition("-")[2], [cell]) for cell in cells]
+
+
+def _varying(found: Iterable[tuple[str, tuple[Any, ...]]]) -> dict[str, set[str]]:
+    """study -> the settings that vary within it."""
+    by_study: dict[str, set[tuple[Any, ...]]] = {}
+    for name, settings in found:
+        by_study.setdefault(name, set()).add(settings)
+    return {
+        name: {
+            k for k, values in zip((*SETTINGS, "cell"), zip(*several, strict=True), strict=True) if len(set(values)) > 1
+        }
+        for name, several in by_study.items()
+        if len(several) > 1
+    }
+
+
+def _shown(settings: Mapping[str, Any], twin: str) -> dict[str, Any]:
+    """Settings as values of a condition's fields."""
+    limit = "none" if settings["limit"] is None else settings["limit"]
+    others = ", ".join(f"{spec} {digest[:8]}" for spec, digest in settings["companions"])
+    short = {"limit": limit, "companions": others, "source": settings["source"][:8], "cell": twin}
+    return {**settings, **short}
+
+
+def _backbone_key(card: Mapping[str, Any]) -> tuple[str, str, str]:
+    return card["spec"], card["digest"], json.dumps(card["preprocess"], sort_keys=True)
+
+
+def _record(name: str, measured: set[tuple[int, str]], written: Any, noticed: list[str]) -> Record | str:
+    """The installed study where it is the one that measured; else what the run says of it; a study of which nothing is known costs its
+    charts and not the report. No file is executed that the run names by its path."""
+    try:
+        if name in study.names():
+            installed = study.load(name)
+            if {(installed.version, installed.source)} == measured:
+                return installed
+    except VitalsError as error:
+        if written is None:
+            return str(error)
+    if written is None:
+        return "The study is not installed in this version, and the run holds no description of it."
+    try:
+        found = read(written, source=f"`studies.json` on `{name}`")
+    except VitalsError as error:
+        return str(error)
+    lost = [sign["title"] for sign in written["signs"] if sign["kind"] == "index"]
+    if lost:
+        noticed.append(f"{name}: {', '.join(lost)} left out: a formula, which needs the study itself in its version.")
+    return found
+
+
+def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
+    """(spelling, digest, ...) -> a name: the spelling, shortened as far as the names stay apart; where one spelling had two contents,
+    what tells them apart joins it."""
+    short = registry.labels(dict.fromkeys(spec for spec, *_ in cards))
+    names = {}
+    for key in cards:
+        same = [other for other in cards if other[0] == key[0]]
+        digests, inputs = {other[1] for other in same}, [other for other in same if other[1] == key[1]]
+        marks = [f"{'weights' if len(key) > 2 else 'data'} {key[1][:8]}"] if len(digests) > 1 else []
+        marks += [f"input {inputs.index(key) + 1}"] if len(inputs) > 1 else []
+        names[key] = f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]]
+    return names
+
+
+def _in_order(names: Mapping[str, str], asked: Sequence[str], *, first: str = "") -> list[str]:
+    """The names, each with what the plan calls it, in the order of the plan, then by name."""
+    position = {name: i for i, name in enumerate(asked)}
+    return sorted(names, key=lambda name: (name != first, position.get(names[name], len(position)), name))
+
+
+def _sorted(cards: Mapping[str, Mapping[str, Any]], asked: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    return {name: cards[name] for name in _in_order({name: card["spec"] for name, card in cards.items()}, asked)}
+
+
+def _position(point: Point, records: Mapping[str, Record | str]) -> tuple[Any, ...]:
+    found = records[point.study]
+    record = found if isinstance(found, Record) else None
+    return (
+        list(records).index(point.study),
+        *(rank(record, f, v) for f, v in point.condition.items()),
+        point.images,
+        point.backbone,
+    )
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    try:
+        return json.loads(path.read_bytes()) if path.is_file() else otherwise
+    except ValueError as error:
+        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}.") from error

@@ -1,0 +1,28 @@
+"""Means, differences, ratios, areas and formulas over images, each with a 95 % interval. Pure numpy; images are the sampling unit.
+
+All intervals are two-sided at 95 %. Several runs of one image are first averaged within the image, because they are not
+independent evidence about new images; n always counts images. No interval has width zero, and none goes beyond what is possible.
+docs/statistics.md says which method stands behind each function, where it comes from, and how often it covers the truth.
+"""
+
+from visionvitals.stats._functions import extreme, formula
+from visionvitals.stats._means import NOTHING, UNBOUNDED, Bounds, Estimate, estimate, needed, std, wilson
+from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference
+
+__all__ = [
+    "NOTHING",
+    "UNBOUNDED",
+    "Bounds",
+    "Estimate",
+    "area",
+    "area_difference",
+    "estimate",
+    "extreme",
+    "formula",
+    "kept",
+    "kept_difference",
+    "needed",
+    "paired_difference",
+    "std",
+    "wilson",
+]

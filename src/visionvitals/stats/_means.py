@@ -1,0 +1,233 @@
+"""A mean over images: the value, its interval, and what the methods for pairs and formulas need to know of it."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+Z95 = 1.959963984540054
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+_UNIT: Bounds = (0.0, 1.0)
+_SLACK = 1e-9  # of the range: rounding of a weighted sum, not a value beyond the bounds
+# Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom.
+_STUDENT = (
+    *(12.706204736174694, 4.302652729749462, 3.182446305283708, 2.7764451051977934, 2.5705818356363146),
+    *(2.4469118511449666, 2.364624251592784, 2.306004135204166, 2.262157162798205, 2.228138851986274),
+    *(2.2009851600916384, 2.178812829667228, 2.1603686564627926, 2.144786687917804, 2.131449545559776),
+    *(2.1199052992212546, 2.1098155778333156, 2.100922040241038, 2.093024054408309, 2.085963447265864),
+    *(2.0796138447276835, 2.073873067904022, 2.068657610419049, 2.063898561628022, 2.0595385527532972),
+    *(2.0555294386428713, 2.051830516480281, 2.0484071417952445, 2.045229642132703, 2.042272456301237),
+)
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval and the number of images behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """A proportion with Wilson's score interval (Wilson 1927, "Probable inference", eq. 5).
+
+    Args:
+        successes: number of ones, 0 <= successes <= n.
+        n: number of images. n = 0 gives NaN.
+
+    Convention: the lower end at 0 of n is exactly 0, the upper end at n of n exactly 1.
+
+    Example:
+        >>> [round(x, 4) for x in wilson(8, 10)[:3]]
+        [0.8, 0.4902, 0.9433]
+    """
+    if n == 0:
+        return NOTHING
+    if not 0 <= successes <= n:
+        raise ValueError(f"`successes` must be in [0, n]. Got {successes} of {n}.")
+    p, z2 = successes / n, Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Estimate(p, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half, n)
+
+
+def estimate(values: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
+    """The mean over images with its interval.
+
+    Zeros and ones: Wilson. Other values between finite bounds: Wilson with the effective number of images (`Means`). Else Student's t.
+
+    Args:
+        values: float (n,), one per image (already averaged over its runs). NaN marks an image that could not be scored; it is left
+            out and not counted.
+        bounds: the smallest and the largest value that is possible, infinite where there is none. None: (0, 1) where all values are in
+            [0, 1], else unbounded; say `stats.UNBOUNDED` for a metric that only happens to lie there.
+
+    Convention: one image gives a NaN interval, unless its value is 0 or 1. Equal values say nothing about their spread: between bounds
+    each image then counts as if it could have had either end (the widest possible spread), without bounds the interval is NaN.
+
+    Raises:
+        ValueError: a value lies outside the bounds.
+    """
+    missing = np.isnan(values)
+    scored = values[~missing] if missing.any() else values
+    n = len(scored)
+    if n == 0:
+        return NOTHING
+    inside = span(scored) if bounds is None else bounds
+    ones = np.count_nonzero(scored == 1)
+    if inside == _UNIT and ones + np.count_nonzero(scored == 0) == n:
+        return wilson(int(ones), n)
+    means = Means.of(scored[:, None], inside)
+    low, high = (float(means.limit(np.array([z]))[0]) for z in (-Z95, Z95))
+    return Estimate(float(means.value[0]), low, high, n)
+
+
+def std(values: np.ndarray) -> float:
+    """The sample standard deviation over images (divided by n - 1), without those that are NaN; NaN for fewer than two."""
+    scored = values[~np.isnan(values)]
+    return float(scored.std(ddof=1)) if len(scored) > 1 else math.nan
+
+
+def needed(e: Estimate, margin: float) -> int | None:
+    """About how many images would narrow the half-width of an interval to `margin`, as widths shrink with the root of n.
+
+    To ask how many would decide whether a value is above a threshold, give the distance between the two as `margin`. The answer is a
+    plan, not a promise: it takes the value and the spread seen so far for the true ones.
+
+    Returns:
+        At least 1; None where there is no interval to scale or the margin is not positive.
+    """
+    half = (e.high - e.low) / 2
+    if not (half > 0 and margin > 0):
+        return None
+    return max(1, math.ceil(e.n * (half / margin) ** 2))
+
+
+def span(*arrays: np.ndarray) -> Bounds:
+    """(0, 1) where all values are in [0, 1] up to rounding, else unbounded."""
+    within = all(a.size == 0 or (a.min() >= -_SLACK and a.max() <= 1 + _SLACK) for a in arrays)
+    return _UNIT if within else UNBOUNDED
+
+
+def scaled(values: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Values between finite bounds, moved to [0, 1].
+
+    Raises:
+        ValueError: a value lies outside the bounds by more than rounding.
+    """
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"`bounds` must be (low, high) with low < high. Got {bounds}.")
+    unit = values if bounds == _UNIT else (values - low) / (high - low)
+    least, most = (unit.min(), unit.max()) if unit.size else _UNIT
+    if least < -_SLACK or most > 1 + _SLACK:
+        raise ValueError(f"All values must be in {bounds}. Got {values.min()} to {values.max()}.")
+    return unit if least >= 0 and most <= 1 else np.asarray(np.clip(unit, 0, 1))
+
+
+def student(degrees: int) -> float:
+    """The two-sided 95 % point of Student's t; beyond 30 degrees of freedom the Cornish-Fisher series (Abramowitz & Stegun 26.7.5)."""
+    if degrees < 1:
+        return math.nan
+    if degrees <= len(_STUDENT):
+        return _STUDENT[degrees - 1]
+    z, v = Z95, degrees
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return float(z + sum(term / v ** (i + 1) for i, term in enumerate(terms)))
+
+
+def design_effect(deviations: np.ndarray, binary: np.ndarray) -> np.ndarray:
+    """The variance of values between 0 and 1 over the variance that zeros and ones of the same mean would have, at most 1.
+
+    n divided by it is the effective number of images (Kish 1965; Rao & Scott 1992; Korn & Graubard 1998). Where only a few images differ
+    from the rest the observed variance is not to be trusted, so the ratio is pulled towards 1 by the effective number of deviating
+    images, (sum d^2)^2 / sum d^4: it is raised to the power i / (i + 1). Equal values give 1.
+
+    Args:
+        deviations: float (n, m), from the mean of each column, n >= 2.
+        binary: float (m,), the variance of one image if it were 0 or 1.
+
+    Returns:
+        float (m,), in (0, 1].
+    """
+    n = len(deviations)
+    square = np.square(deviations)
+    total, fourth = square.sum(axis=0), np.einsum("ij,ij->j", square, square)
+    spread = total > n * 1e-18
+    safe = np.where(spread, total, 1.0)
+    informative = np.where(spread, safe**2 / np.where(spread, fourth, 1.0), 0.0)
+    ratio = np.where(spread & (binary > 0), safe / (n - 1) / np.where(binary > 0, binary, 1.0), 1.0)
+    return np.asarray(np.minimum(ratio, 1.0) ** (informative / (informative + 1)))
+
+
+def critical(n: int, effect: np.ndarray) -> np.ndarray:
+    """What stands for z: z where the mean fixes the variance (effect 1), Student's t where it had to be estimated, squares in between."""
+    return np.sqrt(Z95**2 + (student(n - 1) ** 2 - Z95**2) * (1 - effect))
+
+
+@dataclass(frozen=True)
+class Means:
+    """The means of columns as what they may truly be: a limit for every critical value.
+
+    Attributes:
+        n: number of images.
+        value: float (m,), the means.
+        deviations: float (n, m), on the scale of the bounds.
+        images: float (m,), the effective number of images; n for unbounded columns.
+        stretch: float (m,), by what a critical value of the normal law is multiplied.
+        bounds: finite, or the scale is that of the values.
+    """
+
+    n: int
+    value: np.ndarray
+    deviations: np.ndarray
+    images: np.ndarray
+    stretch: np.ndarray
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, values: np.ndarray, bounds: Bounds) -> "Means":
+        """Of float (n, m) without NaN."""
+        n, m = values.shape
+        if not all(map(math.isfinite, bounds)):
+            if values.min() < bounds[0] or values.max() > bounds[1]:
+                raise ValueError(f"All values must be in {bounds}. Got {values.min()} to {values.max()}.")
+            mean = values.mean(axis=0)
+            return cls(n, mean, values - mean, np.full(m, float(n)), np.full(m, student(n - 1) / Z95), bounds)
+        unit = scaled(values, bounds)
+        mean = unit.mean(axis=0)
+        away = unit - mean
+        value = bounds[0] + (bounds[1] - bounds[0]) * mean
+        if n == 1:
+            known = np.isin(unit[0], _UNIT)
+            return cls(n, value, away, np.ones(m), np.where(known, 1.0, math.nan), bounds)
+        effect = design_effect(away, mean * (1 - mean))
+        return cls(n, value, away, n / effect, critical(n, effect) / Z95, bounds)
+
+    def limit(self, z: np.ndarray) -> np.ndarray:
+        """The means that lie z standard errors away, judged by the error at that mean: float (..., m) -> (..., m).
+
+        z = -1.96 gives the lower end of the interval, 0 the mean, 1.96 the upper end.
+        """
+        k = z * self.stretch
+        low, high = self.bounds
+        if not (math.isfinite(low) and math.isfinite(high)):
+            error = np.sqrt(np.square(self.deviations).sum(axis=0) / max(1, self.n - 1) / self.n)
+            k = np.where((error > 1e-15 * np.abs(self.value)) | (z == 0), k, math.nan)
+            return np.asarray(np.clip(self.value + k * error, low, high))
+        p, images = np.clip((self.value - low) / (high - low), 0, 1), self.images
+        centre = p + k**2 / (2 * images)
+        found = (centre + k * np.sqrt(p * (1 - p) / images + k**2 / (4 * images**2))) / (1 + k**2 / images)
+        found = np.where((p == 0) & (k <= 0), 0.0, np.where((p == 1) & (k >= 0), 1.0, np.clip(found, 0, 1)))
+        return np.asarray(low + (high - low) * found)

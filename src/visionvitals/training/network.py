@@ -1,0 +1,43 @@
+"""The network that a recipe names, before it has learned anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+from torch import nn
+
+from visionvitals import registry
+from visionvitals.backbones import tiny
+from visionvitals.errors import VitalsError, require
+from visionvitals.perturb import position
+from visionvitals.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the spelling of a recipe's model may say."""
+
+    position: Literal["none"] | None = registry.option(None, "`none` trains without position encoding")
+    model: Mapping[str, Any] = registry.free("any keyword argument of the network")
+
+
+def make(recipe: Recipe, *, outputs: int) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that a recipe names, with random weights, and the keyword arguments that make it again.
+
+    Raises:
+        VitalsError: another family than `tiny:` or `timm:`, an unknown network, keyword arguments that it does not take, or no way to
+            take its position encoding out.
+    """
+    spec = registry.parse(recipe.model, families=["tiny", "timm"])
+    options = registry.options(spec, Options)
+    require(spec.checkpoint is None, "A recipe's model starts from random weights, without `@`", recipe.model)
+    kwargs = {**options.model, "num_classes": outputs}
+    maker = tiny.network if spec.family == "tiny" else timm.create_model
+    try:
+        module = maker(spec.name, **kwargs)
+    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
+        raise VitalsError(f"`{recipe.model}` cannot be made: {error}") from error
+    if options.position is not None:
+        position.remove(module, size=(recipe.size, recipe.size))
+    return module, kwargs
