@@ -7,12 +7,16 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from visionvitals.run.planner import Plan, Section
+from measured import measured
 
-from visionvitals.core import Backbone, BackboneCard, ImageSetCard, Job, Preprocess, Row
+from visionvitals.core import Backbone, BackboneCard, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.job import Arrays, Columns, Fill, Forgetful, Job
+from visionvitals.plan import planner
+from visionvitals.plan.planner import Plan, Section
 from visionvitals.probes import episodes
-from visionvitals.run import planner, runner, table
+from visionvitals.results import load, table
+from visionvitals.run import runner
 from visionvitals.run.store import Store
 from visionvitals.studies import fewshot
 from visionvitals.studies.fewshot import Condition
@@ -70,36 +74,36 @@ KINDS = [
 
 @pytest.mark.parametrize("condition", KINDS, ids=["1 shot", "4 shots", "variable", "related"])
 def test_every_episode_has_one_accuracy_for_each_solver_whatever_the_batch_size(condition: Condition) -> None:
-    rows = [list(fewshot.measure(job(condition, batch_size=size))) for size in (1, 64, 1000)]
-    assert rows[0] == rows[1] == rows[2]
-    assert {(r.item, r.at) for r in rows[0]} == {
-        (f"{k:05d}", (solver,)) for k in range(20) for solver in ("logistic", "ridge", "centroid")
+    found, *others = (measured(fewshot, job(condition, batch_size=size)) for size in (1, 64, 1000))
+    assert all(other == found for other in others)
+    assert found.keys() == {
+        (f"{k:05d}", "episode_accuracy", (solver,)) for k in range(20) for solver in ("logistic", "ridge", "centroid")
     }
-    assert len(rows[0]) == 60
-    assert all(r.metric == "episode_accuracy" and 0 <= r.value <= 1 for r in rows[0])
-    assert rows[0] != list(fewshot.measure(job(condition, seed=1)))
-    assert np.mean([r.value for r in rows[0]]) > 0.4, "mean colours tell these classes apart"
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found != measured(fewshot, job(condition, seed=1))
+    assert np.mean(list(found.values())) > 0.4, "mean colours tell these classes apart"
 
 
 def test_progress_counts_every_image_though_the_features_are_there_already() -> None:
-    kept: dict[str, Any] = {}
+    kept: dict[str, Arrays] = {}
 
-    def product(name: str, facts: Any, n: int, columns: Any, fill: Any) -> Any:
-        if name not in kept:
-            kept[name] = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in columns.items()}
-            list(fill(kept[name], 0))
-        return kept[name]
+    class Kept(Forgetful):
+        def rows(self, name: str, key: Any, n: int, columns: Columns, fill: Fill) -> Arrays:
+            if name not in kept:
+                kept[name] = super().rows(name, key, n, columns, fill)
+                kept[name]["pooled"].flags.writeable = False  # as a mapped file
+            return kept[name]
 
     for shot in (1, 2):
         done: list[int] = []
-        list(fewshot.measure(job(Condition(episodes=2, shot=shot), product=product, progress=done.append)))
+        list(fewshot.measure(job(Condition(episodes=2, shot=shot), memos=Kept(), progress=done.append)))
         assert sum(done) == 144
     assert list(kept) == ["pooled features"]
 
 
 def test_more_shots_are_better_and_shuffled_labels_are_guessing() -> None:
     def accuracy(j: Job) -> float:
-        return float(np.mean([r.value for r in fewshot.measure(j) if r.at == ("logistic",)]))
+        return float(np.mean([v for (_, _, at), v in measured(fewshot, j).items() if at == ("logistic",)]))
 
     few, many = (accuracy(job(Condition(shot=shot, episodes=100))) for shot in (1, 8))
     assert few < many
@@ -183,7 +187,7 @@ def test_a_run_measures_what_it_can_and_says_what_it_cannot(tmp_path: Path, monk
     (failure,) = outcome.failed
     assert "5-way 9-shot episodes must have 5 classes with 9 images to show" in failure
     assert len(list(Store(tmp_path / "run" / "store").cells())) == 1
-    rows = table.rows(table.read([tmp_path / "run"]))
+    rows = table.rows(load(tmp_path / "run"))
     assert [(r["solver"], r["n"]) for r in rows] == [("centroid", 20), ("logistic", 20), ("ridge", 20)]
 
 
@@ -192,4 +196,3 @@ def test_presets_name_the_episodes_of_the_sources() -> None:
     assert {c.sampler for c in fewshot.conditions("paper", SIZE)} == {"variable", "related"}
     every: list[Condition] = [c for p in ("quick", "default", "paper") for c in fewshot.conditions(p, SIZE)]  # type: ignore[arg-type]
     assert all(c.episodes == 600 and c.queries == 10 for c in every)
-    assert isinstance(next(iter(fewshot.measure(job(KINDS[0])))), Row)

@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measured import measured
 from PIL import Image
-from visionvitals.run.planner import Plan, Section
 
-from visionvitals import cli
-from visionvitals.core import ImageSetCard, Job, Row
-from visionvitals.datasets.base import responses as _responses
+from visionvitals import cli, study
+from visionvitals.core import ImageSetCard
 from visionvitals.errors import VitalsError
+from visionvitals.job import Job
+from visionvitals.plan import planner
+from visionvitals.plan.planner import Plan, Section
 from visionvitals.probes import shape_bias as probe
-from visionvitals.report import charts, read, signs
-from visionvitals.run import observers, planner, runner, table
-from visionvitals.run.store import Store
+from visionvitals.report import charts
+from visionvitals.responses import csv_files, observers
+from visionvitals.results import load, signs, table
+from visionvitals.run import runner, wide
+from visionvitals.run.store import Store, Stored
 from visionvitals.studies import shape_bias
 
 CPU = torch.device("cpu")
@@ -44,6 +48,13 @@ def measure(backbones: tuple[str, ...], data: str, out: Path, **values: Any) -> 
     section = Section(name="shape_bias", values=values or {"token": ("output",)})
     planned = planner.make(Plan(backbones=backbones, data=(data,), studies=(section,)), device=CPU)
     return planned, runner.execute(planned, out=out, device=CPU)
+
+
+def column(cell: Stored, metric: str) -> dict[str, float]:
+    """item -> value at the place of all shapes together, without the items that have none."""
+    at = (shape_bias.ALL,)
+    pairs = zip(cell.items(at), cell.values([metric], at)[metric].tolist(), strict=True)
+    return {item: value for item, value in pairs if value == value}
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +124,17 @@ def test_the_embedded_networks_answer_the_embedded_conflicts(tmp_path: Path) -> 
     images = planner.open_images(data)
     backbone = planner.load_backbone("tiny:vit", device=CPU)
     assert backbone.card.classes == images.card.classes
-    values = cell.values((shape_bias.ALL,))
-    said = {item: int(v) for item, v in values["prediction"].items()}
+    said = {item: int(v) for item, v in column(cell, "prediction").items()}
     shown = {e.id: (e.label, e.texture) for e in (images[k] for k in range(48))}
     expected = probe.summary(*(np.array([x[k] for x in ((said[i], *shown[i]) for i in shown)]) for k in range(3)))
-    (group,) = [g for g in table.read([tmp_path / "run"]) if g.at == (shape_bias.ALL,)]
-    assert group.estimate("shape_choice") == expected.bias
-    assert group.estimate("shape_accuracy") == expected.shape_accuracy
-    assert group.estimate("texture_accuracy") == expected.texture_accuracy
-    assert group.estimate("cue_coverage") == expected.coverage
-    assert group.estimate("class_shape_bias") == expected.class_mean
+    run = load(tmp_path / "run")
+    (point,) = [p for p in run.points if p.at == (shape_bias.ALL,)]
+    assert run.estimate(point, "shape_choice") == expected.bias
+    assert run.estimate(point, "shape_accuracy") == expected.shape_accuracy
+    assert run.estimate(point, "texture_accuracy") == expected.texture_accuracy
+    assert run.estimate(point, "cue_coverage") == expected.coverage
+    assert run.estimate(point, "class_shape_bias").value == expected.class_mean.value
+    assert run.estimate(point, "class_shape_bias").n == expected.class_mean.n
     assert expected.coverage.value > 0.4, "one or the other is seen, where guessing gives 2 in 16"
     exhibit = cell.facts["exhibits"][0]
     assert exhibit["caption"] in images.card.class_names
@@ -133,9 +145,8 @@ def test_pictures_without_a_conflict_do_not_count(run_folder: Path) -> None:
     cells = Store(run_folder / "store").cells()
     assert {c.cell["condition"]["token"] for c in cells} == {"output", "class", "distillation"}
     for cell in cells:
-        values = cell.values((shape_bias.ALL,))
-        assert len(values["shape_accuracy"]) == 4
-        assert not [item for item in values["prediction"] if "cat3" in item]
+        assert len(column(cell, "shape_accuracy")) == 4
+        assert not [item for item in column(cell, "prediction") if "cat3" in item]
 
 
 def test_a_set_without_any_conflict_fails_with_the_reason(tmp_path: Path) -> None:
@@ -160,32 +171,42 @@ def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any) -> None:
         images=CARD,
         warn=said.append,
     )
-    assert {row.item for row in shape_bias.measure(job) if row.metric == "shape_accuracy"} == {"b"}
+    assert {item for item, metric, _ in measured(shape_bias, job) if metric == "shape_accuracy"} == {"b"}
     assert said == ["1 of 2 pictures with a conflict gave logits that are not finite and are left out"]
 
 
-def test_rows_by_hand() -> None:
-    answers = [
-        shape_bias.Answer("1", "cat", "dog", "cat"),
-        shape_bias.Answer("2", "cat", "dog", "dog"),
-        shape_bias.Answer("3", "cat", "dog", None),
-        shape_bias.Answer("4", "dog", "cat", "dog"),
-    ]
-    found = list(shape_bias.rows(answers))
-    pooled = [r for r in found if r.at == (shape_bias.ALL,)]
-    assert [(r.item, r.value) for r in pooled if r.metric == "shape_choice"] == [("1", 1.0), ("2", 0.0), ("4", 1.0)]
-    assert [r.value for r in pooled if r.metric == "cue_coverage"] == [1.0, 1.0, 0.0, 1.0]
-    assert [r for r in pooled if r.metric == "class_shape_bias"] == [
-        Row("cat", "class_shape_bias", 0.5, (shape_bias.ALL,)),
-        Row("dog", "class_shape_bias", 1.0, (shape_bias.ALL,)),
-    ]
-    assert len([r for r in found if r.at == ("dog",)]) == 4
+def test_scores_by_hand() -> None:
+    """A cat as a dog, three times: answered by shape, by texture, not at all; and a dog as a cat, answered by shape."""
+    told = shape_bias.Answers(
+        items=["1", "2", "3", "4"],
+        classes=["cat", "dog"],
+        shape=np.array([0, 0, 0, 1]),
+        texture=np.array([1, 1, 1, 0]),
+        said=np.array([0, 1, -1, 1]),
+    )
+    record = study.load("shape_bias")
+    found = wide.gather(
+        shape_bias.scores(told), study=record.name, axes=record.axes, metrics=record.metrics, ids=told.items
+    )
+
+    def told_of(metric: str, at: str) -> dict[str, float]:
+        block = found.blocks[at,]
+        pairs = zip(block.items, block.values[metric].tolist(), strict=True)
+        return {item: value for item, value in pairs if value == value}
+
+    assert told_of("shape_choice", shape_bias.ALL) == {"1": 1.0, "2": 0.0, "4": 1.0}
+    assert told_of("cue_coverage", shape_bias.ALL) == {"1": 1.0, "2": 1.0, "3": 0.0, "4": 1.0}
+    assert told_of("shape_accuracy", "cat") == {"1": 1.0, "2": 0.0, "3": 0.0}
+    assert told_of("texture_accuracy", "cat") == {"1": 0.0, "2": 1.0, "3": 0.0}
+    assert told_of("class_shape_bias", shape_bias.ALL) == {"cat": 0.5, "dog": 1.0}
+    assert told_of("shape_choice", "dog") == {"4": 1.0}
+    assert found.blocks["dog",].items == ["4"]
 
 
 # ---- the answers of others
 
 
-def answers_csv(path: Path, subj: str, said: dict[str, str], columns: tuple[str, ...] = _responses.COLUMNS) -> Path:
+def answers_csv(path: Path, subj: str, said: dict[str, str], columns: tuple[str, ...] = csv_files.COLUMNS) -> Path:
     lines = [",".join(columns)]
     for trial, (name, answer) in enumerate(said.items(), 1):
         shape = name.rstrip("0123456789").split("-")[0].rstrip("0123456789")
@@ -212,7 +233,7 @@ def test_people_and_networks_stand_beside_the_backbones(
     shutil.copytree(run_folder, out)
     assert cli.main(["responses", str(out), "--add", str(answers)]) == 0
     assert "people" in capsys.readouterr().out
-    run = read.load(out)
+    run = load(out)
     assert list(run.backbones) == ["deit_tiny_distilled_patch16_224", "responses:net", "responses:people"]
     column = next(c for c in signs.columns(run) if c.sign.title == "shape bias")
     ((_, e),) = [(k, r.estimate) for k, r in column.readings.items() if k[0] == "responses:people"]
@@ -226,9 +247,9 @@ def test_people_and_networks_stand_beside_the_backbones(
     assert cli.main(["responses", str(out), "--add", str(answers)]) == 0, "a second time changes nothing"
     assert len(Store(out / "store").cells()) == 5
     assert cli.main(["status", str(out)]) == 0
-    differences = table.differences(table.read([out]), TWO_HEADS, "responses:net")
+    differences = table.differences(load(out), TWO_HEADS, "responses:net")
     assert [d["n"] for d in differences if d["metric"] == "cue_coverage" and shape_bias.ALL in d["condition"]] == [4]
-    assert any("responses:people" in text and "8 answers of 2 people to 4 pictures" in text for text in run.warnings)
+    assert any("responses:people" in text and "8 answers of 2 people to 4 pictures" in text for text in run.warned)
 
 
 def test_observers_that_were_added_before_decide_nothing(run_folder: Path, tmp_path: Path) -> None:
@@ -237,7 +258,7 @@ def test_observers_that_were_added_before_decide_nothing(run_folder: Path, tmp_p
     shutil.copytree(run_folder, out)
     for cell in Store(out / "store").cells():
         if cell.cell["condition"]["token"] != "output":
-            shutil.rmtree(cell.path)
+            shutil.rmtree(out / "store" / "shape_bias" / cell.id)
     for k in range(8):
         assert len(observers.add(out, answers_csv(tmp_path / "one.csv", f"net{k}", {"cat1-dog1": "cat"}))) == 1
     four = {"cat1-dog1": "cat", "cat2-boat1": "cat", "dog1-cat1": "dog", "dog2-knife1": "dog"}
@@ -251,10 +272,10 @@ def test_our_answers_are_read_back_from_their_form(run_folder: Path, tmp_path: P
     assert [f.name.rpartition("_")[2] for f in files] == ["session-1.csv"] * 3
     assert all(f.name.startswith("cue-conflict_") and f.name.count("_") == 2 for f in files)
     cell = next(c for c in Store(run_folder / "store").cells() if c.cell["condition"]["token"] == "output")
-    prediction = cell.values((shape_bias.ALL,))["prediction"]
+    prediction = column(cell, "prediction")
     classes = list(probe.ENTRY_CLASSES)
     (written,) = [f for f in files if f.name.split("_")[1].rpartition("-")[2] not in ("class", "distillation")]
-    trials = {trial.stimulus.name: trial.said for trial in _responses.read(written)}
+    trials = {trial.stimulus.name: trial.said for trial in csv_files.read(written)}
     assert trials == {Path(item).stem: classes[int(v)] for item, v in prediction.items()}
     line = written.read_text(encoding="utf-8").splitlines()[1].split(",")
     assert line[1:4] == ["1", "1", "NaN"]
@@ -280,7 +301,7 @@ def test_files_that_are_no_answers_are_refused(tmp_path: Path, header: str, line
     path = tmp_path / "answers.csv"
     path.write_text(f"{header}\n{line}\n" if header else "", encoding="utf-8")
     with pytest.raises(VitalsError, match=r"answers\.csv") as caught:
-        _responses.read(path)
+        csv_files.read(path)
     assert says in str(caught.value)
 
 
@@ -290,7 +311,7 @@ def test_what_cannot_be_compared_is_said(run_folder: Path, tmp_path: Path, capsy
         return capsys.readouterr().err
 
     assert "Give --add FOLDER or --write FOLDER" in says(run_folder)
-    assert "must exist" in says(run_folder, "--add", tmp_path / "nothing")
+    assert "must be a csv or a folder of them" in says(run_folder, "--add", tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     assert "must hold csv files" in says(run_folder, "--add", tmp_path / "empty")
     strange = answers_csv(tmp_path / "s.csv", "a", {"oven1-cat1": "cat"})
@@ -309,6 +330,6 @@ def test_embedded_pictures_have_no_csv_form(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_summary_of_answers_counts_persons_together(answers: Path) -> None:
-    grouped = observers.by_observer(_responses.read(answers))
+    grouped = observers.by_observer(csv_files.read(answers))
     assert list(grouped) == ["people", "net"]
     assert observers.summary(grouped["people"]).bias[::3] == (5 / 8, 8)

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from visionvitals.run.planner import Plan, Section
+from measured import Values, measured
 
 from visionvitals import registry
-from visionvitals.core import NO_IMAGES, Backbone, Job, Row, compute
+from visionvitals.core import NO_IMAGES, Backbone
 from visionvitals.errors import VitalsError
+from visionvitals.job import Arrays, Columns, Fill, Forgetful, Job
+from visionvitals.plan import planner
+from visionvitals.plan.planner import Plan, Section
 from visionvitals.probes.features import columns, features
-from visionvitals.report import build, by_class, charts, read
-from visionvitals.run import planner, runner
+from visionvitals.report import build, by_class, charts
+from visionvitals.results import load as read
+from visionvitals.run import runner
 from visionvitals.studies import transfer
 from visionvitals.studies._partition import partition
 
@@ -65,48 +69,59 @@ def job(backbone: Backbone, n: int = 48, classes: int = 4, **more: Any) -> Job:
     return Job(**{**given, **more})
 
 
-def accuracies(rows: list[Row]) -> dict[tuple[str, tuple[Any, ...]], float]:
+def means(values: Values) -> dict[tuple[str, tuple[Any, ...]], float]:
     found: dict[Any, list[float]] = defaultdict(list)
-    for row in rows:
-        found[row.metric, row.at].append(row.value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
+    for (_, metric, at), value in values.items():
+        found[metric, at].append(value)
+    return {key: float(np.mean(column)) for key, column in found.items()}
+
+
+class Told(Forgetful):
+    """Writes down the keys that it is asked for."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = []
+
+    def rows(self, name: str, key: Any, n: int, columns: Columns, fill: Fill) -> Arrays:
+        self.keys.append(key)
+        return super().rows(name, key, n, columns, fill)
 
 
 def test_every_block_set_is_measured_on_every_test_image(backbone: Backbone) -> None:
-    rows = list(transfer.measure(job(backbone)))
+    values = measured(transfer, job(backbone))
     kinds = {"class", "class + mean"} if backbone.card.prefix_tokens else {"mean"}
-    places = {row.at for row in rows if row.metric == "top1"}
+    places = {at for _, metric, at in values if metric == "top1"}
     for probe in ("logistic", "ridge", "neighbours"):
         assert {(probe, s, t, 0) for s in ("last", "ensemble", "all") for t in kinds} | {
             (probe, "pooled", "pooled", 0)
         } == {at for at in places if at[0] == probe and at[1] != "single"}
     assert {at[3] for at in places if at[1] == "single"} == set(range(1, backbone.card.blocks + 1))
-    test = {row.item for row in rows if row.metric == "top1"}
+    test = {item for item, metric, _ in values if metric == "top1"}
     assert len(test) == 12
     for at in places:
-        assert {r.item for r in rows if r.metric == "top1" and r.at == at} == test
-    assert not test & {row.item for row in rows if row.metric == "validation_top1"}
-    found = accuracies(rows)
+        assert {item for item, metric, place in values if metric == "top1" and place == at} == test
+    assert not test & {item for item, metric, _ in values if metric == "validation_top1"}
+    found = means(values)
     assert found["top1", transfer.CHOSEN] > 0.8, "stripes are easy"
     held = {at: v for (metric, at), v in found.items() if metric == "validation_top1" and at[1] != "single"}
     assert held[transfer.CHOSEN] == max(held.values())
 
 
 def test_the_projection_is_one_point_for_each_test_image(vit: Backbone) -> None:
-    rows = [r for r in transfer.measure(job(vit)) if r.at[0] == "projection"]
-    first = {r.item: r.value for r in rows if r.metric == "component_1"}
-    second = {r.item: r.value for r in rows if r.metric == "component_2"}
+    found = {key: value for key, value in measured(transfer, job(vit)).items() if key[2][0] == "projection"}
+    first = {item: value for (item, metric, _), value in found.items() if metric == "component_1"}
+    second = {item: value for (item, metric, _), value in found.items() if metric == "component_2"}
     assert len(first) == len(second) == 12
     for values in (first, second):
         assert np.mean(list(values.values())) == pytest.approx(0, abs=1e-6)
         assert np.std(list(values.values())) == pytest.approx(1, abs=1e-6)
     a, b = np.array([(first[i], second[i]) for i in first]).T
     assert a @ b == pytest.approx(0, abs=1e-5)
-    assert {r.at[2] for r in rows} == {f"class {c}" for c in range(4)}
+    assert {at[2] for _, _, at in found} == {f"class {c}" for c in range(4)}
 
 
 def test_batches_change_nothing(vit: Backbone) -> None:
-    found = [sorted(transfer.measure(job(vit, batch_size=size))) for size in (1, 13, 48)]
+    found = [measured(transfer, job(vit, batch_size=size)) for size in (1, 13, 48)]
     assert found[0] == found[1] == found[2]
 
 
@@ -116,7 +131,7 @@ def test_labels_of_test_images_decide_nothing(vit: Backbone) -> None:
     plain = job(vit, splits=splits)
     turned = np.where(np.array(splits) == "test", (plain.labels + 1) % 4, plain.labels)
     first, second = (
-        [r for r in transfer.measure(j) if r.metric == "prediction"]
+        {key: value for key, value in measured(transfer, j).items() if key[1] == "prediction"}
         for j in (plain, dataclasses.replace(plain, labels=turned))
     )
     assert first == second
@@ -126,14 +141,14 @@ def test_labels_of_test_images_decide_nothing(vit: Backbone) -> None:
 def test_shuffled_labels_are_not_learnt(vit: Backbone) -> None:
     plain = job(vit, n=120)
     shuffled = dataclasses.replace(plain, labels=np.random.default_rng(0).permutation(plain.labels))
-    assert accuracies(list(transfer.measure(shuffled)))["top1", transfer.CHOSEN] < 0.6
+    assert means(measured(transfer, shuffled))["top1", transfer.CHOSEN] < 0.6
 
 
 def test_the_paper_protocol_is_named_and_takes_the_best_epoch(vit: Backbone) -> None:
-    rows = list(transfer.measure(job(vit, condition=transfer.Condition(protocol="paper", last=2))))
-    assert {row.metric for row in rows} == {"top1"}
-    assert {row.at[0] for row in rows} == {"adamw, best epoch on test"}
-    assert rows == list(transfer.measure(job(vit, condition=transfer.Condition(protocol="paper", last=2))))
+    values = measured(transfer, job(vit, condition=transfer.Condition(protocol="paper", last=2)))
+    assert {metric for _, metric, _ in values} == {"top1"}
+    assert {at[0] for _, _, at in values} == {"adamw, best epoch on test"}
+    assert values == measured(transfer, job(vit, condition=transfer.Condition(protocol="paper", last=2)))
 
 
 def test_progress_counts_every_image(vit: Backbone) -> None:
@@ -154,15 +169,15 @@ def test_features_go_on_after_a_kill(vit: Backbone) -> None:
     whole = features(job(vit))
     asked: list[int] = []
 
-    def half_done(name: str, facts: Any, n: int, shapes: Any, fill: Any) -> Any:
-        assert facts["weights"] == vit.card.digest
-        arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in shapes.items()}
-        for key in arrays:
-            arrays[key][:20] = whole[key][:20]
-        asked.extend(fill(arrays, 20))
-        return arrays
+    class HalfDone(Forgetful):
+        def rows(self, name: str, key: Any, n: int, columns: Columns, fill: Fill) -> Arrays:
+            arrays = {column: np.zeros((n, *shape), dtype) for column, (shape, dtype) in columns.items()}
+            for column in arrays:
+                arrays[column][:20] = whole[column][:20]
+            asked.extend(fill(arrays, 20))
+            return arrays
 
-    again = features(job(vit, product=half_done, batch_size=7))
+    again = features(job(vit, memos=HalfDone(), batch_size=7))
     assert asked[-1] == 48
     for key in whole:
         np.testing.assert_allclose(again[key], whole[key], atol=1e-5)
@@ -173,15 +188,10 @@ def test_another_normalisation_has_other_features(vit: Backbone) -> None:
     spec = registry.parse(TEXTS["vit"] + "&mean=0.1&std=0.9", families=["timm"])
     other = registry.load("backbones", "timm").load(spec, device=torch.device("cpu"))
     assert other.card.digest == vit.card.digest
-    facts: list[Any] = []
-
-    def product(name: str, named: Any, n: int, shapes: Any, fill: Any) -> Any:
-        facts.append(named)
-        return compute(name, named, n, shapes, fill)
-
-    pooled = [features(job(backbone, product=product))["pooled"] for backbone in (vit, other)]
+    memos = Told()
+    pooled = [features(job(backbone, memos=memos))["pooled"] for backbone in (vit, other)]
     assert not np.allclose(*pooled, atol=1e-3)
-    assert facts[0] != facts[1]
+    assert memos.keys[0] != memos.keys[1]
 
 
 def parts(vit: Backbone, usable: np.ndarray | None = None, *, keep: bool = False, **more: Any) -> Any:
@@ -248,17 +258,17 @@ def test_what_cannot_be_measured_says_why(vit: Backbone) -> None:
         parts(vit, n=40, labels=labels, images=twice, splits=["train"] * 20 + ["test"] * 20)
 
 
-def test_features_that_are_not_finite_yield_no_row(vit: Backbone) -> None:
-    def broken(name: str, facts: Any, n: int, shapes: Any, fill: Any) -> Any:
-        arrays = {key: np.zeros((n, *shape), dtype) for key, (shape, dtype) in shapes.items()}
-        list(fill(arrays, 0))
-        arrays["prefix"][7, 0, 0, 0] = np.nan
-        return arrays
+def test_features_that_are_not_finite_yield_no_value(vit: Backbone) -> None:
+    class Broken(Forgetful):
+        def rows(self, name: str, key: Any, n: int, columns: Columns, fill: Fill) -> Arrays:
+            arrays = super().rows(name, key, n, columns, fill)
+            arrays["prefix"][7, 0, 0, 0] = np.nan
+            return arrays
 
     notes: list[str] = []
-    rows = list(transfer.measure(job(vit, product=broken, warn=notes.append)))
-    assert "i7" not in {row.item for row in rows}
-    assert all(np.isfinite(row.value) for row in rows)
+    values = measured(transfer, job(vit, memos=Broken(), warn=notes.append))
+    assert "i7" not in {item for item, _, _ in values}
+    assert np.isfinite(list(values.values())).all()
     assert any("not finite" in note for note in notes)
 
 
@@ -268,13 +278,13 @@ def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypa
     plan = Plan(backbones=both, data=("shapes:test?n=80&size=32",), studies=(Section(name="transfer"),))
     planned = planner.make(plan, device=torch.device("cpu"))
     assert runner.execute(planned, out=tmp_path / "run", device=torch.device("cpu")).failed == ()
-    run = read.load(tmp_path / "run")
+    run = read(tmp_path / "run")
     (found,) = by_class.by_class(run, "transfer")
     assert found.pair == both
-    chosen = {p.backbone: p.estimates["top1"] for p in run.of("transfer") if p.condition["probe"] == "chosen"}
+    chosen = {p.backbone: run.estimate(p, "top1") for p in run.of("transfer") if p.condition["probe"] == "chosen"}
     for backbone in both:
         cell = next(p.cells[0] for p in run.of("transfer") if p.backbone == backbone)
-        entries = json.loads((cell.path / "files" / "classes.json").read_text(encoding="utf-8"))
+        entries = json.loads(cell.read("files/classes.json"))
         total = sum(e["n"] for e in entries)
         assert (total, sum(e["right"] for e in entries) / total) == (chosen[backbone].n, chosen[backbone].value)
         assert all(sum(count for _, count in e["taken_for"]) <= e["n"] - e["right"] for e in entries)
@@ -290,7 +300,7 @@ def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypa
     drawn = charts.interactive(points)[0]["data"]["values"]
     assert len(drawn) == len(multiple.records) == len({r["item"] for r in drawn})
     assert {r["at"] for r in drawn} == set(points.x_order)
-    assert any("chosen on" in warning for warning in run.warnings)
-    page = build.build(tmp_path / "run").read_text(encoding="utf-8")
+    assert any("chosen on" in warning for warning in run.warned)
+    page = build.build(run).read_text(encoding="utf-8")
     assert "Where the classes lie" in page
     assert "The worst classes of tiny:cnn" in page.replace("<wbr>", "")
