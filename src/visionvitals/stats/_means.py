@@ -137,7 +137,7 @@ def student(degrees: int) -> float:
         return math.nan
     if degrees <= len(_STUDENT):
         return _STUDENT[degrees - 1]
-    z, v = Z95, degrees
+    z, v = Z95, float(degrees)
     terms = (
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
