@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from visionvitals import registry
-from visionvitals.core import Job
+from visionvitals.job import Job
 from visionvitals.probes import attention, tokens
 from visionvitals.studies import attention as study
 
@@ -69,7 +69,7 @@ def memory() -> None:
             labels=np.zeros(n, np.int64),
             exhibits=frozenset({"0"}),
         )
-        rows = sum(1 for _ in study.measure(job))
+        rows = sum(len(block.items) for block in study.measure(job))
         print(f"study `attention`, {n} images: {rows} rows passed, peak {peak():.0f} MB")
 
 

@@ -26,8 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from visionvitals import registry
-from visionvitals.core import Backbone, Job
+from visionvitals.core import Backbone
 from visionvitals.datasets.base import cache as _cache
+from visionvitals.job import Job
 from visionvitals.run import memory
 from visionvitals.studies import occlusion
 

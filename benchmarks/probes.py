@@ -23,7 +23,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV
 
 from visionvitals import registry
-from visionvitals.core import Job
+from visionvitals.job import Job
 from visionvitals.probes import features, linear
 
 NETWORKS = ("timm:deit_tiny_patch16_224?pretrained=false", "timm:mobilenetv2_100?pretrained=false")

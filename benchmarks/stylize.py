@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from visionvitals.perturb.stylize import fourier
-from visionvitals.run import planner
+from visionvitals.plan import planner
 from visionvitals.stylize import copy, networks, styles
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visionvitals import registry
-from visionvitals.core import Cell, Job, Row
+from visionvitals import registry, study
+from visionvitals.core import Cell
 from visionvitals.datasets.base import cache as _cache
-from visionvitals.run import memory
+from visionvitals.job import Job
+from visionvitals.run import memory, wide
 from visionvitals.run.store import Store
 
 NETWORKS = ("timm:deit_tiny_patch16_224?pretrained=false", "timm:mobilenetv2_100?pretrained=false")
@@ -45,9 +46,9 @@ def main() -> None:
         first = torch.rand(arguments.batch_size, 3, *backbone.card.preprocess.size, device=device)
         with torch.inference_mode():
             backbone.module(first)
-        for study in ("clean", "occlusion", "shuffle", "corner"):
-            module = registry.load("studies", study)
-            conditions = module.conditions("quick", backbone.card.preprocess.size)
+        for name in ("clean", "occlusion", "shuffle", "corner"):
+            chosen = study.load(name)
+            conditions = chosen.conditions("quick", backbone.card.preprocess.size)
             ratios, processors = [], []
             for _ in range(arguments.repeats):
                 swept = bare = np.zeros(2)
@@ -61,19 +62,19 @@ def main() -> None:
                         batch_size=arguments.batch_size,
                     )
                     cell = Cell(
-                        study=study,
-                        version=module.VERSION,
+                        study=name,
+                        version=chosen.version,
                         condition=condition,
                         backbone=backbone.card,
                         images=images.card,
                     )
-                    swept = swept + timed(lambda: keep(cell, list(module.measure(job))), device)  # noqa: B023
+                    swept = swept + timed(lambda: keep(cell, chosen, job), device)  # noqa: B023
                     bare = bare + timed(lambda: forward(backbone.module, first, len(data.ids)), device)  # noqa: B023
                 ratios.append(swept[0] / bare[0])
                 processors.append(swept[1] / bare[1])
             rate = len(data.ids) * len(conditions) / swept[0]
             print(
-                f"{backbone.card.architecture:28} {study:10} {len(conditions):3} cells  {rate:7.1f} images/s  "
+                f"{backbone.card.architecture:28} {name:10} {len(conditions):3} cells  {rate:7.1f} images/s  "
                 f"sweep / forward = {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) by wall, "
                 f"{statistics.median(processors):.3f} ({min(processors):.3f} to {max(processors):.3f}) by CPU"
             )
@@ -91,9 +92,12 @@ def timed(work: object, device: torch.device) -> np.ndarray:
     return np.array([time.perf_counter() - start[0], time.process_time() - start[1]])
 
 
-def keep(cell: Cell, rows: list[Row]) -> None:
+def keep(cell: Cell, chosen: study.Study, job: Job) -> None:
+    numbers = wide.gather(
+        chosen.measure(job), study=chosen.name, axes=chosen.axes, metrics=chosen.metrics, ids=list(job.ids)
+    )
     with tempfile.TemporaryDirectory() as folder:
-        Store(Path(folder)).write(cell, rows, facts={}, exhibits={})
+        Store(Path(folder)).write(cell, [numbers], axes=chosen.axes)
 
 
 def forward(module: torch.nn.Module, batch: torch.Tensor, images: int) -> None:

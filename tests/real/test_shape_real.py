@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from visionvitals.run.planner import Plan, Section
 
-from visionvitals.datasets.base import responses as _responses
+from visionvitals import results
+from visionvitals.plan import planner
+from visionvitals.plan.planner import Plan, Section
 from visionvitals.probes.shape_bias import ENTRY_CLASSES
-from visionvitals.run import observers, planner, runner, table
+from visionvitals.responses import csv_files, observers
+from visionvitals.run import runner
 
 DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CUES = DATA / "cue_conflict"
@@ -23,7 +25,7 @@ def test_the_entry_classes_are_the_published_ones() -> None:
 
 
 def test_the_published_answers_recounted() -> None:
-    found = observers.by_observer(_responses.read(CUES / "responses"))
+    found = observers.by_observer(csv_files.read(CUES / "responses"))
     biases = {name: round(observers.summary(trials).bias.value, 4) for name, trials in found.items()}
     assert biases == {
         "people": 0.9587,
@@ -46,6 +48,7 @@ def test_a_real_network_on_the_stimuli(tmp_path: Path, monkeypatch: pytest.Monke
     section = Section(name="shape_bias", values={"token": ("output",)})
     asked = Plan(backbones=(squeezenet,), data=(f"cue_conflict:{CUES}",), studies=(section,))
     runner.execute(planner.make(asked, device=torch.device("cpu")), out=tmp_path / "run", device=torch.device("cpu"))
-    (pooled,) = [g for g in table.read([tmp_path / "run"]) if g.at == ("(all)",)]
-    assert pooled.estimate("shape_choice").value == pytest.approx(0.260, abs=0.006)
-    assert pooled.estimate("cue_coverage").n == 320
+    run = results.load(tmp_path / "run")
+    (pooled,) = [point for point in run.points if point.at == ("(all)",)]
+    assert run.estimate(pooled, "shape_choice").value == pytest.approx(0.260, abs=0.006)
+    assert run.estimate(pooled, "cue_coverage").n == 320

@@ -22,13 +22,13 @@ from visionvitals import registry
 from visionvitals.core import ImageSet, Interpolation, Preprocess
 from visionvitals.datasets import csv, folder, hf
 from visionvitals.datasets.base import digest as _digest
-from visionvitals.datasets.base import responses
 from visionvitals.datasets.base.cache import decoded
 from visionvitals.datasets.base.decode import decode, decode_fast, open_image
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError
-from visionvitals.run import planner
+from visionvitals.plan import planner
+from visionvitals.responses import csv_files
 
 FAMILIES = ["folder", "csv", "hf"]
 
@@ -812,7 +812,7 @@ def test_endless_tables_are_refused(tmp_path: Path, kind: str, what: str) -> Non
     }
     with pytest.raises(VitalsError):  # noqa: PT012
         if what == "answers":
-            responses.read(table)
+            csv_files.read(table)
         else:
             planner.open_images(spellings[what])
 

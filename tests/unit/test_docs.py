@@ -4,7 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
-from visionvitals import registry
+from visionvitals import study
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 def test_the_pages_of_the_studies_are_those_of_the_docstrings() -> None:
     page = runpy.run_path(str(ROOT / "docs" / "make_studies.py"))["page"]
     pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "studies").glob("*.md")}
-    assert pages.keys() == set(registry.names("studies")), "run: python docs/make_studies.py"
+    assert pages.keys() == set(study.names()), "run: python docs/make_studies.py"
     for name, text in pages.items():
-        assert text == page(name, registry.load("studies", name)), f"{name}: run: python docs/make_studies.py"
+        assert text == page(study.load(name)), f"{name}: run: python docs/make_studies.py"
 
 
 def test_links_of_the_readme_and_the_docs_lead_somewhere() -> None:

@@ -14,7 +14,7 @@ from visionvitals.datasets import cue_conflict
 from visionvitals.datasets.base import cache as _cache
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import VitalsError
-from visionvitals.run import planner
+from visionvitals.plan import planner
 
 WHOLE = Preprocess(size=(20, 25), resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)

@@ -18,7 +18,7 @@ from visionvitals import cli
 from visionvitals.errors import UnreadableImage, VitalsError
 from visionvitals.files import ABANDONED, temporary_beside
 from visionvitals.perturb import stylize
-from visionvitals.run import planner
+from visionvitals.plan import planner
 from visionvitals.stylize import copy, draw, networks, styles
 
 SIZE = 32

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionvitals import registry
+from visionvitals import registry, weight_files
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, learning_rate, load_recipe, override, recipes
-from visionvitals import weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -39,8 +38,6 @@ def pictures():
 
 
 def weights(folder: Path):
-    from visionvitals.backbones import 
-
     return weight_files.read(folder / "weights.safetensors").state
 
 
@@ -154,7 +151,6 @@ def test_a_wrong_model_is_refused_before_anything_is_decoded(loop, model, messag
 
 
 def test_the_weights_file_says_what_it_is_and_loads_as_a_backbone(loop, pictures, tmp_path) -> None:
-    from visionvitals.backbones import 
 
     path = loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=lambda _: None)
     said = weight_files.read(path).metadata

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visionvitals import files, registry
+from visionvitals import files, registry, weight_files
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, facts, load_recipe, override, recipes
-from visionvitals import weight_files
 
 torch = pytest.importorskip("torch")
 
@@ -49,13 +48,10 @@ def quiet(_line: str) -> None: ...
 
 
 def weights(folder: Path):
-    from visionvitals.backbones import 
-
     return weight_files.read(folder / "weights.safetensors").state
 
 
 def metadata_of(folder: Path):
-    from visionvitals.backbones import 
 
     return weight_files.read(folder / "weights.safetensors").metadata
 
@@ -349,18 +345,20 @@ def test_a_network_without_position_is_trained_and_comes_back_without(loop, pict
 
 
 def test_the_folder_of_a_training_is_read_as_a_run(loop, pictures, distilled) -> None:
-    from visionvitals.report import build, read
-    from visionvitals.run import table
+    from visionvitals import results
+    from visionvitals.report import build
+    from visionvitals.results import table
 
-    rows = table.rows(table.read([distilled]))
+    run = results.load(distilled)
+    rows = table.rows(run)
     curve = {(r["epoch"], r["head"]): r for r in rows if r["metric"] == "top1"}
     assert set(curve) == {(epoch, head) for epoch in range(1, 7) for head in ("class", "extra")}
     assert curve[6, "class"]["value"] == 1.0
     assert curve[6, "class"]["n"] == 24
     assert curve[6, "class"]["low"] < 0.95
     assert [r["value"] for r in rows if r["metric"] == "training_loss"] == pytest.approx(losses_of(distilled))
-    assert list(read.load(distilled).studies) == ["curves"]
-    page = build.build(distilled).read_text()
+    assert list(run.studies) == ["curves"]
+    page = build.build(run).read_text()
     assert "Training curves" in page
 
 

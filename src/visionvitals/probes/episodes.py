@@ -65,7 +65,7 @@ class Pools:
         query: for each class the rows that may be asked.
         shown, asked: how many these are, int (classes,).
         shared: whether both are the same rows.
-        images: number of rows in all.
+        rank: int (rows,), the place of each row among the sorted ids: chance belongs to an image, not to its row.
     """
 
     support: tuple[np.ndarray, ...]
@@ -73,7 +73,7 @@ class Pools:
     shown: np.ndarray
     asked: np.ndarray
     shared: bool
-    images: int
+    rank: np.ndarray
 
     def room(self, shot: int) -> np.ndarray:
         """How many queries each class has beside `shot` images of support; below 1: it cannot take part."""
@@ -85,12 +85,13 @@ class Pools:
         return found
 
 
-def pools(labels: np.ndarray, parts: Sequence[Part] | None = None) -> Pools:
+def pools(labels: np.ndarray, parts: Sequence[Part] | None = None, *, ids: Sequence[str] | None = None) -> Pools:
     """The images of every class.
 
     Args:
         labels: int (n,); negative ones take no part.
         parts: of each image, or None.
+        ids: of the images; None where they stand in the order of their ids.
 
     Raises:
         VitalsError: parts without train, or without val and test.
@@ -100,8 +101,9 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None) -> Pools:
     ends = np.searchsorted(labels[order], np.arange(count + 1))
     rows = tuple(order[ends[c] : ends[c + 1]] for c in range(count))
     sizes = np.diff(ends)
+    rank = np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.array(ids), kind="stable"))
     if parts is None:
-        return Pools(rows, rows, sizes, sizes, True, len(labels))
+        return Pools(rows, rows, sizes, sizes, True, rank)
     part = np.asarray(parts)
     asked = "test" if "test" in parts else "val"
     require(
@@ -111,7 +113,7 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None) -> Pools:
     )
     support, query = (tuple(r[part[r] == name] for r in rows) for name in ("train", asked))
     shown, told = (np.array([len(each) for each in side], dtype=np.int64) for side in (support, query))
-    return Pools(support, query, shown, told, False, len(labels))
+    return Pools(support, query, shown, told, False, rank)
 
 
 def fixed(pool: Pools, number: int, *, way: int, shot: int, queries: int = QUERIES, seed: int = 0) -> Episode:
@@ -231,7 +233,7 @@ def loads(text: str, ids: Sequence[str], classes: Sequence[str]) -> list[Episode
 
 def _draw(pool: Pools, number: int, chosen: list[int], shots: Sequence[int], queries: int, keys: np.ndarray) -> Episode:
     """Queries from the front of each class's random order, support from its end: both are nested, and they never meet."""
-    by_image = keys[len(pool.support) :]
+    by_image = keys[len(pool.support) :][pool.rank]
     asked = _shuffled([pool.query[c] for c in chosen], by_image)
     shown = asked if pool.shared else _shuffled([pool.support[c] for c in chosen], by_image)
     return Episode(
@@ -260,7 +262,7 @@ def _first(members: np.ndarray, keys: np.ndarray, count: int) -> list[int]:
 def _keys(seed: int, number: int, pool: Pools) -> np.ndarray:
     """A random integer for each class, then for each image."""
     stream = randomness.stream(seed, [str(number)], "episode/order")
-    return randomness.bits(stream, len(pool.support) + pool.images)[0].numpy()
+    return randomness.bits(stream, len(pool.support) + len(pool.rank))[0].numpy()
 
 
 def _uniform(seed: int, number: int, n: int) -> list[float]:

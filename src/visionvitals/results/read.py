@@ -21,8 +21,6 @@ from visionvitals.results.frame import Group
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
 
-SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
-"""What else decides a number, beside condition, backbone and images."""
 
 
 def load(*folders: Path) -> Run:

@@ -174,7 +174,7 @@ def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
     usable = np.isfinite(length) & (length > 0)
     if not usable.all():
         job.warn(f"{(~usable).sum()} of {len(usable)} images have no usable features and take no part")
-    pool = sampler.pools(np.where(usable, job.labels, -1), job.splits)
+    pool = sampler.pools(np.where(usable, job.labels, -1), job.splits, ids=job.ids)
     shot = max(1, c.shot)
     small = sorted(set(range(len(job.images.classes))) - set(pool.able(shot)))
     if small:
