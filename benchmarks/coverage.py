@@ -235,14 +235,14 @@ def measure(family: Family, repetitions: int, largest: int) -> tuple[str, list[s
     """The table of one family, and its cells that are too low.
 
     Where at most two images are expected on the rarer side one image more or less decides (the lattice of a score method): 84 is asked
-    there, else 93, less three standard errors of a quick run.
+    there, else 93, less three standard errors.
     """
     title, sizes, rows = family
     sizes = tuple(n for n in sizes if n <= largest)
     lines = [f"**{title}**", "", "| true value | " + " | ".join(f"n = {n:,}" for n in sizes) + " |"]
     lines.append("|---|" + "---:|" * len(sizes))
     wrong = []
-    slack = 0.0 if repetitions >= 2000 else 3 * math.sqrt(0.95 * 0.05 / repetitions)
+    slack = 3 * math.sqrt(0.95 * 0.05 / repetitions)
     for label, share, hits in rows:
         cells = []
         for n in sizes:
