@@ -31,6 +31,11 @@ _GOOD = f'backbones = ["{TOY}"]\ndata = ["{NOISE}"]\n'
 _CLEAN = _GOOD + 'studies = ["clean"]\n'
 
 
+def condition(study: str, text: str) -> str:
+    """A plan of one study on the embedded network and pictures."""
+    return f'backbones = ["tiny:cnn"]\ndata = ["shapes:test?n=4"]\n[[studies]]\nname = "{study}"\n{text}\n'
+
+
 def _study(text: str) -> str:
     return f'{_GOOD}[[studies]]\nname = "occlusion"\n{text}\n'
 

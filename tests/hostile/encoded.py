@@ -58,6 +58,10 @@ TABLES: Mapping[str, Content] = {
 }
 
 
+NO_TABLE = ("empty", "header only", "no header", "no label", "missing files", "FIFO", "endless", "folder")
+"""They must be refused when the run is planned."""
+
+
 def table(content: Content) -> Callable[[Box], object]:
     """A csv file with four good pictures beside it, a FIFO and an endless file."""
 
