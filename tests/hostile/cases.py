@@ -21,7 +21,7 @@ import damages
 import encoded
 import strangers
 from box import Box
-from values import BACKBONES, BASE, NEVER, SETS, bad_values, base_words, twice
+from values import BACKBONES, BASE, NEVER, POSITIVE, SETS, bad_values, base_words, twice
 
 T = typing.TypeVar("T")
 Must = typing.Literal["end", "refuse", "work"]
@@ -82,6 +82,12 @@ def _options() -> Iterator[Case]:
             for label, value, must in some(values, 3, command + option) if again else values:
                 if (command, option, label) in NEVER:
                     continue
+                if (
+                    option in POSITIVE
+                    and label in ("0", "-1")
+                    and (command, option, label) != ("train", "--workers", "0")
+                ):
+                    must = "refuse"
                 words = base_words(
                     command, **({"place": place} if place is not None else {"option": option}), value=value
                 )
@@ -166,7 +172,7 @@ def _contents() -> Iterator[Case]:
         yield Case(f"csv: {name}", (audit,), "refuse" if name in encoded.NO_TABLE else "end", make=put)
         if name.startswith(("labels", "path")):
             copy = ("stylize", "csv:<IN>/set.csv", "--styles", "<STYLES>", "--out", "<OUT>/copy", "--size", "32")
-            yield Case(f"csv stylised: {name}", (copy,), make=put)
+            yield Case(f"csv stylised: {name}", (copy,), make=put, check=encoded.only_copy)
         else:
             yield Case(f"answers: {name}", (("responses", "<RUN>", "--add", "<IN>/set.csv"),), make=put)
     for name, write in encoded.WEIGHTS.items():
