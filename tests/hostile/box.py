@@ -110,6 +110,10 @@ class Box:
             found.append(word)
         return tuple(found)
 
+    def outside(self, text: str) -> str:
+        """The text with the path that executed code would make for `<MARKER>`, and one beside the box for `<NEAR>`."""
+        return text.replace("<MARKER>", str(self.root / "MARKER")).replace("<NEAR>", str(self.root / "near"))
+
     def watched(self) -> dict[str, tuple[int, ...]]:
         """path -> kind, size, time of everything that must stay as it is."""
         found: dict[str, tuple[int, ...]] = {}

@@ -21,7 +21,7 @@ import damages
 import encoded
 import strangers
 from box import Box
-from values import BACKBONES, BASE, NEVER, SETS, bad_values, base_words, twice
+from values import BACKBONES, BASE, NEVER, POSITIVE, SETS, bad_values, base_words, twice
 
 T = typing.TypeVar("T")
 Must = typing.Literal["end", "refuse", "work"]
@@ -82,6 +82,12 @@ def _options() -> Iterator[Case]:
             for label, value, must in some(values, 3, command + option) if again else values:
                 if (command, option, label) in NEVER:
                     continue
+                if (
+                    option in POSITIVE
+                    and label in ("0", "-1")
+                    and (command, option, label) != ("train", "--workers", "0")
+                ):
+                    must = "refuse"
                 words = base_words(
                     command, **({"place": place} if place is not None else {"option": option}), value=value
                 )
@@ -130,12 +136,27 @@ def _spellings() -> Iterator[Case]:
             )
 
 
+def _conditions() -> Iterator[Case]:
+    """Every field of every study's condition with bad values, in a plan file."""
+    from visionvitals import registry
+
+    for study in registry.names("studies"):
+        for field in registry.load("studies", study).Condition.__dataclass_fields__:
+            for value in some(
+                ("inf", "nan", "2020-01-01", "-1", "1e300", '"x"', "[]", "true", "[[nan]]", "1" * 30), 3, study + field
+            ):
+                put = contents.writer("plan.toml", contents.condition(study, f"{field} = {value}"))
+                words = ("plan", "<IN>/plan.toml", "--device", "cpu", "<TRUST>")
+                yield Case(f"plan file: {study}: {field} = {value}", (words,), make=put)
+
+
 def _contents() -> Iterator[Case]:
     cpu = ("--device", "cpu")
     for name, plan in contents.PLANS.items():
         put = contents.writer("plan.toml", plan)
         words = ("run", "<IN>/plan.toml", "--out", "<OUT>/run", "<TRUST>", *cpu)
         yield Case(f"plan file: {name}", (words,), make=put)
+    yield from _conditions()
     for name, code in contents.STUDIES.items():
         words = ("audit", "<TOY>", "--data", "<NOISE>", "--studies", "<IN>/bad_study.py", "--out", "<OUT>/run", *cpu)
         yield Case(f"study file: {name}", (words,), make=contents.writer("bad_study.py", code))
@@ -148,10 +169,10 @@ def _contents() -> Iterator[Case]:
     for name, table in encoded.TABLES.items():
         put = encoded.table(table)
         audit = ("audit", "<TOY>", "--data", "csv:<IN>/set.csv", "--studies", "clean", "--out", "<OUT>/run", *cpu)
-        yield Case(f"csv: {name}", (audit,), make=put)
+        yield Case(f"csv: {name}", (audit,), "refuse" if name in encoded.NO_TABLE else "end", make=put)
         if name.startswith(("labels", "path")):
             copy = ("stylize", "csv:<IN>/set.csv", "--styles", "<STYLES>", "--out", "<OUT>/copy", "--size", "32")
-            yield Case(f"csv stylised: {name}", (copy,), make=put)
+            yield Case(f"csv stylised: {name}", (copy,), make=put, check=encoded.only_copy)
         else:
             yield Case(f"answers: {name}", (("responses", "<RUN>", "--add", "<IN>/set.csv"),), make=put)
     for name, write in encoded.WEIGHTS.items():

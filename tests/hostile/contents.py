@@ -10,7 +10,7 @@ Content = str | bytes | Callable[[Path], object]
 
 
 def writer(name: str, content: Content) -> Callable[[Box], object]:
-    """Puts the content into the box under a name; `<MARKER>` in it becomes the path that executed code would make."""
+    """Puts the content into the box under a name; see `box.Box.outside` for what is replaced in it."""
 
     def put(box: Box) -> None:
         path = box.into / name
@@ -18,8 +18,7 @@ def writer(name: str, content: Content) -> Callable[[Box], object]:
         if callable(content):
             content(path)
             return
-        marker = str(box.root / "MARKER")
-        data = content.replace("<MARKER>", marker).encode() if isinstance(content, str) else content
+        data = content if isinstance(content, bytes) else box.outside(content).encode()
         path.write_bytes(data)
 
     return put
@@ -29,6 +28,11 @@ def writer(name: str, content: Content) -> Callable[[Box], object]:
 
 _GOOD = f'backbones = ["{TOY}"]\ndata = ["{NOISE}"]\n'
 _CLEAN = _GOOD + 'studies = ["clean"]\n'
+
+
+def condition(study: str, text: str) -> str:
+    """A plan of one study on the embedded network and pictures."""
+    return f'backbones = ["tiny:cnn"]\ndata = ["shapes:test?n=4"]\n[[studies]]\nname = "{study}"\n{text}\n'
 
 
 def _study(text: str) -> str:

@@ -39,7 +39,7 @@ TABLES: Mapping[str, Content] = {
     "path a FIFO": "path,label\nfifo,a\n0.png,b\n1.png,c\n2.png,d\n",
     "path endless": "path,label\nzero,a\n0.png,b\n1.png,c\n2.png,d\n",
     "labels .. and .": "path,label\n0.png,..\n1.png,.\n2.png,../x\n3.png,/\n",
-    "labels absolute": "path,label\n0.png,/tmp\n1.png,b\n2.png,c\n3.png,d\n",
+    "labels absolute": "path,label\n0.png,<NEAR>\n1.png,b\n2.png,c\n3.png,d\n",
     "labels as formulas": "path,label\n0.png,=cmd()\n1.png,+1+1\n2.png,@x\n3.png,-x\n",
     "labels of control characters": "path,label\n0.png,\x1b]0;t\x07\n1.png,\x1b[31m\n2.png,a\x08\n3.png,b\x9b\n",
     "labels of 300 characters": "path,label\n" + "".join(f"{k}.png,{k}{'x' * 300}\n" for k in range(4)),
@@ -58,6 +58,10 @@ TABLES: Mapping[str, Content] = {
 }
 
 
+NO_TABLE = ("empty", "header only", "no header", "no label", "missing files", "FIFO", "endless", "folder")
+"""They must be refused when the run is planned."""
+
+
 def table(content: Content) -> Callable[[Box], object]:
     """A csv file with four good pictures beside it, a FIFO and an endless file."""
 
@@ -69,6 +73,12 @@ def table(content: Content) -> Callable[[Box], object]:
         writer("set.csv", content)(box)
 
     return put
+
+
+def only_copy(box: Box, printed: list[str]) -> str | None:
+    """Check of a stylised copy: nothing lies beside its folder."""
+    beside = sorted(path.name for path in box.out.iterdir() if path.name != "copy")
+    return f"written beside the copy: {beside[:3]}" if beside else None
 
 
 # Weights. --------------------------------------------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def kinds(root: Path) -> list[Kind]:
     cpu = ("--device", "cpu")
     many = f"folder:{root / 'many'}"
     decoding = ("audit", TOY, "--data", many, "--studies", "clean", *cpu, "--out")
-    styles = ("stylize", many, "--styles", str(root / "shared" / "styles"), "--size", "64", "--workers", "1", "--out")
+    styles = ("stylize", many, "--styles", str(root / "shared" / "styles"), "--size", "32", "--workers", "1", "--out")
     run = ("run", str(root / "plan.toml"), *cpu, "--batch-size", "4", *trust, "--out")
     return [
         Kind("a run", 100, lambda out: (*run, str(out)), cells, half_cells),

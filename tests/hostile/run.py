@@ -68,7 +68,7 @@ class Worker:
             self.process = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
-            if not self._line(120):
+            if not self._line(300):
                 raise RuntimeError(f"The worker did not start; see {self.root / 'worker.txt'}.")
         return self.process
 
