@@ -156,3 +156,15 @@ def test_the_corner_paste_is_aligned_to_the_patch_grid(corner: patches.Corner, i
 def test_a_paste_larger_than_the_canvas_is_refused(images: torch.Tensor) -> None:
     with pytest.raises(VitalsError, match="must fit into the 224x224 canvas"):
         patches.paste_in_corner(images, (256, 256), "top-left")
+
+
+@pytest.mark.parametrize("fill", ["black", "mean", "gray", "noise", "blur"])
+@pytest.mark.parametrize("grid", [(4, 4), (2, 8), (16, 16), (1, 1)])
+def test_occluding_by_cells_is_occluding_by_pixels(fill: patches.Fill, grid: tuple[int, int]) -> None:
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    keys = randomness.stream(0, ["a", "b", "c"], "x")
+    n = grid[0] * grid[1]
+    dropped = patches.random_drop(keys, n, n // 2)
+    shown = patches.fill_pixels(fill, images, keys, mean=(0.4, 0.5, 0.6))
+    by_pixels = patches.occlude(images, patches.to_pixels(dropped, grid, (16, 16)), shown)
+    assert torch.equal(patches.occlude_cells(images, dropped, grid, shown), by_pixels)

@@ -171,7 +171,7 @@ class _Run:
                 images.shape[1:] == expected, must, tuple(images.shape), "Another size is another backbone: `?size=`."
             )
             with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-                result: Tensor = function((images - mean) / std)
+                result: Tensor = function(torch.sub(images, mean).div_(std))
                 return result
 
         return run

@@ -94,8 +94,8 @@ def execute(
         for spec in planned.plan.backbones:
             cells = [cell for cell in missing if cell.backbone.spec == spec]
             if cells:
+                gc.collect()  # the memory of the one before
                 _visit(run, spec, cells)
-                gc.collect()
     return Outcome(
         measured=len(missing) - len(run.failed),
         found=len(planned.cells) - len(missing),

@@ -188,10 +188,12 @@ def _covered(c: Condition, batch: Batch, seed: int, removed: "Tensor") -> "Tenso
     from visionvitals import randomness
     from visionvitals.perturb import patches
 
-    pixels = patches.to_pixels(removed, c.grid, batch.card.preprocess.size, offset=c.offset)
     keys = randomness.stream(seed, batch.ids, f"occlusion/fill/run={c.run}", device=batch.images.device)
     kind = "black" if c.fill == "token" else c.fill
     fill = patches.fill_pixels(kind, batch.images, keys, mean=batch.card.preprocess.mean)
+    if c.offset == 0:
+        return patches.occlude_cells(batch.images, removed, c.grid, fill)
+    pixels = patches.to_pixels(removed, c.grid, batch.card.preprocess.size, offset=c.offset)
     return patches.occlude(batch.images, pixels, fill)
 
 
