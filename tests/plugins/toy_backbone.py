@@ -1,5 +1,5 @@
 """A linear network with fixed weights, for tests. Options: `seed` of the weights, `oom` (batches above this run out of memory),
-`outputs` (4)."""
+`outputs` (4), `nan` (images whose first red value, 0 to 255, is below it get NaN)."""
 
 import hashlib
 
@@ -15,9 +15,10 @@ SIZE = (32, 32)
 
 def load(spec: Spec, *, device: torch.device) -> Backbone:
     require(spec.name == "linear", "The toy backbone must be `linear`", spec.name)
-    options = spec.only("seed", "oom", "outputs")
+    options = spec.only("seed", "oom", "outputs", "nan")
     outputs = int(options.get("outputs", "4"))
     most = int(options.get("oom", "1000000"))
+    lost = float(options.get("nan", "-1"))
     generator = torch.Generator().manual_seed(int(options.get("seed", "0")))
     module = nn.Linear(3 * 8 * 8, outputs)
     with torch.no_grad():
@@ -30,7 +31,7 @@ def load(spec: Spec, *, device: torch.device) -> Backbone:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 bytes")
         pooled = nn.functional.avg_pool2d(images - 0.5, 4).flatten(1)
         found: Tensor = module(pooled)
-        return found
+        return found.masked_fill((images[:, 0, 0, 0] * 255 < lost)[:, None], torch.nan)
 
     card = BackboneCard(
         spec=spec.text,

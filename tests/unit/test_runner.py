@@ -407,10 +407,33 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, toy_backbone: st
     section = Section(name=str(tmp_path / "odd.py"), values={"run": (0,)})
     outcome = run(plan([toy_backbone], toy_images, section), tmp_path / "run")
     assert outcome.warnings == (
-        f"odd on {toy_backbone}: 24 images gave values that are not finite and are not counted",
+        f"odd on {toy_backbone}: 24 images gave values that are not finite and are not counted: noise/0, noise/1, noise/10, ...",
     )
     (cell,) = Store(tmp_path / "run" / "store").cells()
     assert np.isnan(cell.values(["cross_entropy"])["cross_entropy"]).all()
+
+
+@pytest.mark.parametrize("threshold", [1, 60])
+def test_images_without_a_finite_answer_are_not_counted_and_many_of_them_fail_the_cell(
+    tmp_path: Path, toy_backbone: str, toy_images: str, threshold: int
+) -> None:
+    """NaN is no class: it was counted as an answer of class 0."""
+    data = toy_images.replace("n=24", "n=300")
+    images = planner.open_images(data)
+    lost = {e.id for e in (images[k] for k in range(300)) if np.asarray(e.image)[0, 0, 0] < threshold}
+    assert 0 < len(lost) <= 3 if threshold == 1 else len(lost) > 3
+    spelling = f"{toy_backbone}?nan={threshold}"
+    outcome = run(plan([spelling], data, Section(name="clean")), tmp_path / "run")
+    if threshold == 60:
+        assert f"At most 1% of the images may have no finite answer. Got '{len(lost)} of 300'" in outcome.failed[0]
+        return
+    (cell,) = Store(tmp_path / "run" / "store").cells()
+    right = dict(zip(cell.items(), cell.values(["top1"])["top1"].tolist(), strict=True))
+    assert {item for item, value in right.items() if value != value} == lost
+    assert any(w.startswith(f"clean on {spelling}: {len(lost)} images gave") for w in outcome.warnings)
+    found = results.load(tmp_path / "run")
+    scored = [v for v in right.values() if v == v]
+    assert found.estimate(found.points[0], "top1")[::3] == (pytest.approx(sum(scored) / len(scored)), 300 - len(lost))
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

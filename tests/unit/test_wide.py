@@ -57,7 +57,7 @@ def test_what_is_not_finite_is_counted_by_item() -> None:
     found = gather(
         Scores(IDS, {"top1": [np.nan, 1, 1], "cross_entropy": [np.inf, np.nan, 1]}), Scores(["k"], {"score": [np.nan]})
     )
-    assert found.broken == {"images": 2, "classes": 1}
+    assert found.broken == {"top1": ["a"], "cross_entropy": ["a", "b"], "score": ["k"]}
 
 
 @pytest.mark.parametrize(

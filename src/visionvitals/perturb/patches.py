@@ -105,7 +105,9 @@ def occlude_cells(
     gone = dropped.view(-1, 1, rows, 1, columns, 1)
     if fill.shape[2:] == (1, 1):
         colour = fill.view(-1, 3, 1, 1, 1, 1)
-        shown = cells * (~gone).to(images.dtype)  # values are in [0, 1], so a product with 0 is 0 and one with 1 is the value
+        shown = cells * (~gone).to(
+            images.dtype
+        )  # values are in [0, 1], so a product with 0 is 0 and one with 1 is the value
         return (shown.add_(colour * gone) if bool(fill.any()) else shown).view(images.shape)
     return torch.where(gone, fill.view(-1, 3, rows, height, columns, width), cells).view(images.shape)
 

@@ -22,7 +22,6 @@ from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
 
 
-
 def load(*folders: Path) -> Run:
     """Read a run folder, or several as one. A cell that several hold counts once.
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import Backbone, Cell, Place
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, require
 from visionvitals.job import Job
 from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import torch
 
     from visionvitals.datasets.base.cache import Decoded
+
+
+UNSCORED = 0.01
+"""With more images than this share without a finite answer, a cell fails."""
 
 
 @dataclass(kw_only=True)
@@ -118,9 +122,25 @@ def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
             torch.cuda.empty_cache()
     if run.batch_size != began_with:
         kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
-    for over, count in numbers.broken.items():
-        kept.said.append(f"{count} {over} gave values that are not finite and are not counted")
+    kept.said += _unscored(study, numbers, len(items))
     return numbers, kept
+
+
+def _unscored(study: Study, numbers: wide.Wide, n: int) -> list[str]:
+    """A sentence for each kind of item of which some gave no finite value.
+
+    Raises:
+        VitalsError: more than `UNSCORED` of the images gave no finite answer: what is left is no longer the image set.
+    """
+    said = []
+    for over in dict.fromkeys(study.metrics[metric].over for metric in numbers.broken):
+        lost = sorted({i for m, some in numbers.broken.items() if study.metrics[m].over == over for i in some})
+        named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        said.append(f"{len(lost)} {over} gave values that are not finite and are not counted: {named}")
+    lost_answers = len(numbers.broken.get("top1", ()))
+    must = f"At most {UNSCORED:.0%} of the images may have no finite answer"
+    require(lost_answers <= UNSCORED * n, must, f"{lost_answers} of {n}", "Look at the network's outputs: NaN or Inf.")
+    return said
 
 
 def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:

@@ -28,13 +28,13 @@ class Wide:
     Attributes:
         start, stop: the range, positions in the image set.
         blocks: place on the axes -> its block.
-        broken: (metric's `over`, how many items of it have a value that is not finite), where there are any.
+        broken: metric -> the items whose value, at some place, is not finite, where there are any.
     """
 
     start: int
     stop: int
     blocks: Mapping[Place, Block]
-    broken: Mapping[str, int] = field(default_factory=dict)
+    broken: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def metrics(self) -> list[str]:
@@ -107,7 +107,7 @@ def gather(
     position = {item: k for k, item in enumerate(whole)}
     broken: dict[str, set[str]] = {}
     result = {at: _block(study, by_metric, metrics, whole, position, broken) for at, by_metric in found.items()}
-    return Wide(start, start + len(whole), result, {over: len(items) for over, items in broken.items()})
+    return Wide(start, start + len(whole), result, {metric: sorted(items) for metric, items in broken.items()})
 
 
 def _block(
@@ -125,7 +125,7 @@ def _block(
         _check(study, metric, metrics[metric], items, values, position)
         values = np.clip(values, *metrics[metric].bounds)  # what rounding put beyond them
         if not (fine := np.isfinite(values)).all():
-            broken.setdefault(metrics[metric].over, set()).update(items[k] for k in np.flatnonzero(~fine))
+            broken.setdefault(metric, set()).update(items[k] for k in np.flatnonzero(~fine))
         columns[metric] = items, values
     first = next(iter(columns.values()))[0]
     if first == whole and all(items is first or items == whole for items, _ in columns.values()):
