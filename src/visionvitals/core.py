@@ -152,6 +152,7 @@ class BackboneCard:
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
+        ordered: the user said that its outputs stand in the order of an image set's classes, where they have no names.
         notes: warnings for the report.
         answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
     """
@@ -168,6 +169,7 @@ class BackboneCard:
     blocks: int = 0
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    ordered: bool = False
     notes: tuple[str, ...] = ()
     answers: Answers | None = field(default=None, compare=False)
 

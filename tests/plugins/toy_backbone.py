@@ -40,5 +40,6 @@ def load(spec: Spec, *, device: torch.device) -> Backbone:
         preprocess=Preprocess(size=SIZE, resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
         outputs=outputs,
         parameters=module.weight.numel() + outputs,
+        ordered=True,
     )
     return Backbone(card=card, device=device, module=module, logits=logits)

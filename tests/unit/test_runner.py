@@ -436,6 +436,42 @@ def test_images_without_a_finite_answer_are_not_counted_and_many_of_them_fail_th
     assert found.estimate(found.points[0], "top1")[::3] == (pytest.approx(sum(scored) / len(scored)), 300 - len(lost))
 
 
+CHANNELS = """
+import torch
+class Channels(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.order = torch.nn.Parameter(torch.tensor({order}), requires_grad=False)
+    def forward(self, images):
+        return images.mean(dim=(2, 3))[:, self.order]
+def build():
+    return Channels()
+"""
+
+
+def test_a_guessed_order_that_the_answers_contradict_ends_the_run(tmp_path: Path, toy_images: str) -> None:
+    """60 % was reported where the truth was 100 %: a network of named classes, trained in another order than the sorted folders."""
+    data = toy_images.replace("n=24", "n=90&classes=3")
+    (tmp_path / "net.py").write_text(CHANNELS.format(order=[1, 2, 0]))
+    spelling = f"python:{tmp_path / 'net.py'}:build?size=32"
+    planned = plan([spelling], data, Section(name="clean"))
+    with pytest.raises(
+        runner.WrongOrder,
+        match=r"class 0 = output 2, class 1 = output 0, class 2 = output 1.*\?classes=FILE.*order=as-is",
+    ):
+        run(planned, tmp_path / "run")
+    assert values(tmp_path / "run") == {}
+    outcome = run(plan([f"{spelling}&order=as-is"], data, Section(name="clean")), tmp_path / "as-is")
+    assert (outcome.measured, outcome.failed) == (1, ())
+    (tmp_path / "right.py").write_text(CHANNELS.format(order=[0, 1, 2]))
+    right = plan([f"python:{tmp_path / 'right.py'}:build?size=32"], data, Section(name="clean"))
+    outcome = run(right, tmp_path / "right")
+    assert outcome.measured == 1
+    assert any(
+        "its 3 outputs were taken as the 3 classes in their order; `?classes=FILE`" in w for w in outcome.warnings
+    )
+
+
 def test_devices_that_are_not_there_are_refused() -> None:
     assert devices.choose_device("cpu") == CPU
     for name in ("cuda:99", "gpu"):

@@ -58,6 +58,9 @@ class Look:
     mean: Channels | None = option(None, "one or three numbers, on the [0, 1] scale", read=_mean)
     std: Channels | None = option(None, "one or three numbers, on the [0, 1] scale", read=_std)
     classes: Path | None = option(None, "file with one class key a line, in output order")
+    order: Literal["as-is"] | None = option(
+        None, "`as-is`: outputs without names stand in the order of the set's classes"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,9 @@ class Network:
         return replace(self, forward=logits, features=features, build={**self.build, "token": place})
 
 
-def assemble(network: Network, *, spelling: str, device: torch.device, classes: Path | None = None) -> core.Backbone:
+def assemble(
+    network: Network, *, spelling: str, device: torch.device, classes: Path | None = None, order: str | None = None
+) -> core.Backbone:
     """Make the `Backbone`; puts the module into evaluation mode, float32, without parameter gradients, on `device`.
 
     Args:
@@ -91,6 +93,7 @@ def assemble(network: Network, *, spelling: str, device: torch.device, classes: 
         spelling: for the card.
         device: where it is to compute.
         classes: a file of class keys that takes the place of `network.names`.
+        order: not None where the user said that outputs without names stand in the order of an image set's classes.
 
     Raises:
         VitalsError: the network cannot run on its own input size, does not give logits, or the class count is another.
@@ -128,6 +131,7 @@ def assemble(network: Network, *, spelling: str, device: torch.device, classes: 
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
         class_names=names.readable if names else None,
+        ordered=order is not None,
         notes=(*network.notes, *_unseen(network.preprocess.size, tokens.grid), *assumed, *seen, *noted(answers)),
         answers=answers,
     )

@@ -47,7 +47,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     # an `@` in a path is no separator here
     path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
     made = described(weight_files.read(path), options, size=options.size, arch=options.arch, model=options.model)
-    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def described(

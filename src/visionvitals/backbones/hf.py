@@ -77,7 +77,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         names=None if generic else _classes.named(names),
         notes=notes,
     )
-    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def preprocessing(processor: Mapping[str, Any]) -> tuple[core.Preprocess, tuple[str, ...]]:

@@ -57,7 +57,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         open_ended=True,
         notes=(() if said else (_preprocess.ASSUMED,)) + (() if _known(sources) else (UNREAD,)),
     )
-    return _parts.assemble(network, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(network, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def _whole(made: core.Backbone, sources: tuple[str | None, ...], *, spelling: str) -> core.Backbone:

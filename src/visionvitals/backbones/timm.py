@@ -58,7 +58,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     if file is not None:
         weight_files.load_strict(module, weight_files.read(Path(file)), architecture=name)
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
-    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def network(name: str, kwargs: Mapping[str, Any], *, seed: int = 0) -> torch.nn.Module:

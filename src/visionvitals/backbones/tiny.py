@@ -44,7 +44,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     arch = weights.metadata.get("arch")
     require(arch == f"tiny:{name}", f"It needs a weights file of `tiny:{name}`, as `vitals train` writes it", arch)
     made = checkpoint.described(weights, options)
-    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def network(name: str, **kwargs: Any) -> torch.nn.Module:

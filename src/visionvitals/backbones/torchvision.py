@@ -64,7 +64,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         found = weight_files.read(Path(file) if file is not None else _fetched(name, published))
         weight_files.load_strict(module, _renamed(found) if family == "densenet" else found, architecture=name)
     made = _parts.Network(module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True)
-    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes)
+    return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
 def _renamed(found: weight_files.Weights) -> weight_files.Weights:

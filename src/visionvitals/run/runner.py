@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visionvitals.core import Backbone, Cell
-from visionvitals.errors import require
+from visionvitals.errors import VitalsError, require
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
@@ -136,6 +136,12 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
                 run.fail(cell, error)
             continue
         aligned = run.planned.alignments.get((spec, images))
+        if (
+            aligned is not None
+            and aligned.guessed
+            and any(run.planned.studies[c.study].labels == "outputs" for c in mine)
+        ):
+            run.warn(f"{spec} on {images}: {aligned.how}; `?classes=FILE` or `?order=as-is` says it")
         work = Work(
             backbone=backbone,
             data=data,
@@ -157,9 +163,10 @@ def _cell(run: Running, work: Work, cell: Cell) -> None:
         numbers, kept = measured(run, work, cell, study)
         seconds = time.perf_counter() - started
         if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
+            _check_order(run, work, cell, numbers)
             _check_chance(run, cell, numbers)
         _keep(run, work, cell, study, numbers, kept, seconds)
-    except Unwritable:
+    except (Unwritable, WrongOrder):
         raise
     except (Exception, SystemExit) as error:
         run.state.advance(-kept.counted)
@@ -221,6 +228,38 @@ def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":
         more = f" and {len(data.skipped) - 3} more" if len(data.skipped) > 3 else ""
         run.warn(f"{spec}: {len(data.skipped)} of {total} images cannot be read and are left out: {named}{more}.")
     return data
+
+
+class WrongOrder(VitalsError):
+    """A guessed order of the outputs is not the one that the network was trained in: going on would measure something else."""
+
+
+def _check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> None:
+    """Judge a guessed order of the outputs by what the network says.
+
+    Raises:
+        WrongOrder: under another order it is right on over ten points more.
+    """
+    from visionvitals.datasets.base import labels
+
+    card, images = cell.backbone, cell.images
+    if not run.planned.alignments[card.spec, images.spec].guessed:
+        return
+    block = numbers.blocks[()]
+    labelled = dict(zip(work.data.ids, work.labels(run.planned.studies[cell.study]).tolist(), strict=True))
+    wanted = np.array([labelled[item] for item in block.items])
+    scored = np.isfinite(block.values["prediction"])
+    found = labels.better_order(block.values["prediction"][scored].astype(np.int64), wanted[scored])
+    if found is None:
+        return
+    order, gain = found
+    names = ", ".join(f"{name} = output {k}" for name, k in zip(images.class_names[:8], order, strict=False))
+    raise WrongOrder(
+        f"The outputs of `{card.spec}` have no names, and the sorted order of the classes of `{images.spec}` is not theirs: under another "
+        f"order it is right on {gain.value:.0%} more of the images ({gain.low:.0%} to {gain.high:.0%}, n = {gain.n}): {names}"
+        f"{', ...' if len(order) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with `?classes=FILE`, or say "
+        "`?order=as-is` where the classes are in the right order all the same."
+    )
 
 
 def _check_chance(run: Running, cell: Cell, numbers: wide.Wide) -> None:
