@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from visionvitals import randomness
+from visionvitals import randomness, registry
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Preprocess, Preset
 from visionvitals.errors import VitalsError
 from visionvitals.job import Job

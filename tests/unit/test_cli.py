@@ -140,7 +140,7 @@ def test_a_failed_cell_makes_the_exit_code_one(
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, vitals: Vitals, toy_backbone: str, toy_images: str, toy_study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = runner._measure
+    measure = runner.measured
     count = 0
 
     def interrupted(*args: Any) -> Any:
@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
     words = ("audit", toy_backbone, "--data", toy_images, "--out", tmp_path / "run", "--studies", f"clean,{toy_study}")
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "_measure", interrupted)
+        patched.setattr(runner, "measured", interrupted)
         code, _, err = vitals(*words)
     assert code == 130
     assert f"Stopped. 2 of 5 cells are kept. To go on: vitals run {tmp_path / 'run'}" in err
@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         (("audit", "--data", "shapes:test", "--out", "X"), "must name a backbone"),
         (("audit", "tiny:vit", "--out", "X"), "Try `--data folder:PATH`"),
         (("status", "X"), "must hold a `plan.json`. Got 'X'. Name the folder"),
-        (("table", "X"), "must hold `store/`"),
+        (("table", "X"), "must hold `plan.json` or `store/`"),
         (("table",), "A run folder must be named"),
         (("run", "X.toml", "--out", "Y"), "readable TOML file"),
         (("run", "X.toml"), "Try `vitals run X.toml --out runs/1`"),
@@ -226,7 +226,7 @@ def test_table_prints_and_writes(finished: Path, vitals: Vitals, tmp_path: Path)
     code, _, err = vitals("table", finished, "--metric", "top2")
     assert code == 2
     assert "Did you mean top1" in err
-    code, _, err = vitals("table", finished, "--csv", tmp_path / "none" / "t.csv")
+    code, _, err = vitals("table", finished, "--csv", tmp_path / "t.csv" / "t.csv")
     assert code == 2
     assert "Name another file" in err
 

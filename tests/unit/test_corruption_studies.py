@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from visionvitals import results
 from visionvitals.core import NO_IMAGES, BackboneCard, FolderSpec, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
@@ -110,12 +111,12 @@ def test_a_run_has_its_charts_and_signs(
     skipped = {(s.condition.corruption, s.condition.severity) for s in planned.skips}
     assert skipped == {("motion_blur", 5)}, "the input has 32 px only"
     assert runner.execute(planned, out=tmp_path / "run", device=CPU).failed == ()
-    rows = table.rows(table.read([tmp_path / "run"]))
+    rows = table.rows(results.load(tmp_path / "run"))
     groups = {(r["corruption"], r["group"]) for r in rows}
     assert groups == {("none", "clean"), *((name, "15 of ImageNet-C") for name in corruption.QUICK)}
-    (found,) = signs.vital_signs(tmp_path / "run")
+    (found,) = signs.vital_signs(results.load(tmp_path / "run"))
     assert "kept accuracy (4 x 3 corruptions)" not in found, "some of them are missing"
-    page = build.build(tmp_path / "run").read_text(encoding="utf-8")
+    page = build.build(results.load(tmp_path / "run")).read_text(encoding="utf-8")
     assert "15 of ImageNet-C" in page
     assert "gaussian_noise" in page
 
@@ -140,12 +141,12 @@ def test_mce_from_released_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     assert planned.skips == ()
     assert runner.execute(planned, out=tmp_path / "run", device=CPU).failed == ()
-    rows = [r for r in table.rows(table.read([tmp_path / "run"])) if r["metric"] == "top1"]
+    rows = [r for r in table.rows(results.load(tmp_path / "run")) if r["metric"] == "top1"]
     assert len(rows) == 76
     assert {r["n"] for r in rows} == {3}
     top1 = {(r["corruption"], r["severity"]): r["value"] for r in rows}
     errors = {name: [1 - top1[name, s] for s in range(1, 6)] for name in mce.COMMON}
-    (found,) = signs.vital_signs(tmp_path / "run")
+    (found,) = signs.vital_signs(results.load(tmp_path / "run"))
     assert found["mCE"].value == pytest.approx(float(mce.mce(errors)))
     assert found["mCE"].n == 3
     assert found["relative mCE"].value == pytest.approx(float(mce.relative_mce(errors, 1 - top1["none", 0])))
@@ -203,4 +204,6 @@ def test_the_frost_pictures_and_not_their_path_decide_the_cell(
     with pytest.raises(VitalsError, match=r"(?s)content of .*frost.*must not mix"):
         runner.execute(after, out=tmp_path / "run", device=CPU)
     runner.execute(after, out=tmp_path / "other", device=CPU)
-    assert len(table.read([tmp_path / "run", tmp_path / "other"])) == 2, "never averaged as two runs of one condition"
+    assert len(results.load(tmp_path / "run", tmp_path / "other").points) == 2, (
+        "never averaged as two runs of one condition"
+    )

@@ -379,11 +379,12 @@ def test_a_label_of_a_table_writes_nothing_outside_and_classes_that_would_meet_a
 ) -> None:
     some = sorted(natural.rglob("*.png"))[:2]
     table = tmp_path / "table.csv"
-    table.write_text(f"path,label\n{some[0]},..\n{some[1]},cat\n", encoding="utf-8")
-    where = tmp_path / "deep" / "out"
     line = ["stylize", f"csv:{table}", "--styles", str(paintings), "--size", str(SIZE)]
-    assert cli.main([*line, "--out", str(where)]) == 0
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    for label, code in (("..", 2), ("../x", 0)):
+        table.write_text(f"path,label\n{some[0]},{label}\n{some[1]},cat\n", encoding="utf-8")
+        where = tmp_path / f"deep{code}" / "out"
+        assert cli.main([*line, "--out", str(where)]) == code
+        assert {path.name for path in where.parent.glob("*")} <= {"out"}
     assert len(read_copy(where)) == 2
     table.write_text(f"path,label\n{some[0]},a/b\n{some[1]},a_b\n", encoding="utf-8")
     assert cli.main([*line, "--out", str(tmp_path / "other")]) == 2

@@ -54,7 +54,7 @@ def collect(
     """The provenance of what this process computes from now on."""
     import torch
 
-    commit, dirty = checkout(Path(visionvitals.__file__).parent)
+    commit, dirty = _our_checkout()
     return Provenance(
         versions=versions(),
         commit=commit,
@@ -87,6 +87,10 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
+def _our_checkout() -> tuple[str | None, bool]:
+    return checkout(Path(visionvitals.__file__).parent)
+
+
 def checkout(folder: Path) -> tuple[str | None, bool]:
     """(commit, dirty) of the git checkout that tracks `folder`; (None, False) where none does.
 
