@@ -8,6 +8,8 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, here and in the processes that tests start
 
 PLUGINS = Path(__file__).parent / "plugins"
+collect_ignore = ["hostile"]
+"""The harness of hostile input is run by `make hostile`."""
 
 
 @pytest.fixture(autouse=True, scope="session")
