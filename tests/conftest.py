@@ -14,8 +14,9 @@ collect_ignore = ["hostile"]
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The user's cache is neither read nor filled."""
+    """The user's cache and state are neither read nor filled."""
     os.environ["VISIONVITALS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="session")

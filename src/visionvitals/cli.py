@@ -135,19 +135,27 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
 
 
 @app.command
-def run(what: Path, /, *, out: Path | None = None, machine: Machine = Machine()) -> int:
+def run(
+    what: Path,
+    /,
+    *,
+    out: Path | None = None,
+    trust: Annotated[bool, Parameter(negative=())] = False,
+    machine: Machine = Machine(),
+) -> int:
     """Run a plan file, or go on with a run folder.
 
     Args:
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
+        trust: Execute the code that a run folder from elsewhere names: studies, backbones and image sets by path, `python:` functions.
     """
     from visionvitals.plan import plan_file
     from visionvitals.run import folder
 
-    if what.is_dir():
+    if os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
-        return _audit(folder.read_plan(what), what, machine)
+        return _audit(folder.read_plan(what, trusted=trust), what, machine)
     require(
         out is not None,
         "`--out` must name the run folder of a plan file",

@@ -12,6 +12,8 @@ from typing import Any
 from box import SECRET, STUDY, TOY, Box
 from damages import failure, first_cell
 
+from visionvitals.run.documents import sealed
+
 _HOSTILE = """
 import os
 if not os.path.isdir({marker!r}):
@@ -39,6 +41,8 @@ def _text(old: str, new: Callable[[Box], str]) -> Callable[[Box], object]:
         hostile.write_text(_HOSTILE.format(marker=str(box.root / "MARKER")))
         for path in _documents(box):
             path.write_text(path.read_text().replace(json.dumps(old)[1:-1], json.dumps(new(box))[1:-1]))
+            if path.name == "cell.json":
+                _seal(path, json.loads(path.read_text()))
         (box.run / "report.html").unlink(missing_ok=True)
 
     return put
@@ -55,16 +59,20 @@ def _lost(put: Callable[[Box], object]) -> Callable[[Box], object]:
 
 
 def _change(edit: Callable[[Box, dict[str, Any]], object]) -> Callable[[Box], object]:
-    """Every `cell.json` is edited; its own checksums stay as they were."""
+    """Every `cell.json` is edited, and gets the checksum of its new content; those of its files stay as they were."""
 
     def put(box: Box) -> None:
         for path in box.run.glob("store/*/*/cell.json"):
             content = json.loads(path.read_text())
             edit(box, content)
-            path.write_text(json.dumps(content))
+            _seal(path, content)
         (box.run / "report.html").unlink(missing_ok=True)
 
     return put
+
+
+def _seal(path: Path, content: dict[str, Any]) -> None:
+    path.write_bytes(sealed({key: value for key, value in content.items() if key != "digest"}))
 
 
 def _exhibits(file: Callable[[Box], str]) -> Callable[[Box], object]:
@@ -72,6 +80,7 @@ def _exhibits(file: Callable[[Box], str]) -> Callable[[Box], object]:
         for exhibit in content["exhibits"]:
             exhibit["file"] = file(box)
         content.get("sha256", {})[file(box)] = _digest(box.root / "secret.png")
+        content.get("bytes", {})[file(box)] = (box.root / "secret.png").stat().st_size
 
     return _change(edit)
 
@@ -80,6 +89,7 @@ def _parts(box: Box, content: dict[str, Any]) -> None:
     for part in content.get("parts", ()):
         part["file"] = "../../../../../secret.txt"
     content.get("sha256", {})["../../../../../secret.txt"] = _digest(box.root / "secret.txt")
+    content.get("bytes", {})["../../../../../secret.txt"] = (box.root / "secret.txt").stat().st_size
 
 
 def _digest(path: Path) -> str:

@@ -249,7 +249,7 @@ def test_another_plan_is_refused_and_nothing_is_touched(
     assert "preset" not in message
     assert f"another --out, or continue that one with `vitals run {out}`" in message
     assert (out / "plan.json").read_bytes() == before
-    assert folder.read_plan(out).seed == 0
+    assert folder.read_plan(out, trusted=False).seed == 0
 
 
 def test_weights_that_changed_behind_their_name_are_refused(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:

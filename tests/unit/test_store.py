@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import time
 import tracemalloc
@@ -20,7 +21,7 @@ from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scor
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
 from visionvitals.plan.identity import cell_id
-from visionvitals.run import shelf, wide
+from visionvitals.run import documents, shelf, wide
 from visionvitals.run.store import DamagedCell, Store, Unwritable
 
 
@@ -270,11 +271,11 @@ def test_a_survey_tells_damaged_cells_and_setting_aside_makes_them_missing(tmp_p
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//b", "."])
 def test_no_name_leaves_the_shelf(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="must stay below its shelf"):
+    with pytest.raises(PermissionError, match="must stay below its shelf"):
         Store(tmp_path).shelf.write(name, b"")
     keep(Store(tmp_path))
     (found,) = Store(tmp_path).cells()
-    with pytest.raises(ValueError, match="must stay below its shelf"):
+    with pytest.raises(DamagedCell, match="must stay below its shelf"):
         found.read(name)
 
 
@@ -284,3 +285,100 @@ def test_another_axis_value_is_another_place(tmp_path: Path) -> None:
     (found,) = Store(tmp_path).cells()
     assert found.values(["top1"], (2,))["top1"].tolist() == [0, 0]
     assert dataclasses.replace(CELL, seed=1) != CELL
+
+
+def test_every_flipped_bit_of_a_cell_json_is_noticed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8))})
+    (path,) = tmp_path.rglob("cell.json")
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        broken = bytearray(whole)
+        broken[position] ^= 1 << (position % 7)
+        path.write_bytes(broken)
+        with pytest.raises(DamagedCell):
+            store.cell(cell_id(CELL))
+    path.write_bytes(whole)
+    assert store.cell(cell_id(CELL)).facts["n"] == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../x.webp", "/x.webp", "exhibits/../../x.webp", "exhibits//0.webp", "none.webp"]
+)
+def test_a_cell_that_names_what_is_not_its_own_is_damaged(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8))})
+    (path,) = tmp_path.rglob("cell.json")
+    facts = json.loads(path.read_bytes())
+    del facts["digest"]
+    facts["exhibits"][0]["file"] = name
+    for also in (False, True):
+        if also:
+            facts["sha256"][name], facts["bytes"][name] = facts["sha256"]["exhibits/0.webp"], 1
+        path.write_bytes(documents.sealed(facts))
+        assert list(store.survey()[1]) == [cell_id(CELL)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"cell": 5}, {"axes": 5}, {"parts": [5]}, {"sha256": []}, {"seconds": "x"}, {"exhibits": None}]
+)
+def test_a_sealed_cell_of_other_types_is_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    keep(store)
+    (path,) = tmp_path.rglob("cell.json")
+    facts = json.loads(path.read_bytes()) | change
+    del facts["digest"]
+    path.write_bytes(documents.sealed(facts))
+    assert store.survey() == (set(), {cell_id(CELL): "a cell.json of another form"})
+
+
+@pytest.mark.parametrize("kind", ["cell.json", "*.parquet", "*.webp"])
+@pytest.mark.parametrize("what", ["a FIFO", "a folder", "8 GB", "deep", "a device"])
+def test_what_is_no_file_of_its_size_is_not_read(tmp_path: Path, kind: str, what: str) -> None:
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8))})
+    (path,) = tmp_path.rglob(kind)
+    path.unlink()
+    if what == "8 GB":
+        with path.open("wb") as file:
+            file.truncate(8 << 30)
+    elif what == "deep":
+        path.write_bytes(b"[" * 100_000)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        (os.mkfifo if what == "a FIFO" else os.mkdir)(path)
+    whole, damaged = store.survey()
+    assert (whole, list(damaged)) == (set(), [cell_id(CELL)])
+    store.set_aside(cell_id(CELL))
+    assert store.survey() == (set(), {})
+    if kind == "cell.json":
+        keep(store)
+        assert store.survey() == ({cell_id(CELL)}, {})
+
+
+def test_foreign_files_are_no_cells(tmp_path: Path) -> None:
+    for name in ("mine/x/cell.json", "x/-1/cell.json", "mine/other-1/cell.json", "mine/x.failed.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    store = Store(tmp_path)
+    assert (store.ids(), store.failures(), store.survey()) == ([], [], (set(), {}))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe{}", b"[" * 100_000, b'{"cell": "x", "error": 5}'])
+def test_a_damaged_record_of_a_failure_is_named(tmp_path: Path, content: bytes) -> None:
+    store = Store(tmp_path)
+    store.write_failure(CELL, error="it broke", traceback="line 1")
+    next(tmp_path.rglob("*.failed.json")).write_bytes(content)
+    (record,) = store.failures()
+    assert (record["id"], record["cell"]["study"]) == (cell_id(CELL), "occlusion")
+    assert "is damaged" in record["error"]
+
+
+def test_nothing_is_written_through_a_link_that_leads_outside(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "occlusion").symlink_to(tmp_path / "outside")
+    with pytest.raises(Unwritable, match="a link leads out of"):
+        keep(Store(tmp_path / "store"))
+    assert names(tmp_path / "outside") == set()

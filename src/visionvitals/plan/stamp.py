@@ -5,9 +5,9 @@ loaded next.
 """
 
 import hashlib
-import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from visionvitals.plan.planner import Plan
@@ -33,13 +33,26 @@ def _paths(text: str) -> Iterator[Path]:
     parts = [family, name, name.partition(":")[0], name.partition(":")[2], checkpoint]
     parts += [option.partition("=")[2] for option in options.split("&")]
     for part in filter(None, dict.fromkeys(parts)):
-        path = Path(part).expanduser()
-        if path.exists():
-            yield path
+        path = os.path.expanduser(part)
+        if os.path.exists(path):  # unlike a Path's, False for what can be no path
+            yield Path(path)
     if family == "python" and not name.partition(":")[0].endswith(".py"):
-        found = importlib.util.find_spec(name.rpartition(":")[0])
-        if found is not None and found.origin is not None:
-            yield Path(found.origin)
+        yield from _module(name.rpartition(":")[0])
+
+
+def _module(name: str) -> Iterator[Path]:
+    """The file of a module; it is looked up part by part, since a look-up of the whole name would execute its packages."""
+    where: Sequence[str] | None = None
+    origin = None
+    whole = ""
+    for part in name.split("."):
+        whole = f"{whole}.{part}" if whole else part
+        found = PathFinder.find_spec(whole, where) if part else None
+        if found is None:
+            return
+        origin, where = found.origin, found.submodule_search_locations or ()
+    if origin is not None:
+        yield Path(origin)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ draws other images and other perturbations. Where one of these varies within a s
 import contextlib
 import gc
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from visionvitals.figure import Record, read, tupled
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
+from visionvitals.run.documents import STUDIES, WARNINGS, spared
+from visionvitals.run.folder import content_of
 from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
 
 
@@ -31,7 +34,7 @@ def load(*folders: Path) -> Run:
     must, do = "A run folder must hold `plan.json` or `store/`", "Name the folder that was given to `--out`."
     require(len(folders) > 0, "A run folder must be named", None, do)
     for folder in folders:
-        require((folder / "plan.json").is_file() or (folder / "store").is_dir(), must, str(folder), do)
+        require(any(map(os.path.lexists, (folder / "plan.json", folder / "store"))), must, str(folder), do)
     with _no_collection():
         return _load(folders)
 
@@ -52,13 +55,13 @@ def _load(folders: Sequence[Path]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
     cells = _cells(stores, noticed)
-    plan = _json(folders[0] / "plan.json", {})
+    plan = content_of(folders[0]) if os.path.lexists(folders[0] / "plan.json") else {}
     asked = plan.get("plan", {})
-    sections = [s if isinstance(s, str) else s["name"] for s in asked.get("studies", ())]
-    order = [study.name_of(name) for name in sections]
+    order = [study.name_of(section["name"]) for section in asked.get("studies", ())]
     written: dict[str, Any] = {}
     for folder in reversed(folders):
-        written |= _json(folder / "studies.json", {})
+        written |= spared(folder / "studies.json", STUDIES, noticed) or {}
+    warned = [sentence for folder in folders for sentence in spared(folder / "warnings.json", WARNINGS, noticed) or ()]
     versions: dict[str, set[tuple[int, str]]] = {}
     for cell in cells.values():
         versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
@@ -71,10 +74,10 @@ def _load(folders: Sequence[Path]) -> Run:
         studies=records,
         backbones=_sorted(backbones, asked.get("backbones", ())),
         images=_sorted(images, asked.get("data", ())),
-        failures=tuple(record for store in stores for record in store.failures()),
+        failures=tuple(record for store in stores for record in store.failures() if record["id"] not in cells),
         plan=plan,
         finished=frozenset(cells),
-        warned=tuple(sentence for folder in folders for sentence in _json(folder / "warnings.json", [])),
+        warned=tuple(warned),
         noticed=tuple(dict.fromkeys(noticed)),
     )
 
@@ -226,10 +229,3 @@ def _position(point: Point, records: Mapping[str, Record | str]) -> tuple[Any, .
         point.images,
         point.backbone,
     )
-
-
-def _json(path: Path, otherwise: Any) -> Any:
-    try:
-        return json.loads(path.read_bytes()) if path.is_file() else otherwise
-    except ValueError as error:
-        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}.") from error

@@ -7,14 +7,17 @@ warnings.json   what the run noticed, a list of sentences
 report.html     made from the above alone
 """
 
+import contextlib
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionvitals import figure
+from visionvitals import figure, study
 from visionvitals.answers import Answers
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
@@ -22,6 +25,7 @@ from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Plan, Planned
 from visionvitals.plan.stamp import stamp
+from visionvitals.run import documents, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
 from visionvitals.run.store import Store, Unwritable
@@ -63,16 +67,23 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         "versions": versions(),
         "stamp": stamp(planned.plan),
         "started": now(),
+        "token": secrets.token_hex(16),
     }
     there = refuse_another(out, planned.plan)
     if there is not None:
         _refuse_changed(out, there, content)
-        content |= {key: there[key] for key in ("command", "versions", "started")}
+        content |= {key: there[key] for key in ("command", "versions", "started", "token")}
+    inside = (out / "store").resolve().is_relative_to(out.resolve())
+    require(
+        inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
+    )
     store = Store(out / "store")
     missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
     try:
         (out / "store").mkdir(parents=True, exist_ok=True)
         write_safely(out / "plan.json", json.dumps(content, indent=1))
+        if there is None:
+            trust.record(out, content)
         store.shelf.sweep()
     except OSError as error:
         raise VitalsError(
@@ -99,16 +110,18 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
     Raises:
         VitalsError: the folder holds another plan (what differs is listed) or foreign files.
     """
-    if not (out / "plan.json").is_file():
-        foreign = out.exists() and (not out.is_dir() or any(out.iterdir()))
-        require(not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out.")
-        return None
-    there = _content(out)
-    if there.get("schema") != SCHEMA:
-        raise VitalsError(
-            f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
-            "everything is measured anew there. The old report.html still shows the old numbers."
-        )
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            out.stat()  # a name that is too long, links in a circle
+        if not os.path.lexists(out / "plan.json"):
+            foreign = os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
+            require(
+                not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out."
+            )
+            return None
+    except OSError as error:
+        raise VitalsError(f"`--out` must be a folder that can be read. Got {out}: {error.strerror}.") from error
+    there = content_of(out)
     asked = _differences(there["plan"], plan_file.to_dict(plan))
     if asked:
         listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in asked)
@@ -124,8 +137,18 @@ def finished(out: Path, plan: Plan) -> int | None:
     there = refuse_another(out, plan)
     if there is None or there["versions"] != versions():
         return None
+    noticed: list[str] = []
+    known = documents.spared(out / "studies.json", documents.STUDIES, noticed) or {}
+    documents.spared(out / "warnings.json", documents.WARNINGS, noticed)
+    described = {study.name_of(section.name) for section in plan.studies} <= known.keys()
     whole, damaged = Store(out / "store").survey()
-    if damaged or not all(cell["id"] in whole for cell in there["cells"]) or there["stamp"] != stamp(plan):
+    if (
+        noticed
+        or not described
+        or damaged
+        or not all(cell["id"] in whole for cell in there["cells"])
+        or there["stamp"] != stamp(plan)
+    ):
         return None
     return len(there["cells"])
 
@@ -140,28 +163,38 @@ def report_is_current(out: Path) -> bool:
     return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
 
 
-def read_plan(out: Path) -> Plan:
-    """The plan of a run folder.
+def read_plan(out: Path, *, trusted: bool) -> Plan:
+    """The plan of a run folder. Its studies are loaded, so that those that are files are executed.
+
+    Args:
+        out: the run folder.
+        trusted: the user says that its code may be executed.
 
     Raises:
-        VitalsError: not a run folder.
+        VitalsError: not a run folder, or it names code, this user has not begun it here, and it is not trusted.
     """
-    return plan_file.from_dict(_content(out)["plan"], source=str(out / "plan.json"))
+    content = content_of(out)
+    if not trusted:
+        trust.check(out, content)
+    return plan_file.from_dict(content["plan"], source=str(out / "plan.json"))
 
 
 def describe(out: Path, records: Iterable[figure.Record]) -> None:
-    """Add the records of studies to the run, for readers that lack their files."""
-    path = out / "studies.json"
-    known = _json(path) if path.is_file() else {}
-    _add(path, known, known | {record.name: figure.written(record) for record in records})
+    """Add the records of studies to the run, for readers that lack their files. What is damaged there is lost, with a warning."""
+    noticed: list[str] = []
+    known = documents.spared(out / "studies.json", documents.STUDIES, noticed)
+    _add(out / "studies.json", known, (known or {}) | {record.name: figure.written(record) for record in records})
+    if noticed:
+        warn(out, ["studies.json was damaged and is written anew."])
 
 
 def warn(out: Path, warnings: Iterable[str]) -> list[str]:
-    """Add sentences to the run's warnings, each once, and return all of them."""
-    path = out / "warnings.json"
-    known = _json(path) if path.is_file() else []
-    merged = list(dict.fromkeys([*known, *warnings]))
-    _add(path, known, merged)
+    """Add sentences to the run's warnings, each once, and return all of them. What is damaged there is lost, with a warning."""
+    noticed: list[str] = []
+    known = documents.spared(out / "warnings.json", documents.WARNINGS, noticed) or []
+    lost = ["warnings.json was damaged: the warnings of before are lost."] if noticed else []
+    merged = list(dict.fromkeys([*known, *lost, *warnings]))
+    _add(out / "warnings.json", known, merged)
     return merged
 
 
@@ -194,7 +227,7 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
     Raises:
         VitalsError: not a run folder.
     """
-    content = _content(out)
+    content = content_of(out)
     store = Store(out / "store")
     whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
@@ -215,17 +248,26 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
 
 def command_of(out: Path) -> tuple[str, ...]:
     """The command that began the run."""
-    return tuple(_content(out)["command"])
+    return tuple(content_of(out)["command"])
 
 
-def _content(out: Path) -> Mapping[str, Any]:
-    require(
-        (out / "plan.json").is_file(),
-        "A run folder must hold a `plan.json`",
-        str(out),
-        "Name the folder that was given to `--out`.",
-    )
-    found: Mapping[str, Any] = _json(out / "plan.json")
+def content_of(out: Path) -> Mapping[str, Any]:
+    """The content of a run's `plan.json`.
+
+    Raises:
+        VitalsError: there is none, it is damaged, or another edition of visionvitals wrote it.
+    """
+    path = out / "plan.json"
+    do = "Name the folder that was given to `--out`."
+    require(os.path.lexists(path), "A run folder must hold a `plan.json`", str(out), do)
+    found: Mapping[str, Any] = documents.read(path, {"schema": int})
+    if found["schema"] != SCHEMA:
+        raise VitalsError(
+            f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
+            "everything is measured anew there. The old report.html still shows the old numbers."
+        )
+    must = f"{path} must be JSON as visionvitals wrote it"
+    require(documents.fits(found, documents.PLAN), must, "another content", "Give another --out.")
     return found
 
 
@@ -268,10 +310,3 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}. Give another --out.") from error

@@ -1,16 +1,23 @@
 """Where a store lies, as names and bytes: all that the store knows of a disk. An object store needs the same few verbs."""
 
+import errno
 import glob
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from visionvitals import files
+from visionvitals.datasets.base.reading import read_regular
+
+LARGEST = 1 << 28
+"""Bytes of a description that are read at most."""
 
 
 class Shelf:
-    """Names such as `clean/clean-1f0c/cell.json` below one folder; the parts of a name never leave it."""
+    """Names such as `clean/clean-1f0c/cell.json` below one folder. What would leave it, by its name or by a link on the way to a file
+    that is written, is an `OSError` as any other thing that a disk refuses."""
 
     def __init__(self, root: Path) -> None:
         self.root, self._root = root, str(root)
@@ -25,21 +32,21 @@ class Shelf:
         """The names that match a pattern of `glob`, in no order; temporary files are none of them."""
         return (name.replace(os.sep, "/") for name in glob.iglob(pattern, root_dir=self._root))
 
-    def read(self, name: str) -> bytes:
-        with open(
-            self._checked(name), "rb"
-        ) as file:  # a Path for each of ten thousand files costs more than reading it
-            return file.read()
-
-    def open(self, name: str) -> BinaryIO:
-        return self._path(name).open("rb")
+    def read(self, name: str, *, most: int = LARGEST) -> bytes:
+        """A whole file; never a pipe or a device, and never more than `most` bytes."""
+        return read_regular(self._checked(name), most=most)
 
     def write(self, name: str, content: bytes | memoryview, *, replace: bool = True) -> None:
         """Write a name whole or not at all; with `replace=False` what is there stays."""
-        files.write_safely(self._path(name), lambda file: _all(file, content), replace=replace)
+        files.write_safely(self._inside(name), lambda file: _all(file, content), replace=replace)
 
     def remove(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        self._inside(name).unlink(missing_ok=True)
+
+    def set_aside(self, name: str, ending: str) -> None:
+        """Rename whatever has this name, so that nothing has it."""
+        path = self._inside(name)
+        path.replace(path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.{ending}"))
 
     def youngest(self) -> int:
         """When something was last added or removed, in nanoseconds: a folder's time follows its names."""
@@ -50,12 +57,16 @@ class Shelf:
         """Remove temporary files that no writer, of any machine, has touched for a day."""
         files.sweep(self.root)
 
-    def _path(self, name: str) -> Path:
-        return Path(self._checked(name))
+    def _inside(self, name: str) -> Path:
+        """Where to write: no folder on the way is a link that leads elsewhere."""
+        path = Path(self._checked(name))
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise PermissionError(errno.EPERM, f"a link leads out of {self}", name)
+        return path
 
     def _checked(self, name: str) -> str:
         if any(part in ("", ".", "..") for part in name.split("/")):
-            raise ValueError(f"A name must stay below its shelf. Got {name!r}.")
+            raise PermissionError(errno.EPERM, "a name must stay below its shelf", name)
         return f"{self._root}/{name}"
 
 

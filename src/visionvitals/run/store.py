@@ -3,7 +3,7 @@
     store/<study>/<cell id>/<rows>-<hash>.parquet  a part of the cell: a row per (item, place), a column per metric
     store/<study>/<cell id>/exhibits/*.webp        what the network saw, for a few images
     store/<study>/<cell id>/files/*                what else the study keeps, e.g. a patch
-    store/<study>/<cell id>/cell.json              the cell, its provenance, its parts with their checksums; its presence means complete
+    store/<study>/<cell id>/cell.json              checksums of itself and of its files, the cell, provenance; its presence means complete
     store/<study>/<cell id>.failed.json            why the last try failed; removed when a later one succeeds
 
 A part covers a range of the images; its name holds the hash of its content, so that two writers of one cell never disturb each other:
@@ -27,6 +27,7 @@ import numpy as np
 from visionvitals.core import Cell, Place
 from visionvitals.errors import VitalsError
 from visionvitals.plan.identity import cell_id, plain
+from visionvitals.run import documents
 from visionvitals.run.shelf import Shelf
 from visionvitals.run.wide import Wide
 
@@ -45,8 +46,8 @@ class Stored:
         facts: the content of `cell.json`: `schema`, `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
             (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, images, points}),
             `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place
-            on the axes or empty, the last two are absent where unknown), `sha256` (of every file, by name). A point of a part is
-            {at, rows: [start, stop], items: digest of its items, metrics}.
+            on the axes or empty, the last two are absent where unknown), `sha256` and `bytes` (of every file, by name). A point of a
+            part is {at, rows: [start, stop], items: digest of its items, metrics}.
     """
 
     id: str
@@ -128,7 +129,7 @@ class Stored:
             DamagedCell: it is gone, or its checksum is not that of what was written.
         """
         try:
-            data = self._shelf.read(f"{self._base}/{name}")
+            data = self._shelf.read(f"{self._base}/{name}", most=self.facts["bytes"].get(name, 0))
         except OSError as error:
             raise DamagedCell(self.id, f"{name}: {error}") from error
         if hashlib.sha256(data).hexdigest() != self.facts["sha256"].get(name):
@@ -187,8 +188,12 @@ class Store:
 
     def ids(self) -> list[str]:
         """The ids of all finished cells, sorted."""
-        names = (name.split("/") for name in self.shelf.names("*/*/cell.json"))
-        return sorted(parts[1] for parts in names)
+        return self._ids("*/*/cell.json", "/cell.json")
+
+    def _ids(self, pattern: str, ending: str) -> list[str]:
+        """Whose files these are, sorted; a name that no cell would give its file is foreign."""
+        names = [name.removesuffix(ending) for name in self.shelf.names(pattern)]
+        return sorted(parts[1] for name in names if (parts := name.split("/"))[0] and name == _base(parts[1]))
 
     def cell(self, identifier: str) -> Stored:
         """A finished cell.
@@ -198,15 +203,16 @@ class Store:
         """
         base = _base(identifier)
         try:
-            facts = json.loads(self.shelf.read(f"{base}/cell.json"))
+            facts, whole = documents.unsealed(self.shelf.read(f"{base}/cell.json"))
         except (OSError, ValueError) as error:
             raise DamagedCell(identifier, f"cell.json: {error}") from error
-        whole = isinstance(facts, dict) and {"schema", "id", "cell"} <= facts.keys()
-        if not whole or facts["id"] != identifier:
+        if facts.get("id") != identifier or "cell" not in facts or "schema" not in facts:
             raise DamagedCell(identifier, "a cell.json of another form")
         if facts["schema"] != SCHEMA:
-            raise DamagedCell(identifier, f"a cell of schema {facts['schema']}, not {SCHEMA}", old=True)
-        if not {"axes", "parts", "sha256"} <= facts.keys():
+            raise DamagedCell(identifier, f"a cell of schema {facts['schema']!r:.20}, not {SCHEMA}", old=True)
+        if not whole:
+            raise DamagedCell(identifier, "cell.json with another checksum")
+        if not documents.is_cell(facts):
             raise DamagedCell(identifier, "a cell.json of another form")
         return Stored(identifier, facts, self.shelf, base)
 
@@ -232,14 +238,21 @@ class Store:
         return whole, damaged
 
     def set_aside(self, identifier: str) -> None:
-        """Let a damaged cell count as missing; what is left of its `cell.json` stays as `damaged.json`."""
-        base = _base(identifier)
-        self.shelf.write(f"{base}/damaged.json", self.shelf.read(f"{base}/cell.json"))
-        self.shelf.remove(f"{base}/cell.json")
+        """Let a damaged cell count as missing; what is left of its `cell.json` stays as `cell.*.damaged`."""
+        self.shelf.set_aside(f"{_base(identifier)}/cell.json", "damaged")
 
     def failures(self) -> list[dict[str, Any]]:
-        """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`."""
-        return [json.loads(self.shelf.read(name)) for name in sorted(self.shelf.names("*/*.failed.json"))]
+        """The record of every cell whose last try failed: `id`, `cell`, `error`, `traceback`; of a damaged record, that it is damaged."""
+        return [self._failure(identifier) for identifier in self._ids("*/*.failed.json", ".failed.json")]
+
+    def _failure(self, identifier: str) -> dict[str, Any]:
+        base = _base(identifier)
+        try:
+            return {**documents.parsed(self.shelf.read(f"{base}.failed.json"), documents.FAILURE), "id": identifier}
+        except (OSError, ValueError) as error:
+            said = f"the record of the failure of {identifier} is damaged ({error}); `vitals run` tries the cell again"
+        cell = {"study": base.partition("/")[0], "condition": {}, "backbone": {"spec": "?"}}
+        return {"id": identifier, "cell": cell, "error": said, "traceback": ""}
 
     def write(
         self,
@@ -269,44 +282,44 @@ class Store:
         identifier = cell_id(cell)
         base = _base(identifier)
         try:
-            sums: dict[str, str] = {}
+            kept: dict[str, tuple[str, int]] = {}
             content = {
                 "schema": SCHEMA,
                 "id": identifier,
                 "cell": described(cell),
                 **facts,
                 "axes": list(axes),
-                "parts": [self._part(base, wide, axes, sums) for wide in parts],
+                "parts": [self._part(base, wide, axes, kept) for wide in parts],
                 "exhibits": [],
-                "sha256": sums,
             }
             for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
                 name = f"exhibits/{number}.webp"
-                self._file(base, name, _webp(picture), sums)
+                self._file(base, name, _webp(picture), kept)
                 known = {"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})}
                 content["exhibits"].append(known)
             for name, data in files.items():
-                self._file(base, f"files/{name}", data, sums)
-            text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-            self.shelf.write(f"{base}/cell.json", text.encode(), replace=False)
+                self._file(base, f"files/{name}", data, kept)
+            content["sha256"] = {name: digest for name, (digest, _) in kept.items()}
+            content["bytes"] = {name: size for name, (_, size) in kept.items()}
+            self.shelf.write(f"{base}/cell.json", documents.sealed(content), replace=False)
             self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
             raise Unwritable(self.shelf, error) from error
         return identifier
 
-    def _part(self, base: str, wide: Wide, axes: Sequence[str], sums: dict[str, str]) -> dict[str, Any]:
+    def _part(self, base: str, wide: Wide, axes: Sequence[str], kept: dict[str, tuple[str, int]]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         held = io.BytesIO()
         pq.write_table(wide.table(axes), held, compression="zstd", write_page_checksum=True, store_schema=False)
         data = held.getbuffer()
         name = f"{wide.start}-{wide.stop}-{hashlib.sha256(data).hexdigest()[:12]}.parquet"
-        self._file(base, name, data, sums)
+        self._file(base, name, data, kept)
         return {"file": name, "images": [wide.start, wide.stop], "points": wide.points()}
 
-    def _file(self, base: str, name: str, data: bytes | memoryview, sums: dict[str, str]) -> None:
+    def _file(self, base: str, name: str, data: bytes | memoryview, kept: dict[str, tuple[str, int]]) -> None:
         self.shelf.write(f"{base}/{name}", data)
-        sums[name] = hashlib.sha256(data).hexdigest()
+        kept[name] = hashlib.sha256(data).hexdigest(), len(data)
 
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""

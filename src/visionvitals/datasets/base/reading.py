@@ -14,11 +14,11 @@ MAX_BYTES = 512 * 2**20
 """No file of a data set may be larger: what the largest picture that is read (`decode.MAX_PIXELS`) takes with 16 bits a channel."""
 
 
-def read_regular(path: str | Path) -> bytes:
+def read_regular(path: str | Path, *, most: int = MAX_BYTES) -> bytes:
     """The content of a file. A pipe or a device, whose reading would never end, is refused before it is opened.
 
     Raises:
-        OSError: no such file, no regular file, or more than `MAX_BYTES`.
+        OSError: no such file, no regular file, or more than `most` bytes.
     """
     try:
         status = os.stat(path)
@@ -26,8 +26,8 @@ def read_regular(path: str | Path) -> bytes:
         raise OSError(errno.EINVAL, "no valid path") from error
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    if status.st_size > MAX_BYTES:
-        raise OSError(errno.EFBIG, f"larger than {MAX_BYTES // 2**20} MiB, the most that is read")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {most:,} that are read")
     with open(path, "rb") as file:
         data = file.read(status.st_size + 1)
     if len(data) > status.st_size:

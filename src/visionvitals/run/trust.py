@@ -1,0 +1,80 @@
+"""Whose code a run folder names. A plan may name Python files and functions; going on with a run executes them.
+
+A run that this user began here goes on by itself: the state directory of the user holds a digest of the run's random token and of its plan,
+under the place of the run folder. A folder that came from elsewhere, was moved, or has another plan by now needs `--trust`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from visionvitals.errors import VitalsError
+from visionvitals.files import write_safely
+
+
+def code_of(asked: Any) -> list[str]:
+    """The spellings in a plan, at any depth, that name code: a Python file, or a function of `python:`.
+
+    Example:
+        >>> code_of({"backbones": ["timm:resnet50", "python:net.py:make?seed=1"], "studies": [{"name": "/a/mine.py"}]})
+        ['python:net.py:make?seed=1', '/a/mine.py']
+    """
+    return list(dict.fromkeys(text for text in _texts(asked) if _names_code(text)))
+
+
+def record(out: Path, content: Mapping[str, Any]) -> None:
+    """Note that this user began the run in `out`; a home that cannot be written only means that `--trust` must be given later."""
+    if code_of(content["plan"]):
+        try:
+            write_safely(_note(out), _proof(content))
+        except OSError:
+            return
+
+
+def check(out: Path, content: Mapping[str, Any]) -> None:
+    """Refuse to execute code that the plan of a run folder names, unless the run was begun here.
+
+    Raises:
+        VitalsError: it was not; what would be executed is listed.
+    """
+    code = code_of(content["plan"])
+    if not code:
+        return
+    try:
+        known = _note(out).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        known = ""
+    if known != _proof(content):
+        listed = "\n  ".join(text if len(text) <= 200 else f"{text[:197]}..." for text in code[:20])
+        more = f"\n  and {len(code) - 20} more" if len(code) > 20 else ""
+        raise VitalsError(
+            f"The run in {out} was not begun here by you, and going on with it would execute:\n  {listed}{more}\n"
+            "Read that code. If you trust it, give `--trust`."
+        )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(each)
+
+
+def _names_code(text: str) -> bool:
+    family = text.partition("?")[0].partition(":")[0]
+    return family == "python" or family.endswith(".py") or text.endswith(".py")
+
+
+def _note(out: Path) -> Path:
+    place = hashlib.sha256(str(out.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
+    return platformdirs.user_state_path("visionvitals") / "begun" / place[:32]
+
+
+def _proof(content: Mapping[str, Any]) -> str:
+    plan = json.dumps(content["plan"], sort_keys=True)
+    return hashlib.sha256(f"{content['token']}\0{plan}".encode()).hexdigest()
