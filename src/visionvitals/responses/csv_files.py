@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from visionvitals.datasets.base.reading import read_rows, shortened
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import VitalsError, near, require, shortened
 from visionvitals.files import write_safely
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
