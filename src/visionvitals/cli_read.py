@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from visionvitals.errors import as_text
 from visionvitals.terminal import print_line, print_table, say
 
 
@@ -70,7 +71,8 @@ def table(
     rows = tables.rows(found, study=study, metric=metric)
     for path in (csv, parquet):
         if path is not None:
-            tables.write(rows, path)
+            safe = [{k: as_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+            tables.write(safe if path == csv else rows, path)
             print_line(f"{len(rows)} rows in {path}")
     if csv is None and parquet is None and rows:
         used = [c for c in rows[0] if any(row[c] is not None for row in rows)]

@@ -71,6 +71,22 @@ def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
     return " ".join(part for part in (meant, listed) if part)
 
 
+def as_text(name: str) -> str:
+    """A name for a csv file: where a spreadsheet would compute it, an apostrophe makes it text. Numbers stay as they are.
+
+    Example:
+        >>> as_text("=1+2"), as_text("-0.5"), as_text("clean")
+        ("'=1+2", '-0.5', 'clean')
+    """
+    if not name.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return name
+    try:
+        float(name)
+    except ValueError:
+        return f"'{name}"
+    return name
+
+
 @contextmanager
 def blamed(what: str, file: str = "") -> Iterator[None]:
     """Makes whatever a user's code raises inside into one `VitalsError`, which names the line.
