@@ -15,9 +15,10 @@ from cyclopts import App, CycloptsError, Parameter
 import visionvitals
 from visionvitals import cli_read, cli_shape
 from visionvitals.core import Preset
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import VitalsError, require, shortened
+from visionvitals.options import Count, Processes, Seed, Threads
 from visionvitals.show.command import show
-from visionvitals.terminal import say, show_plan, show_vital_signs
+from visionvitals.terminal import complain, print_line, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Plan
@@ -56,8 +57,8 @@ class Choices:
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     studies: str = "all"
     preset: Preset = "default"
-    limit: int | None = None
-    seed: int = 0
+    limit: Count = None
+    seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
@@ -86,8 +87,8 @@ class Machine:
     """
 
     device: str | None = None
-    batch_size: int | None = None
-    workers: int | None = None
+    batch_size: Count = None
+    workers: Threads = None
 
 
 @app.command
@@ -176,8 +177,8 @@ def train(
     test: str | None = None,
     settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     device: str | None = None,
-    micro_batch: int | None = None,
-    workers: int | None = None,
+    micro_batch: Count = None,
+    workers: Processes = None,
 ) -> int:
     """Train a network by its recipe. The same command again resumes exactly; under torchrun it uses every process.
 
@@ -199,7 +200,7 @@ def train(
 
     done = loop.train(chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, report=say)
     if done is not None:
-        print(done)
+        print_line(done)
     return 0
 
 
@@ -213,7 +214,7 @@ def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
             f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed"
         )
         if folder.report_is_current(out):
-            print(f"Report: {out / 'report.html'}")
+            print_line(f"Report: {out / 'report.html'}")
         else:
             _finish(out)
         return 0
@@ -259,7 +260,7 @@ def _finish(out: Path) -> None:
 
     run = results.load(out)
     show_vital_signs(run)
-    print(f"Report: {build(run)}")
+    print_line(f"Report: {build(run)}")
 
 
 def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
@@ -280,16 +281,18 @@ def main(words: Sequence[str] | None = None) -> int:
     typed = tuple(sys.argv[1:] if words is None else words)
     _typed.set(typed)
     try:
-        code = app(typed, exit_on_error=False)
+        code = app(typed, exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except CycloptsError:  # cyclopts has printed it
-        return 2
-    except VitalsError as error:
-        say(f"vitals: {error}")
+    except (CycloptsError, VitalsError) as error:
+        complain(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, e.g. `head`, has enough; Python must not complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path of the user's: too long, a file in place of a folder, closed; or the disk is full
+        where = "" if error.filename is None else f" Got {shortened(str(error.filename))}."
+        complain(f"The disk refuses it: {error.strerror or error}.{where} Name another path, or make room.")
+        return 2
     return code if isinstance(code, int) else 0

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from visionvitals.terminal import print_table, say
+from visionvitals.errors import as_text
+from visionvitals.terminal import print_line, print_table, say
 
 
 def status(run_folder: Path, /) -> int:
@@ -21,9 +22,11 @@ def status(run_folder: Path, /) -> int:
     print_table(columns, [[p.study, p.backbone, p.images, p.done, p.missing, p.failed, p.skipped] for p in found])
     for record in failures:
         cell = record["cell"]
-        print(f"failed: {cell['study']} {cell['condition']} on {cell['backbone']['spec']}: {record['error']}")
+        print_line(f"failed: {cell['study']} {cell['condition']} on {cell['backbone']['spec']}: {record['error']}")
     left = sum(p.missing + p.failed for p in found)
-    print(f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}")
+    print_line(
+        f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}"
+    )
     return 1 if failures else 0
 
 
@@ -39,9 +42,9 @@ def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None
     from visionvitals.results import load
 
     found = load(run_folder)
-    print(build.build(found, out=out))
+    print_line(build.build(found, out=out))
     for path in build.figures(found, figures) if figures is not None else ():
-        print(path)
+        print_line(path)
     return 0
 
 
@@ -68,8 +71,9 @@ def table(
     rows = tables.rows(found, study=study, metric=metric)
     for path in (csv, parquet):
         if path is not None:
-            tables.write(rows, path)
-            print(f"{len(rows)} rows in {path}")
+            safe = [{k: as_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+            tables.write(safe if path == csv else rows, path)
+            print_line(f"{len(rows)} rows in {path}")
     if csv is None and parquet is None and rows:
         used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
         print_table(used, [[row[c] for c in used] for row in rows])
@@ -104,7 +108,7 @@ def list_(what: str = "all", /) -> int:
     """
     from visionvitals import listing
 
-    print("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
+    print_line("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
     return 0
 
 
@@ -119,7 +123,7 @@ def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
     from visionvitals.datasets.base import cache as _cache
 
     if clear:
-        print(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")
+        print_line(f"{_cache.clear() / 1e6:,.1f} MB freed in {_cache.cache_folder()}")
         return 0
     entries = _cache.entries()
     used = [datetime.datetime.fromtimestamp(e.last_used).strftime("%Y-%m-%d %H:%M") for e in entries]
@@ -127,5 +131,7 @@ def cache(*, clear: Annotated[bool, Parameter(negative=())] = False) -> int:
         ["images", "MB", "last used"],
         [[e.description, f"{e.bytes / 1e6:,.1f}", when] for e, when in zip(entries, used, strict=True)],
     )
-    print(f"{sum(e.bytes for e in entries) / 1e6:,.1f} MB in {_cache.cache_folder()}. To free it: vitals cache --clear")
+    print_line(
+        f"{sum(e.bytes for e in entries) / 1e6:,.1f} MB in {_cache.cache_folder()}. To free it: vitals cache --clear"
+    )
     return 0

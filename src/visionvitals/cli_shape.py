@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from visionvitals.errors import VitalsError, require
-from visionvitals.terminal import print_table, say
+from visionvitals.options import Count, Position, Threads
+from visionvitals.terminal import print_line, print_table, say
 
 
 def responses(
@@ -42,9 +43,9 @@ def responses(
             rows.append([found.observer, found.images, found.persons, s.coverage.n, s.bias.n, *shares])
         heads = ["shape bias %", "class mean %", "shape %", "texture %", "either %"]
         print_table(["observer", "data", "persons", "answers", "shape or texture", *heads], rows)
-        print(f"Report: {build.build(results.load(run_folder))}")
+        print_line(f"Report: {build.build(results.load(run_folder))}")
     for path in observers.export(run_folder, write) if write is not None else ():
-        print(path)
+        print_line(path)
     return 0
 
 
@@ -56,14 +57,14 @@ def stylize(
     engine: Literal["fourier", "adain", "retexture"] = "fourier",
     styles: Path | None = None,
     alpha: float = 1.0,
-    size: int | None = None,
+    size: Count = None,
     encoder: Path | None = None,
     decoder: Path | None = None,
-    first: int = 0,
+    first: Position = 0,
     part: str = "1/1",
-    batch_size: int | None = None,
+    batch_size: Count = None,
     device: str | None = None,
-    workers: int | None = None,
+    workers: Threads = None,
 ) -> int:
     """Write a stylised copy of an image set as class folders of PNG. The same command again resumes.
 
@@ -88,9 +89,6 @@ def stylize(
     require(bool(inside), "`--part` must read i/n with 1 <= i <= n", part)
     require(0 <= alpha <= 1, "`--alpha` must be in [0, 1]", alpha)
     require(size is None or size >= 16, "`--size` must be at least 16 pixels", size)
-    require(first >= 0, "`--first` must not be negative", first)
-    for name, count in (("--batch-size", batch_size), ("--workers", workers)):
-        require(count is None or count > 0, f"`{name}` must be positive", count)
     facts: dict[str, Any] = {"version": 1, "data": data, "engine": engine}
     if engine == "retexture":
         must = "`--engine retexture` takes no --styles, --alpha, --size, --encoder, --decoder, --first"

@@ -5,7 +5,21 @@ anything else that reaches the top is a defect of ours.
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dis import opname
+from types import CodeType
+from typing import ParamSpec, TypeVar
+
+SHOWN = 200
+"""Characters of what was got that a message repeats."""
+LONGEST = 2_000
+"""Characters of a message that is printed."""
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What changes the terminal, turns the direction of writing, or cannot be encoded. Tabs and newlines are left."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class VitalsError(Exception):
@@ -17,24 +31,116 @@ class UnreadableImage(VitalsError):
 
 
 def require(holds: bool, must: str, got: object, do: str = "") -> None:
-    """Raise `VitalsError("must. Got got. do")` unless `holds`.
+    """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated.
 
     Example:
         >>> require(0 <= 0.5 <= 1, "`fraction` must be in [0, 1]", 0.5)
     """
     if not holds:
-        raise VitalsError(f"{must}. Got {got!r}.{' ' + do if do else ''}")
+        raise VitalsError(f"{must}. Got {shortened(repr(got))}.{' ' + do if do else ''}")
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """A text of the user's for an error message."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
+def escaped(text: str) -> str:
+    """A text that may hold names of anyone's, safe for a terminal: control characters are spelled out, as `\\x1b`."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
     """A clause that lists the known names nearest to `name`, or all of them where they are few.
+
+    Names that begin as `name` does, but for a letter, come first: `deit_tinny` means the family `deit_tiny_...`.
 
     Example:
         >>> near("oclusion", ["clean", "occlusion", "shuffle"])
         'Did you mean occlusion? Known: clean, occlusion, shuffle.'
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    name = name[:SHOWN]
+    heads: dict[str, list[str]] = {}
+    for each in names if len(name) >= 6 else ():
+        heads.setdefault(each[: len(name)], []).append(each)
+    begun = [each for head in difflib.get_close_matches(name, heads, n=count, cutoff=0.8) for each in heads[head]]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.5)]))[:count]
     meant = f"Did you mean {', '.join(close)}?" if close else ""
     listed = f"Known: {', '.join(names)}." if len(names) <= 40 else ""
     return " ".join(part for part in (meant, listed) if part)
+
+
+def as_text(name: str) -> str:
+    """A name for a csv file: where a spreadsheet would compute it, an apostrophe makes it text. Numbers stay as they are.
+
+    Example:
+        >>> as_text("=1+2"), as_text("-0.5"), as_text("clean")
+        ("'=1+2", '-0.5', 'clean')
+    """
+    if not name.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return name
+    try:
+        float(name)
+    except ValueError:
+        return f"'{name}"
+    return name
+
+
+@contextmanager
+def blamed(what: str, file: str = "") -> Iterator[None]:
+    """Makes whatever a user's code raises inside into one `VitalsError`, which names the line.
+
+    A user's file may raise anything: its syntax error, its own `BaseException`, `SystemExit`. Only a Ctrl-C goes on as it is.
+
+    Args:
+        what: begins the message, e.g. "The study `x.py` must be importable".
+        file: the user's file, whose last line on the way to the error is named; by default where the error was raised.
+
+    Raises:
+        VitalsError: `WHAT. Got ERROR in FILE, line N: MESSAGE.`
+    """
+    try:
+        yield
+    except VitalsError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | GeneratorExit) and not _raised(error):
+            raise
+        said = shortened(" ".join(str(error).split()))
+        kind = type(error).__name__
+        raise VitalsError(f"{what}. Got {kind}{_line(error, file)}{f': {said}' if said else ''}.") from error
+
+
+def guarded(function: Callable[_P, _R], what: str, file: str) -> Callable[_P, _R]:
+    """A function of the user's of which every call is `blamed`."""
+
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with blamed(what, file):
+            return function(*args, **kwargs)
+
+    return called
+
+
+def _raised(error: BaseException) -> bool:
+    """Whether a `raise` in Python raised the error; a Ctrl-C comes at any other instruction."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    code: CodeType | None = None if trace is None else trace.tb_frame.f_code
+    return code is not None and trace is not None and opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _line(error: BaseException, file: str) -> str:
+    """` in FILE, line N`, or nothing where that is not known."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f" in {error.filename}, line {error.lineno}"
+    places, trace = [], error.__traceback__
+    while trace is not None:
+        places.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    of_file = [place for place in places if place[0] == file]
+    if not of_file and (file or len(places) < 2):  # raised by us, before the user's code was reached
+        return ""
+    name, number = (of_file or places)[-1]
+    return f" in {name}, line {number}"

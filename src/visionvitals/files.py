@@ -1,6 +1,7 @@
 """Files that are there whole or not at all: one function that writes, used wherever a result, a cache entry or a page is written."""
 
 import contextlib
+import errno
 import os
 import time
 import uuid
@@ -27,6 +28,8 @@ def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
     Raises:
         OSError: the disk is full, read-only or gone; nothing half-written stays behind.
     """
+    if not path.name:  # the empty path is this folder
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replace and path.exists():
         return

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.util
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from types import ModuleType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
 
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, blamed, near, require, shortened
 
 Kind = Literal["backbones", "datasets", "studies", "recipes"]
 _ROOT = Path(__file__).parent
@@ -72,12 +73,12 @@ def parse(text: str, *, families: list[str]) -> Spec:
     """
     rest, _, query = text.partition("?")
     family, colon, name = rest.partition(":")
-    require(
-        bool(colon) and family in families,
-        "A spelling must be `family:name[@checkpoint][?key=value]` with a known family",
-        text,
-        near(family, families),
+    must = "A spelling must be `family:name[@checkpoint][?key=value]` with a known family"
+    usual = next((each for each in ("folder", "timm") if each in families), None)
+    meant = (
+        f"Did you mean `{usual}:{shortened(text)}`? " if usual and text and not colon and family not in families else ""
     )
+    require(bool(colon) and family in families, must, text, meant + near("" if meant else family, families))
     name, _, checkpoint = name.partition("@")
     parts = [part.partition("=") for part in query.split("&")] if query else []
     require(all(key and equals for key, equals, _ in parts), "Options must read `?key=value&key=value`", text)
@@ -257,10 +258,11 @@ def load(kind: Kind, name: str) -> ModuleType:
     if (_folder(kind) / f"{name}.py").is_file() and not name.startswith("_"):
         return importlib.import_module(f"visionvitals.{_FOLDERS.get(kind, kind).replace('/', '.')}.{name}")
     for point in entry_points(group=f"visionvitals.{kind}", name=name):
-        module = point.load()
+        with blamed(f"The installed plug-in `{name}` must be importable"):
+            module = point.load()
         assert isinstance(module, ModuleType)
         return module
-    raise VitalsError(f"No {kind} plug-in is called `{name}`. {near(name, names(kind))}")
+    raise VitalsError(f"No {kind} plug-in is called `{shortened(name)}`. {near(name, names(kind))}")
 
 
 def summary(kind: Kind, name: str) -> str:
@@ -268,7 +270,9 @@ def summary(kind: Kind, name: str) -> str:
     path = Path(name) if name.endswith(".py") else _folder(kind) / f"{name}.py"
     if not path.is_file():
         return ""
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    with blamed(f"`{name}` must be a Python file"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
 def _folder(kind: Kind) -> Path:
@@ -276,9 +280,17 @@ def _folder(kind: Kind) -> Path:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """A file is executed once in a process for each of its contents, so that its classes are the same at every load."""
-    require(path.is_file(), "A plug-in path must be a Python file", str(path))
-    content = hashlib.sha256(str(path.resolve()).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
+    """A file is executed once in a process for each of its contents, so that its classes are the same at every load.
+
+    Raises:
+        VitalsError: no such file, or whatever it raises, with the line.
+    """
+    try:
+        require(path.is_file(), "A plug-in path must be a Python file", str(path))
+        content = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + path.read_bytes()).hexdigest()[:12]
+    except (OSError, ValueError) as error:  # closed, a name that is too long, a NUL in it
+        got = f"{shortened(str(path))!r}: {getattr(error, 'strerror', None) or error}"
+        raise VitalsError(f"A plug-in path must be a Python file that can be read. Got {got}.") from error
     name = f"visionvitals_plugin_{path.stem}_{content}"
     if name in sys.modules:
         return sys.modules[name]
@@ -288,7 +300,8 @@ def _from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     try:
-        found.loader.exec_module(module)
+        with blamed(f"`{path}` must be importable", str(path)):
+            found.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -7,7 +7,8 @@ The shortest study is a docstring, a `Condition`, `conditions` and `perturb`; ev
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from visionvitals import registry, source
 from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCard, Place, Preset, Scores
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, blamed, guarded, near, require
 from visionvitals.figure import COMMON, Chart, Metric, Published, Record, Sign
 from visionvitals.job import Batch, Job
 
@@ -31,6 +32,8 @@ __all__ = [
 BASELINE = "clean"
 """The study of the unchanged images: what is `kept` is measured against it."""
 _ROOT = Path(__file__).parent
+MOST_CONDITIONS = 100_000
+"""Points of one study; more are a mistake that would fill the memory."""
 REPEATS = "run"
 """The condition's field that counts independent repetitions, which are averaged within each image."""
 
@@ -109,23 +112,26 @@ def load(where: str | Path) -> Study:
         text = str(Path(text).expanduser().resolve())
         hidden = name_of(text) in registry.names("studies")
         require(not hidden, "The file of a new study must have a name of its own", str(where), "Rename it.")
-    try:
-        module = registry.load("studies", text)
-    except VitalsError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise VitalsError(f"The study `{where}` must be importable. Got {type(error).__name__}: {error}.") from error
-    return _made(module, name_of(text))
+    return _made(registry.load("studies", text), name_of(text))
 
 
 @functools.cache
 def _made(module: ModuleType, name: str) -> Study:
-    faults = _faults(module)
+    file = str(module.__file__)
+    ours = _ROOT in Path(file).parents
+    with blamed(f"`{file}` must be a study", file):
+        faults = _faults(module)
     if faults:
-        raise VitalsError("\n  ".join([f"`{module.__file__}` is no study yet:", *faults]))
+        raise VitalsError("\n  ".join([f"`{file}` is no study yet:", *faults]))
     own: Mapping[str, Metric] = getattr(module, "METRICS", {})
     perturb = getattr(module, "perturb", None)
-    condition = module.Condition()
+    with blamed(f"`Condition()` of `{file}` must be a condition", file):
+        condition = module.Condition()
+
+    def part(name: str, default: Callable[..., Any] | None = None) -> Any:
+        found = getattr(module, name, default)
+        return found if ours else guarded(found, f"`{name}` of `{file}` must work", file)  # type: ignore[arg-type]
+
     return Study(
         name=name,
         version=getattr(module, "VERSION", 1),
@@ -140,15 +146,47 @@ def _made(module: ModuleType, name: str) -> Study:
         choices=_choices(module.Condition),
         defaults={f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)},
         Condition=module.Condition,
-        conditions=module.conditions,
-        refusal=getattr(module, "refusal", lambda condition, backbone, images: None),
-        passes=getattr(module, "passes", lambda condition: 1),
+        conditions=_listed(part("conditions"), module),
+        refusal=_sentence(part("refusal", lambda condition, backbone, images: None), file),
+        passes=part("passes", lambda condition: 1),
         perturb=perturb,
         item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
-        file=str(module.__file__),
-        source="" if _ROOT in Path(str(module.__file__)).parents else source.digest(str(module.__file__)),
+        file=file,
+        source="" if ours else source.digest(file),
     )
+
+
+def _listed(function: Callable[..., Any], module: ModuleType) -> Callable[[Preset, tuple[int, int]], list[Any]]:
+    """A study's `conditions`, of which at most `MOST_CONDITIONS` are taken and each is one of its own.
+
+    Raises:
+        VitalsError: another thing, or too many.
+    """
+
+    def conditions(preset: Preset, size: tuple[int, int]) -> list[Any]:
+        found = function(preset, size)
+        require(isinstance(found, Iterable), f"`conditions` of `{module.__file__}` must return a list", found)
+        with blamed(f"`conditions` of `{module.__file__}` must return a list", str(module.__file__)):
+            listed = list(itertools.islice(found, MOST_CONDITIONS + 1))
+        few = len(listed) <= MOST_CONDITIONS
+        require(few, f"`conditions` of `{module.__file__}` must be at most {MOST_CONDITIONS:,}", "more")
+        other = next((each for each in listed if not isinstance(each, module.Condition)), None)
+        require(other is None, f"`conditions` of `{module.__file__}` must return a list of its `Condition`", other)
+        return listed
+
+    return conditions
+
+
+def _sentence(refusal: Callable[..., Any], file: str) -> Callable[[Any, BackboneCard, ImageSetCard], str | None]:
+    """A study's `refusal`, which must return a sentence or None."""
+
+    def refused(condition: Any, backbone: BackboneCard, images: ImageSetCard) -> str | None:
+        said = refusal(condition, backbone, images)
+        require(said is None or isinstance(said, str), f"`refusal` of `{file}` must return a sentence or None", said)
+        return said or None
+
+    return refused
 
 
 def _faults(module: ModuleType) -> list[str]:

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from visionvitals import registry
+from visionvitals.errors import LONGEST, escaped
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
@@ -21,7 +22,17 @@ SPELLED = ("backbone", "data")
 
 def say(text: str) -> None:
     """One line on standard error, at once."""
-    print(text, file=sys.stderr, flush=True)
+    print(escaped(text), file=sys.stderr, flush=True)
+
+
+def print_line(text: object) -> None:
+    """A line, or several, on standard output: what a command was asked for."""
+    print(escaped(str(text)))
+
+
+def complain(text: str) -> None:
+    """The one message of a command that failed, cut where it is very long."""
+    say(f"vitals: {text if len(text) <= LONGEST else text[:LONGEST] + '...'}")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -33,14 +44,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         short = registry.labels(dict.fromkeys(row[number] for row in rows))
         rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
     numeric = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))]
-    texts = [[written(value) for value in row] for row in rows]
+    texts = [[escaped(written(value)).replace("\n", "\\n").replace("\t", "\\t") for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *texts, strict=True)]
     if sys.stdout.isatty():
         widths = _fitting(widths, shutil.get_terminal_size().columns - 2 - 3 * len(widths))
     rule = ["─" * (sum(widths) + 3 * len(widths) - 1)]
     body = [line for row in texts for line in _lines(row, widths, numeric)]
     lines = ["", *_lines(columns, widths, numeric), *rule, *body, ""]
-    print("\n".join(f" {line}" if line else "" for line in lines))
+    print_line("\n".join(f" {line}" if line else "" for line in lines))
 
 
 def _lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
@@ -98,13 +109,13 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         [[*key[:3], n, key[3], duration(times[key])] for key, n in cells.items()],
     )
     for (study, backbone, reason), n in Counter((s.study, s.backbone, s.reason) for s in planned.skips).items():
-        print(f"skipped: {n} of {study} on {backbone}: {reason}")
+        print_line(f"skipped: {n} of {study} on {backbone}: {reason}")
     for note in planned.notes:
-        print(f"note: {note}")
+        print_line(f"note: {note}")
     total = duration(sum(times.values()))
     speeds = ", ".join(f"{spec} {rate:,.0f} images/s" for spec, rate in rates.items())
-    print(f"{len(planned.cells)} cells, about {total} of forward passes on {device} ({speeds}).")
-    print("Decoding comes on top, once for each image set and input size.")
+    print_line(f"{len(planned.cells)} cells, about {total} of forward passes on {device} ({speeds}).")
+    print_line("Decoding comes on top, once for each image set and input size.")
 
 
 def show_vital_signs(run: "Run") -> None:

@@ -37,12 +37,13 @@ ALLOWED: dict[str, set[str]] = {
     "results": {*READERS, "run"},
     "report": {*READERS, "run", "results"},
     "weight_files": {"errors"},
-    "show": {*NOUNS, "study", "perturb", "probes", "datasets", "plan", "run"},
+    "show": {*NOUNS, "options", "terminal", "study", "perturb", "probes", "datasets", "plan", "run"},
     "stylize": {*NOUNS, "weight_files", "perturb", "datasets", "plan", "run"},
     "training": {*NOUNS, "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
     "responses": {*NOUNS, "datasets", "study", "studies", "probes", "plan", "run"},
+    "options": {"errors"},
     "listing": {"registry", "errors", "study"},
-    "terminal": {"registry", "plan", "run", "results", "report", "figure"},
+    "terminal": {"errors", "registry", "plan", "run", "results", "report", "figure"},
 }
 
 

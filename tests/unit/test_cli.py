@@ -177,7 +177,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         (("status", "X"), "must hold a `plan.json`. Got 'X'. Name the folder"),
         (("table", "X"), "must hold `plan.json` or `store/`"),
         (("table",), "A run folder must be named"),
-        (("run", "X.toml", "--out", "Y"), "readable TOML file"),
+        (("run", "X.toml", "--out", "Y"), "must be a file that can be read"),
         (("run", "X.toml"), "Try `vitals run X.toml --out runs/1`"),
         (("list", "bakbones"), "Did you mean backbones"),
         (("list", "tiny:*"), "cannot list its models"),

@@ -152,7 +152,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_no_file_and_no_toml(tmp_path: Path) -> None:
-    with pytest.raises(VitalsError, match=r"readable TOML file. Got .*none\.toml: No such file"):
+    with pytest.raises(VitalsError, match=r"none\.toml must be a file that can be read. Got: No such file"):
         plan_file.read(tmp_path / "none.toml")
     with pytest.raises(VitalsError, match=r"valid TOML. Got .*line 2"):
         read(tmp_path, "seed = 1\nlimit = = 2\n")

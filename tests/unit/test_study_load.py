@@ -99,8 +99,8 @@ def test_figures_name_metrics_that_there_are(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("def (", "SyntaxError"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("\n1 / 0", r"ZeroDivisionError in .*broken\.py, line 2: division by zero"),
+        ("raise SystemExit(3)", r"SystemExit in .*broken\.py, line 1: 3\."),
         ("import nothing_of_this_name", "ModuleNotFoundError"),
     ],
 )

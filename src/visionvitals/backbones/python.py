@@ -6,6 +6,7 @@ Options: `size`, `resize`, `crop`, `interpolation`, `mean`, `std`, `classes`.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from visionvitals import core, registry, source
 from visionvitals.backbones import _answers, _identity, _options, _parts, _preprocess
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, blamed, near, require
 from visionvitals.registry import Spec, reads
 
 EXAMPLES: tuple[str, ...] = ("python:torchvision.models:shufflenet_v2_x0_5?size=64",)
@@ -78,10 +79,11 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
     where, colon, name = spelled.rpartition(":")
     must = "A factory must be spelled `python:PACKAGE.MODULE:FUNCTION` or `python:./file.py:FUNCTION`"
     require(bool(colon and where and name), must, spelled)
-    try:
-        module = registry.load("backbones", where) if where.endswith(".py") else importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        raise VitalsError(f"cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
+    if where.endswith(".py"):
+        module = registry.load("backbones", where)
+    else:
+        with blamed(f"`{where}` must be a module that can be imported, on PYTHONPATH"):
+            module = importlib.import_module(where)
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):
         raise VitalsError(f"`{where}` has no function `{name}`. {near(name, vars(module))}".rstrip())
@@ -89,9 +91,5 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
 
 
 def _made(factory: Callable[[], Any], name: str) -> Any:
-    try:
+    with blamed(f"`{name}()` must make a network", inspect.getsourcefile(factory) or ""):
         return _parts.seeded(factory, seed=0)
-    except VitalsError:
-        raise
-    except Exception as error:
-        raise VitalsError(f"`{name}()` failed: {type(error).__name__}: {error}") from error

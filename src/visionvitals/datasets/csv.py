@@ -11,8 +11,8 @@ from pathlib import Path
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing, printable
-from visionvitals.datasets.base.reading import read_rows, shortened
-from visionvitals.errors import near, require
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import near, require, shortened
 from visionvitals.registry import Spec
 
 _MOST_CLASSES = 1_000_000  # a larger index is a mistake, and the card lists every index up to the largest

@@ -31,8 +31,8 @@ from visionvitals.datasets.base.files import (
     some_counts,
     user_path,
 )
-from visionvitals.datasets.base.reading import read_rows, shortened
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import VitalsError, near, require, shortened
 from visionvitals.registry import Spec
 
 _PARTS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -15,6 +15,7 @@ A file cannot hold both `studies = [...]` and `[[studies]]`; give a table in the
 
 import dataclasses
 import json
+import math
 import re
 import tomllib
 import typing
@@ -24,11 +25,13 @@ from typing import Any, NamedTuple
 
 from visionvitals import study
 from visionvitals.core import PRESETS, Preset
-from visionvitals.errors import VitalsError, near
+from visionvitals.datasets.base.reading import read_text
+from visionvitals.errors import VitalsError, blamed, near, shortened
 from visionvitals.plan import planner
 from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Decoder, Plan, Section
 
+_DEPTH = 12
 _ELSEWHERE = {
     "out": "give `--out` to `vitals run`",
     "device": "give `--device` to `vitals run`",
@@ -65,13 +68,15 @@ def read(path: Path) -> Plan:
     Raises:
         VitalsError: no such file, no TOML, or anything in it that cannot be planned; all of it is listed with its lines.
     """
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
-    except OSError as error:
-        raise VitalsError(f"A plan must be a readable TOML file. Got {path}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise VitalsError(f"A plan must be valid TOML. Got {path}: {error}.") from error
+    except (
+        tomllib.TOMLDecodeError,
+        RecursionError,
+        ValueError,
+    ) as error:  # ValueError: a number of thousands of digits
+        raise VitalsError(f"A plan must be valid TOML. Got {path}: {shortened(str(error))}.") from error
     return from_dict(values, source=str(path), text=text)
 
 
@@ -86,11 +91,11 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
     Raises:
         VitalsError: every error of the file.
     """
-    problems = _shape(values)
+    problems = _odd(values) or _shape(values)
     found: list[Section] = []
     bad = {p.where[:2] for p in problems}
     for number, section in enumerate(_listed(values.get("studies"))):
-        if ("studies", number) not in bad:
+        if ("studies", number) not in bad and isinstance(section, str | dict):
             made, wrong = _section({"name": section} if isinstance(section, str) else section)
             problems += [_Problem(("studies", number, *p.where), p.what) for p in wrong]
             found += [made] if made else []
@@ -134,6 +139,27 @@ def to_dict(plan: Plan) -> dict[str, Any]:
     } | ({} if plan.limit is None else {"limit": plan.limit})
 
 
+def _odd(value: Any, where: tuple[str | int, ...] = ()) -> list[_Problem]:
+    """Values that TOML knows and a plan does not: dates, numbers that are not finite or very large, and lists in lists in lists."""
+    key = next((part for part in reversed(where) if isinstance(part, str)), "")
+    if len(where) > _DEPTH:
+        return [_Problem(where[:2], f"`{where[0]}` must not be nested more than {_DEPTH} times.")]
+    if isinstance(value, list | dict):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [problem for part, inner in pairs for problem in _odd(inner, (*where, part))]
+    if isinstance(value, float):
+        return [] if math.isfinite(value) else [_Problem(where[:3], f"`{key}` must be finite. Got {value}.")]
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return [_Problem(where[:3], f"`{key}` must be a number of at most 63 bits. Got {shortened(str(value), 40)}.")]
+    if isinstance(value, str | bool | int) or value is None:
+        return []
+    return [
+        _Problem(
+            where[:3], f"`{key}` must be a word, a number, a list or a table. Got the {type(value).__name__} {value}."
+        )
+    ]
+
+
 def _shape(values: Mapping[str, Any]) -> list[_Problem]:
     """Unknown keys, missing keys and wrong types of the file itself."""
     import pydantic
@@ -152,12 +178,12 @@ def _said(error: Mapping[str, Any], known: list[str]) -> str:
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         if key in _ELSEWHERE:
             return f"`{key}` is not part of a plan, since it does not change the numbers: {_ELSEWHERE[key]}."
-        return f"A plan has no key `{key}`. {near(key, known)}"
+        return f"A plan has no key `{shortened(key)}`. {near(key, known)}"
     if error["type"] in ("missing", "missing_argument"):
         return f"A plan must say `{key}`."
     if key == "studies":
-        return f"A study must be a name or a table. Got {json.dumps(error['input'], default=str)}."
-    return f"`{key}`: {error['msg']}. Got {json.dumps(error['input'], default=str)}."
+        return f"A study must be a name or a table. Got {shortened(json.dumps(error['input'], default=str))}."
+    return f"`{key}`: {error['msg']}. Got {shortened(json.dumps(error['input'], default=str))}."
 
 
 def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]:
@@ -187,8 +213,9 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
             problems.append(_Problem((key,), f"`{name}`: {error}"))
             continue
         try:
-            for value in taken[key]:
-                module.Condition(**{key: value})
+            with blamed("it must take this value", module.file):
+                for value in taken[key]:
+                    module.Condition(**{key: value})
         except VitalsError as error:  # not yet an error: the section's other fields may make it right
             alone.append(_Problem((key,), f"`{name}`: {error}"))
     if problems:
@@ -216,11 +243,15 @@ def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:
         found = (one(given),)
     except pydantic.ValidationError as alone:
         if not isinstance(given, list) or not given:
-            raise VitalsError(f"`{key}`: {alone.errors()[0]['msg']}. Got {json.dumps(given, default=str)}.") from alone
+            raise VitalsError(
+                f"`{key}`: {alone.errors()[0]['msg']}. Got {shortened(json.dumps(given, default=str))}."
+            ) from alone
         try:
             found = tuple(one(value) for value in given)
         except pydantic.ValidationError as error:
-            raise VitalsError(f"`{key}`: {error.errors()[0]['msg']}. Got {json.dumps(given, default=str)}.") from error
+            raise VitalsError(
+                f"`{key}`: {error.errors()[0]['msg']}. Got {shortened(json.dumps(given, default=str))}."
+            ) from error
     return found
 
 

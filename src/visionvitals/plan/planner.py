@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, blamed, near, require, shortened
 from visionvitals.plan.identity import cell_id, folders, plain, spelled
 
 if TYPE_CHECKING:
@@ -284,11 +285,20 @@ class _Companions:
 
 
 def conditions(section: Section, chosen: study.Study, *, preset: Preset, size: tuple[int, int]) -> list[Any]:
-    """The points of a section for a network input of `size` (height, width)."""
+    """The points of a section for a network input of `size` (height, width): at most `study.MOST_CONDITIONS`, of plain values."""
     if not section.values:
-        return list(chosen.conditions(section.preset or preset, size))
-    product = itertools.product(*section.values.values())
-    return [chosen.Condition(**dict(zip(section.values, values, strict=True))) for values in product]
+        found = chosen.conditions(section.preset or preset, size)
+    else:
+        count = math.prod(map(len, section.values.values()))
+        must = f"The values of `{section.name}` must have a product of at most {study.MOST_CONDITIONS:,} conditions"
+        require(count <= study.MOST_CONDITIONS, must, count, "Give fewer values, or several sections.")
+        with blamed(f"`Condition` of `{section.name}` must take these values", chosen.file):
+            product = itertools.product(*section.values.values())
+            found = [chosen.Condition(**dict(zip(section.values, values, strict=True))) for values in product]
+    with blamed(f"A condition of `{section.name}` must hold plain, finite values", chosen.file):
+        for condition in found:
+            plain(condition)
+    return found
 
 
 def parse(kind: Literal["backbones", "datasets"], text: str) -> registry.Spec:
@@ -305,12 +315,8 @@ def load_backbone(text: str, *, device: "torch.device") -> Backbone:
         VitalsError: it cannot be loaded; what a user's own code raised is named.
     """
     spec = parse("backbones", text)
-    try:
+    with blamed(f"`{shortened(text)}` could not be loaded"):
         found = registry.load("backbones", spec.family).load(spec, device=device)
-    except VitalsError:
-        raise
-    except Exception as error:
-        raise VitalsError(f"`{text}` could not be loaded. Got {type(error).__name__}: {error}") from error
     assert isinstance(found, Backbone)
     return found
 
@@ -322,13 +328,8 @@ def open_images(text: str) -> ImageSet:
         VitalsError: it cannot be opened.
     """
     spec = parse("datasets", text)
-    try:
-        found: ImageSet = registry.load("datasets", spec.family).open(spec)
-    except VitalsError:
-        raise
-    except Exception as error:
-        raise VitalsError(f"`{text}` could not be opened. Got {type(error).__name__}: {error}") from error
-    return found
+    with blamed(f"`{shortened(text)}` could not be opened"):
+        return registry.load("datasets", spec.family).open(spec)  # type: ignore[no-any-return]
 
 
 def sections(text: str) -> tuple[Section, ...]:
@@ -343,5 +344,5 @@ def sections(text: str) -> tuple[Section, ...]:
     known = registry.names("studies")
     for name in names:
         if not name.endswith(".py") and name not in known:
-            raise VitalsError(f"No study is called `{name}`. {near(name, known)}")
+            raise VitalsError(f"No study is called `{shortened(name)}`. {near(name, known)}")
     return tuple(Section(name=name) for name in names)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from visionvitals.datasets.base.reading import read_rows, shortened
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.datasets.base.reading import read_rows
+from visionvitals.errors import VitalsError, as_text, near, require, shortened
 from visionvitals.files import write_safely
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
@@ -78,7 +78,7 @@ def write(path: Path, observer: str, answers: Sequence[tuple[Stimulus, str]]) ->
     writer.writerow(COLUMNS)
     for trial, (shown, said) in enumerate(answers, 1):
         name = f"{trial:04d}_s5n_dnn_0_{shown.shape}_00_{shown.name}.png"
-        writer.writerow((observer, 1, trial, "NaN", said, shown.shape, 0, name))
+        writer.writerow((as_text(observer), 1, trial, "NaN", as_text(said), shown.shape, 0, name))
     try:
         write_safely(path, table.getvalue())
     except OSError as error:

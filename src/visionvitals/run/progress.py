@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from visionvitals.errors import escaped
+
 PLAIN_SECONDS = 5.0
 
 
@@ -81,7 +83,7 @@ def meter(*, cells: int, images: int, stream: TextIO | None = None) -> Iterator[
             last = time.monotonic()
             state.say(state.line())
 
-    yield Meter(cells, images, lambda text: print(text, file=out, flush=True), show)
+    yield Meter(cells, images, lambda text: print(escaped(text), file=out, flush=True), show)
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def _bar(cells: int, images: int, stream: TextIO) -> Iterator[Meter]:
         def show(state: Meter) -> None:
             bar.update(task, completed=state.images_done, total=state.images, description=state.line())
 
-        yield Meter(cells, images, lambda text: console.print(text, markup=False, highlight=False), show)
+        yield Meter(cells, images, lambda text: console.print(escaped(text), markup=False, highlight=False), show)
 
 
 def duration(seconds: float) -> str:

@@ -144,10 +144,11 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
 
     from visionvitals.datasets.base import masks as _masks
     from visionvitals.datasets.base.decode import decode, decode_mask, open_image
+    from visionvitals.datasets.base.reading import read_regular
 
     card = backbone.card
     try:
-        whole = open_image(image.read_bytes(), str(image))
+        whole = open_image(read_regular(image), str(image))
         pixels = decode(whole, card.preprocess)
         truth = None
         if mask is not None:

@@ -5,6 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from visionvitals.options import Seed
+from visionvitals.terminal import print_line
+
 
 def show(
     kind: str,
@@ -14,7 +17,7 @@ def show(
     model: Annotated[tuple[str, ...], Parameter(negative=())],
     out: Path = Path("show.png"),
     mask: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str | None = None,
 ) -> int:
     """Draw one image: what the studies do to it, what a network looks at, what it says before and after.
@@ -31,5 +34,5 @@ def show(
     from visionvitals.run.devices import choose_device
     from visionvitals.show._draw import draw
 
-    print(draw(kind, image=image, models=model, out=out, device=choose_device(device), mask=mask, seed=seed))
+    print_line(draw(kind, image=image, models=model, out=out, device=choose_device(device), mask=mask, seed=seed))
     return 0

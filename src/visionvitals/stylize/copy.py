@@ -27,6 +27,7 @@ from torch import Tensor
 from visionvitals.core import ImageSet, Preprocess
 from visionvitals.datasets.base.decode import decode
 from visionvitals.datasets.base.files import EncodedImages
+from visionvitals.datasets.base.reading import read_json
 from visionvitals.errors import UnreadableImage, VitalsError, require
 from visionvitals.files import sweep, write_safely
 from visionvitals.pixels import to_float, to_uint8
@@ -159,7 +160,7 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
     """
     path = out / "stylize.json"
     if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_json(path)
         keys = dict.fromkeys([*there, *facts])
         differ = [
             f"{key}: {there.get(key)!r} there, {facts.get(key)!r} here"

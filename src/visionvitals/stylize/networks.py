@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from visionvitals import weight_files
+from visionvitals.errors import require
 from visionvitals.perturb import stylize
 
 ENCODER: tuple[int | str, ...] = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, 256, "pool", 512)
@@ -83,7 +84,8 @@ def load(encoder_file: Path, decoder_file: Path, *, device: torch.device) -> Ada
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file."""
+    """sha256 of a file; a pipe or a device, which has no end, is refused."""
+    require(path.expanduser().is_file(), "The weights must be a regular file", str(path))
     with path.expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -18,8 +18,8 @@ from PIL import Image
 
 from visionvitals.datasets.base.decode import MAX_PIXELS, open_image, to_rgb
 from visionvitals.datasets.base.files import find_images, missing
-from visionvitals.datasets.base.reading import read_regular
-from visionvitals.errors import UnreadableImage, VitalsError, require
+from visionvitals.datasets.base.reading import read_json, read_regular
+from visionvitals.errors import UnreadableImage, VitalsError, blamed, require
 from visionvitals.files import write_safely
 
 
@@ -87,13 +87,14 @@ def scan(folder: Path, size: int, *, kept: Path, workers: int, progress: Callabl
     require(bool(names), "The folder of styles must hold pictures", str(folder))
     listing = [[name, (folder / name).stat().st_size] for name in names]
     if kept.is_file():
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known["listing"] != listing or known["size"] != size:
+        known = read_json(kept)
+        if known.get("listing") != listing or known.get("size") != size:
             raise VitalsError(
-                f"The styles must be those that {kept.parent} was begun with, or pictures would get others. Got {len(names)} in "
-                f"{folder}, and {len(known['listing'])} of size {known['size']} then. Restore them, or give another --out."
+                f"The styles must be those that {kept.parent} was begun with, or pictures would get others. Got other pictures or "
+                f"another size than {len(names)} in {folder} of size {size}. Restore them, or give another --out."
             )
-        excluded = dict(known["excluded"])
+        with blamed(f"{kept} must be as it was written; delete it to look at the styles again"):
+            excluded = dict(known["excluded"])
     else:
         excluded = _try_all(folder, names, size, workers, progress)
         content = json.dumps({"size": size, "listing": listing, "excluded": list(excluded.items())})

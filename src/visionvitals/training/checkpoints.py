@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from visionvitals import registry
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.files import write_safely
 from visionvitals.training.data import preprocess
 from visionvitals.training.recipe import Recipe, facts
@@ -19,6 +19,14 @@ from visionvitals.training.recipe import Recipe, facts
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
 WEIGHTS = "weights.safetensors"
+HELD: dict[str, Any] = {
+    "identity": dict,
+    "step": int,
+    "total": float,
+    "history": list,
+    **dict.fromkeys(("model", "average", "optimizer", "scaler"), Mapping),
+}
+"""What a checkpoint holds, by type."""
 
 
 def save(folder: Path, state: Mapping[str, Any]) -> None:
@@ -42,7 +50,10 @@ def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise VitalsError(f"{path} is not a whole checkpoint: {error}. Delete it to begin anew.") from error
+        said = shortened(" ".join(str(error).split()))
+        raise VitalsError(f"{path} is not a whole checkpoint: {said}. Delete it to begin anew.") from error
+    whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in HELD.items())
+    require(whole, f"{path} must be the checkpoint of a training", type(state).__name__, "Delete it to begin anew.")
     usual = {f.name: f.default for f in fields(Recipe)}
     own, asked = usual | state["identity"], usual | dict(identity)
     differ = [

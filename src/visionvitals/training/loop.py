@@ -26,7 +26,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from visionvitals import randomness
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import VitalsError, blamed, require
 from visionvitals.files import sweep
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
@@ -70,6 +70,7 @@ def train(
         VitalsError: the network, the teacher or an image set is unknown or they do not fit each other, `out` holds another training,
             or the loss is not finite.
     """
+    require(out.is_dir() or not out.exists(), "`--out` must be a folder", str(out), "Give another one.")
     network.make(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
     team = distributed.join(device)
     say = report if team.leads else _silent
@@ -312,10 +313,11 @@ def _begin(recipe: Recipe, outputs: int, team: Team, saved: Mapping[str, Any] | 
         scaler=torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "float16"),
     )
     if saved is not None:
-        module.load_state_dict(saved["model"])
-        state.average.module.load_state_dict(saved["average"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
+        with blamed("The checkpoint must hold the state of this network; delete it to begin anew"):
+            module.load_state_dict(saved["model"])
+            state.average.module.load_state_dict(saved["average"])
+            state.optimizer.load_state_dict(saved["optimizer"])
+            state.scaler.load_state_dict(saved["scaler"])
         state.step, state.total, state.history = saved["step"], saved["total"], saved["history"]
     return state
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from visionvitals import registry
 from visionvitals.backbones import tiny
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import blamed, require
 from visionvitals.perturb import position
 from visionvitals.training.recipe import Recipe
 
@@ -34,10 +34,8 @@ def make(recipe: Recipe, *, outputs: int) -> tuple[nn.Module, dict[str, Any]]:
     require(spec.checkpoint is None, "A recipe's model starts from random weights, without `@`", recipe.model)
     kwargs = {**options.model, "num_classes": outputs}
     maker = tiny.network if spec.family == "tiny" else timm.create_model
-    try:
+    with blamed(f"`{recipe.model}` cannot be made"):
         module = maker(spec.name, **kwargs)
-    except (TypeError, RuntimeError, AssertionError, ValueError) as error:
-        raise VitalsError(f"`{recipe.model}` cannot be made: {error}") from error
     if options.position is not None:
         position.remove(module, size=(recipe.size, recipe.size))
     return module, kwargs

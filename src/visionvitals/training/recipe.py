@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from visionvitals import registry
 from visionvitals.core import Interpolation
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, near, require, shortened
 
 Channels = float | tuple[float, float, float]
 Optimizer = Literal["adamw", "sgd"]
@@ -95,6 +95,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            _require_kind(f.name, f.type, getattr(self, f.name))
+        require(self.name.isprintable() and len(self.name) <= 100, "`name` must be a short printable word", self.name)
         for key in ("mean", "std"):
             value = getattr(self, key)
             if isinstance(value, list | tuple):
@@ -154,7 +157,8 @@ def load_recipe(name: str) -> Recipe:
     """
     module = registry.load("recipes", name)
     recipe = getattr(module, "RECIPE", None)
-    require(isinstance(recipe, Recipe), f"The recipe `{name}` must set `RECIPE = Recipe(...)`", recipe)
+    must = f"The recipe `{shortened(name)}` must set `RECIPE = Recipe(...)`"
+    require(isinstance(recipe, Recipe), must, "none" if recipe is None else recipe)
     assert isinstance(recipe, Recipe)
     return recipe
 
@@ -210,6 +214,27 @@ def asked(name: str, settings: Sequence[str], *, data: str | None = None, test: 
 def facts(recipe: Recipe) -> dict[str, Any]:
     """The fields that differ from their default: a new field does not make another training of an old one."""
     return {f.name: getattr(recipe, f.name) for f in fields(Recipe) if getattr(recipe, f.name) != f.default}
+
+
+def _require_kind(key: str, kind: object, value: object) -> None:
+    """Refuse a field's value that is not of its type; a whole number is a number, true and false are none."""
+    if get_origin(kind) is Literal:
+        known = get_args(kind)
+        require(value in known, f"`{key}` must be one of {', '.join(known)}", value, near(str(value), known))
+        return
+    if kind == Channels and isinstance(value, list | tuple):
+        for each in value:
+            _require_kind(key, float, each)
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind == Channels or kind is float:
+        require(number, f"`{key}` must be a finite number{'' if kind is float else ' or three'}", value)
+    elif kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        require(whole, f"`{key}` must be a whole number of at most 63 bits", value)
+    else:
+        assert isinstance(kind, type)
+        require(isinstance(value, kind), f"`{key}` must be {'a text' if kind is str else '`True` or `False`'}", value)
 
 
 def _read(key: str, kind: object, text: str) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from visionvitals.datasets.base.digest import MISSING, Content
-from visionvitals.datasets.base.reading import shortened
+from visionvitals.errors import shortened
 
 _DARK = 0.25
 """A picture with more than 8 bits that uses less of its range than this is nearly black to a network."""

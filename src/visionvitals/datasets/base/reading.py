@@ -3,12 +3,14 @@
 import csv
 import errno
 import io
+import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, blamed, require
 
 MAX_BYTES = 512 * 2**20
 """No file of a data set may be larger: what the largest picture that is read (`decode.MAX_PIXELS`) takes with 16 bits a channel."""
@@ -50,6 +52,18 @@ def read_text(path: Path) -> str:
         raise VitalsError(f"{path} must be a file that can be read. Got: {error.strerror or error}.") from None
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The table of a json file of ours.
+
+    Raises:
+        VitalsError: it cannot be read, or is no JSON object.
+    """
+    with blamed(f"{path} must be JSON as it was written; delete it to begin anew"):
+        found = json.loads(read_text(path))
+    require(isinstance(found, dict), f"{path} must hold a JSON object", found, "Delete it to begin anew.")
+    return dict(found)
+
+
 def read_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """(number of the line, fields without surrounding spaces) of each line of a csv file that is not empty.
 
@@ -63,8 +77,3 @@ def read_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[s
                 yield reader.line_num, [field.strip() for field in row]
     except csv.Error as error:
         raise VitalsError(f"{path}, line {reader.line_num}, must be a csv row. {str(error).capitalize()}.") from None
-
-
-def shortened(text: str, most: int = 200) -> str:
-    """A text of the user's for an error message."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
