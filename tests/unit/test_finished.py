@@ -18,10 +18,10 @@ from visionvitals.run import folder, runner
 CPU = torch.device("cpu")
 NETWORK = """
 import torch
-from {helper} import scale
+import {helper}
 class Few(torch.nn.Module):
     def forward(self, x):
-        return x[:, :, ::8, ::8].flatten(1)[:, :4] * scale()
+        return x[:, :, ::8, ::8].flatten(1)[:, :4] * {helper}.scale()
 def build():
     return Few()
 """
@@ -75,7 +75,7 @@ def test_an_edited_forward_and_an_edited_helper_do_not_mix_with_what_was_measure
     assert measure(plan, tmp_path / "run").found == 1
     net.write_text("# a comment\n" + NETWORK.format(helper="helper_b"))
     assert measure(plan, tmp_path / "run").found == 1, "a comment changes nothing"
-    net.write_text(NETWORK.format(helper="helper_b").replace("* scale()", "* -scale()"))
+    net.write_text(NETWORK.format(helper="helper_b").replace("* helper_b", "* -helper_b"))
     with pytest.raises(VitalsError, match=r"(?s)weights of .*must not mix"):
         measure(plan, tmp_path / "run")
     net.write_text(NETWORK.format(helper="helper_b"))
