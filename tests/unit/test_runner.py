@@ -3,24 +3,27 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fake_run
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from visionvitals import results
+from visionvitals import study as study_
 from visionvitals.core import Backbone, Cell, ImageSet
 from visionvitals.errors import VitalsError
 from visionvitals.job import Job
-from visionvitals.plan import planner
+from visionvitals.plan import plan_file, planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Plan, Planned, Section
-from visionvitals.results import table
+from visionvitals.results import load, table
 from visionvitals.run import devices, exhibits, folder, runner
 from visionvitals.run.runner import Outcome
 from visionvitals.run.store import Store
@@ -507,3 +510,60 @@ def test_opened_sets_are_used_and_not_opened_again(
 
     monkeypatch.setattr(planner, "open_images", again)
     assert run(planned, tmp_path / "run").measured == 1
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize("content", [b"", b"5", b"[]", b'{"schema": 2}', b"\xff\xfe{}", DEEP, None])
+def test_a_damaged_plan_is_one_clear_line(tmp_path: Path, content: bytes | None) -> None:
+    if content is None:
+        os.mkfifo(tmp_path / "plan.json")
+    else:
+        (tmp_path / "plan.json").write_bytes(content)
+    asked = Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=(Section(name="clean"),))
+    readers: list[Callable[[], object]] = [
+        lambda: folder.status(tmp_path),
+        lambda: folder.read_plan(tmp_path, trusted=True),
+        lambda: folder.finished(tmp_path, asked),
+        lambda: load(tmp_path),
+    ]
+    for read in readers:
+        with pytest.raises(VitalsError, match=r"plan\.json must be JSON as visionvitals wrote it\. Got"):
+            read()
+
+
+@pytest.mark.parametrize("content", [b"", b"5", b"[1, null, {}]", b'{"clean": 5}', b"\xff\xfe{}", DEEP])
+def test_damaged_records_and_warnings_are_named_and_written_anew(tmp_path: Path, content: bytes) -> None:
+    out = fake_run.write(tmp_path / "run", studies=("clean",), n=20)
+    for name in ("studies.json", "warnings.json"):
+        (out / name).write_bytes(content)
+    run = load(out)
+    assert [
+        f"{name} must be JSON" in said
+        for name, said in zip(("studies.json", "warnings.json"), run.noticed, strict=True)
+    ]
+    assert len(run.points) == 2
+    assert folder.finished(out, plan_file.from_dict(run.plan["plan"], source="plan")) is None
+    assert folder.warn(out, ["new"]) == ["warnings.json was damaged: the warnings of before are lost.", "new"]
+    folder.describe(out, [study_.load("clean")])
+    assert "studies.json was damaged and is written anew." in folder.warn(out, ())
+    assert json.loads((out / "studies.json").read_bytes())["clean"]["title"] == "Clean accuracy"
+    assert load(out).noticed == ()
+
+
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    asked = Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=(Section(name="clean"),))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out in (tmp_path / ("n" * 300), tmp_path / "loop"):
+        with pytest.raises(VitalsError, match="`--out` must be a"):
+            folder.finished(out, asked)
+
+
+def test_a_store_that_is_a_link_is_refused(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
+    planned = plan([toy_backbone], toy_images, Section(name="clean"))
+    run(planned, tmp_path / "run")
+    (tmp_path / "run" / "store").rename(tmp_path / "mine")
+    (tmp_path / "run" / "store").symlink_to(tmp_path / "mine")
+    with pytest.raises(VitalsError, match="The store of a run must lie in its folder"):
+        run(planned, tmp_path / "run")
