@@ -65,7 +65,13 @@ def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
     for each in names if len(name) >= 6 else ():
         heads.setdefault(each[: len(name)], []).append(each)
     begun = [each for head in difflib.get_close_matches(name, heads, n=count, cutoff=0.8) for each in heads[head]]
-    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.5)]))[:count]
+    found = dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.5)])
+
+    def likeness(each: str) -> tuple[float, float]:
+        whole, head = (difflib.SequenceMatcher(None, part, name).ratio() for part in (each, each[: len(name)]))
+        return -max(whole, head if each in begun else 0.0), -whole
+
+    close = sorted(found, key=likeness)[:count]
     meant = f"Did you mean {', '.join(close)}?" if close else ""
     listed = f"Known: {', '.join(names)}." if len(names) <= 40 else ""
     return " ".join(part for part in (meant, listed) if part)

@@ -676,7 +676,9 @@ def test_a_factory_returns_a_module_a_pair_or_a_backbone(tmp_path: Path) -> None
     assert (whole.card.spec, whole.card.architecture) == (f"{where}:backbone", "test_vit")
     with pytest.raises(VitalsError, match=r"must return a torch\.nn\.Module"):
         load(f"{where}:wrong")
-    with pytest.raises(VitalsError, match=r"`fails\(\)` failed: ZeroDivisionError"):
+    with pytest.raises(
+        VitalsError, match=r"`fails\(\)` must make a network\. Got ZeroDivisionError in .*mine\.py, line 15"
+    ):
         load(f"{where}:fails")
     with pytest.raises(VitalsError, match="cannot run on images of 224 x 224"):
         load(f"{where}:module")

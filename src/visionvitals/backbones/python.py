@@ -82,8 +82,11 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
     if where.endswith(".py"):
         module = registry.load("backbones", where)
     else:
-        with blamed(f"`{where}` must be a module that can be imported, on PYTHONPATH"):
-            module = importlib.import_module(where)
+        with blamed(f"`{where}` must be a module that can be imported"):
+            try:
+                module = importlib.import_module(where)
+            except ModuleNotFoundError as error:
+                raise VitalsError(f"cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):
         raise VitalsError(f"`{where}` has no function `{name}`. {near(name, vars(module))}".rstrip())
