@@ -382,3 +382,15 @@ def test_nothing_is_written_through_a_link_that_leads_outside(tmp_path: Path) ->
     with pytest.raises(Unwritable, match="a link leads out of"):
         keep(Store(tmp_path / "store"))
     assert names(tmp_path / "outside") == set()
+
+
+def test_a_folder_in_the_place_of_a_part_is_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    keep(store)
+    (part,) = tmp_path.rglob("*.parquet")
+    part.unlink()
+    part.mkdir()
+    assert list(store.survey()[1]) == [cell_id(CELL)]
+    store.set_aside(cell_id(CELL))
+    keep(store)
+    assert store.survey() == ({cell_id(CELL)}, {})

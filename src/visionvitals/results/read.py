@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals import registry, study
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
@@ -206,7 +206,7 @@ def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]]) -> dict[tuple[str
         digests, inputs = {other[1] for other in same}, [other for other in same if other[1] == key[1]]
         marks = [f"{'weights' if len(key) > 2 else 'data'} {key[1][:8]}"] if len(digests) > 1 else []
         marks += [f"input {inputs.index(key) + 1}"] if len(inputs) > 1 else []
-        names[key] = f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]]
+        names[key] = escaped(f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]])
     return names
 
 

@@ -37,8 +37,11 @@ class Shelf:
         return read_regular(self._checked(name), most=most)
 
     def write(self, name: str, content: bytes | memoryview, *, replace: bool = True) -> None:
-        """Write a name whole or not at all; with `replace=False` what is there stays."""
-        files.write_safely(self._inside(name), lambda file: _all(file, content), replace=replace)
+        """Write a name whole or not at all; with `replace=False` what is there stays. A folder in its place is set aside."""
+        path = self._inside(name)
+        if path.is_dir():
+            self.set_aside(name, "damaged")
+        files.write_safely(path, lambda file: _all(file, content), replace=replace)
 
     def remove(self, name: str) -> None:
         self._inside(name).unlink(missing_ok=True)
