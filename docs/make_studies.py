@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+from visionvitals import registry
 from visionvitals.core import PRESETS
 from visionvitals.report import words
 from visionvitals.study import COMMON, Study, load, names
@@ -13,7 +14,7 @@ SIZE = (224, 224)
 
 def page(study: Study) -> str:
     """One study: what it asks, the fields of its condition, its presets, its metrics, and the published numbers beside it."""
-    parts = [f"# {study.title} (`{study.name}`)", inspect.getdoc(inspect.getmodule(study.conditions)) or ""]
+    parts = [f"# {study.title} (`{study.name}`)", inspect.getdoc(registry.load("studies", study.name)) or ""]
     parts += ["## Condition", _fenced(inspect.getdoc(study.Condition) or "")]
     fields = [f"{name} = {words.short(default)!s}" for name, default in study.defaults.items()]
     parts.append("Defaults: " + ("; ".join(f"`{field}`" for field in fields) if fields else "there is no field") + ".")
@@ -47,7 +48,7 @@ def write() -> list[Path]:
 
 
 def _said(study: Study) -> str:
-    return " ".join((inspect.getdoc(study.conditions) or "").split())
+    return " ".join((inspect.getdoc(registry.load("studies", study.name).conditions) or "").split())
 
 
 def _fenced(text: str) -> str:
