@@ -167,17 +167,28 @@ def test_differences_are_paired(folder: Path, run: Run) -> None:
 
 
 def test_the_best_is_marked_by_more_than_colour(run: Run, page: Page) -> None:
-    best = {c.sign.title: c.best("folder:imagenet/val") for c in signs.columns(run)}
-    assert best["clean top-1"] == {"timm:resnet50.tv_in1k"}
-    assert best["kept at half"] == {"timm:deit_tiny_patch16_224"}
-    assert page.words.count("★ highest") == len(best)
+    best = {c.sign.title: signs.best(run, c, "folder:imagenet/val") for c in signs.columns(run)}
+    assert best["clean top-1"] == "timm:resnet50.tv_in1k"
+    assert best["kept at half"] == "timm:deit_tiny_patch16_224"
+    assert page.words.count("★ highest") == sum(name is not None for name in best.values())
+
+
+def test_nobody_is_best_where_the_comparison_does_not_decide(tmp_path: Path) -> None:
+    """Stars marked the highest value whatever the intervals."""
+    close = (fake_run.backbone("timm:deit_a"), fake_run.backbone("timm:deit_b"))
+    run = load(fake_run.write(tmp_path, backbones=close, studies=("clean",), n=333))
+    (column,) = signs.columns(run)
+    values = {r.estimate.value for r in column.readings.values()}
+    assert len(values) == 2, "one is higher"
+    assert signs.best(run, column, "folder:imagenet/val") is None
 
 
 def test_nobody_is_best_at_keeping_an_accuracy_at_chance(tmp_path: Path) -> None:
     cards = [backbone("timm:deit_x", outputs=1), backbone("timm:cnn_x")]  # of one output, guessing is always right
     folder = fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", "occlusion"), preset="quick")
-    kept = next(c for c in signs.columns(load(folder)) if c.sign.kind == "kept")
-    assert kept.best("folder:imagenet/val") == frozenset()
+    found = load(folder)
+    kept = next(c for c in signs.columns(found) if c.sign.kind == "kept")
+    assert signs.best(found, kept, "folder:imagenet/val") is None
     assert "of an accuracy at chance" in page_of(folder).words
 
 
@@ -467,11 +478,14 @@ def test_the_captions_say_which_end_is_best_and_what_is_no_percentage(tmp_path: 
     mine = dataclasses.replace(MINE, signs=(error, nats))
     said = page_of(fake_run.write(tmp_path / "run", studies=("clean", mine))).words
     assert "Means in percent (not nats of mine), with 95 % intervals." in said
-    assert "★ marks the best value of a column: the lowest of an error, else the highest." in said
+    assert (
+        "★ marks the best value of a column, where the comparison on the same images decides it: the lowest of an error, else the highest."
+        in said
+    )
     assert (said.count("★ highest"), said.count("★ lowest")) == (1, 1)
     assert "in percentage points (not nats of mine), over" in said
     assert "Means in percent, with 95 % intervals." in page.words
-    assert "★ marks the highest value of a column." in page.words
+    assert "★ marks the highest value of a column, where the comparison on the same images decides it." in page.words
 
 
 def test_a_study_without_charts_and_signs_gives_a_report(tmp_path: Path) -> None:

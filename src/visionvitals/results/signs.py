@@ -84,15 +84,19 @@ class Column:
         ends = [x for r in self.readings.values() for x in (r.estimate.value, r.estimate.high) if not np.isnan(x)]
         return max([1.0] * self.share + ends, default=1.0) or 1.0
 
-    def best(self, images: str) -> frozenset[str]:
-        """The backbones with the best value on an image set; none where fewer than two can be compared, or where there is no better
-        end."""
-        values = {b: r.estimate.value for (b, i), r in self.readings.items() if i == images and not r.at_chance}
-        known = {b: v for b, v in values.items() if not np.isnan(v)}
-        if len(known) < 2 or self.better is None:
-            return frozenset()
-        end = max(known.values()) if self.better == "high" else min(known.values())
-        return frozenset(b for b, v in known.items() if v == end)
+
+def best(run: Run, column: Column, images: str) -> str | None:
+    """The backbone that has the best value on an image set, where the paired comparison with each other one decides it; else None."""
+    values = {b: r.estimate.value for (b, i), r in column.readings.items() if i == images and not r.at_chance}
+    known = {b: v for b, v in values.items() if not np.isnan(v)}
+    if len(known) < 2 or column.better is None:
+        return None
+    first = (max if column.better == "high" else min)(known, key=lambda name: known[name])
+    for other in known.keys() - {first}:
+        ahead = compare(run, column, images, other, first)
+        if ahead is None or not (ahead.low > 0 if column.better == "high" else ahead.high < 0):
+            return None
+    return first
 
 
 def vital_signs(run: Run) -> list[dict[str, Any]]:
