@@ -234,7 +234,7 @@ def test_a_file_is_executed_once_for_each_of_its_contents(tmp_path: Path) -> Non
     assert registry.load("studies", str(one)).Condition.edited
     one.write_text("1 / 0\n")
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(VitalsError, match="ZeroDivisionError"):
             registry.load("studies", str(one))
 
 

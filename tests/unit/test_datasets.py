@@ -767,7 +767,7 @@ def test_endless_files_of_a_folder_are_left_out(tmp_path: Path, endless: list[Pa
     )
     found = decoded(images, preprocess((8, 8), None))
     assert found.ids == ("a/good.png",)
-    assert found.skipped == (("a/large.png", "larger than 512 MiB, the most that is read"),)
+    assert found.skipped == (("a/large.png", "8,000,000,000 bytes, more than the 536,870,912 that are read"),)
 
 
 @pytest.mark.timeout(20)
@@ -776,12 +776,15 @@ def test_endless_files_of_a_table_and_of_masks_are_skipped(tmp_path: Path, endle
     images = open_csv(tmp_path / "x.csv")
     assert "3 pictures are missing or no file that can be read" in images.card.notes[0]
     reasons = dict(decoded(images, preprocess((8, 8), None)).skipped)
-    assert sorted(reasons.values()) == ["larger than 512 MiB, the most that is read", *["not a regular file"] * 2]
+    assert sorted(reasons.values()) == [
+        "8,000,000,000 bytes, more than the 536,870,912 that are read",
+        *["not a regular file"] * 2,
+    ]
     for name in ("pipe", "large"):
         write(tmp_path / "images" / f"{name}.png")
     masks = registry.load("datasets", "masks").open(registry.parse(f"masks:{tmp_path}?masks=set/a", families=["masks"]))
     assert masks.card.n == 2
-    with pytest.raises(UnreadableImage, match=r"large\.png cannot be read: larger than 512 MiB"):
+    with pytest.raises(UnreadableImage, match=r"large\.png cannot be read: 8,000,000,000 bytes"):
         masks[0]
 
 

@@ -55,7 +55,7 @@ def test_what_was_got_is_short_and_so_is_a_message(capsys: pytest.CaptureFixture
         (("train", "x", "--out", "y", "--workers=-1"), "`--workers` must be a whole number from 0 to 4096. Got '-1'."),
         (("train", "x", "--out", "y", "--micro-batch", "0"), "`--micro-batch` must be a whole number from 1"),
         (("demo", "--workers", "1", "--workers", "1"), "--workers specified multiple times"),
-        (("status", "n" * 300), "File name too long"),
+        (("status", "n" * 300), "A run folder must hold a `plan.json`"),
         (("audit", "tiny:vit", "--data", "garbage", "--out", "y"), "Did you mean `folder:garbage`?"),
     ],
 )

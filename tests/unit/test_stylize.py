@@ -346,8 +346,8 @@ def test_retexture_is_the_embedded_picture_in_a_random_texture(tmp_path: Path) -
         (["--engine", "retexture"], "takes no --styles"),
         (["--alpha", "2"], "`--alpha` must be in"),
         (["--part", "3/2"], "`--part` must read i/n"),
-        (["--first", "-1"], "`--first` must not be negative"),
-        (["--batch-size", "0"], "`--batch-size` must be positive"),
+        (["--first", "-1"], "`--first` must be a whole number from 0"),
+        (["--batch-size", "0"], "`--batch-size` must be a whole number from 1"),
         (["--encoder", "x.pth"], "Only `--engine adain` takes weights"),
     ],
 )

@@ -138,6 +138,21 @@ def keep(
         }
         store.write(cell, [numbers], axes=RECORD.axes, facts=about)
     folder.describe(out, [RECORD])
-    plan = {"backbones": [card.spec], "data": [test.spec], "studies": [RECORD.name]}
-    content = {"plan": plan, "command": list(command), "cells": [], "skips": [], "notes": []}
+    plan = {"backbones": [card.spec], "data": [test.spec], "studies": [{"name": RECORD.name}], "preset": "default"}
+    content = {
+        "schema": folder.SCHEMA,
+        "plan": plan,
+        "digests": {},
+        "answers": {},
+        "cells": [],
+        "skips": [],
+        "notes": [],
+    }
+    content |= {
+        "command": list(command),
+        "versions": provenance.versions(),
+        "stamp": "",
+        "started": provenance.now(),
+        "token": "",
+    }
     write_safely(out / "plan.json", json.dumps(content, indent=1), replace=False)
