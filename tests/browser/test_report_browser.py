@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from visionvitals.report.build import build
+from visionvitals.results import load
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -77,7 +78,7 @@ def visit(page: Path, folder: Path, *, widths: tuple[int, ...], dark: bool) -> t
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "fake_run.py"))
-    return build(fake["write"](tmp_path_factory.mktemp("browser") / "run", preset="default", n=60))
+    return build(load(fake["write"](tmp_path_factory.mktemp("browser") / "run", preset="default", n=60)))
 
 
 def test_the_report_is_drawn_at_every_width_without_a_network(page: Path, tmp_path: Path) -> None:

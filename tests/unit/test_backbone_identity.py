@@ -14,6 +14,7 @@ import torch
 from visionvitals import core, registry, source
 from visionvitals.answers import Answers
 from visionvitals.backbones import _answers, _identity
+from visionvitals.errors import VitalsError
 
 CPU = torch.device("cpu")
 FACTORY = '''
