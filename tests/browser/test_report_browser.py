@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,14 @@ def visit(page: Path, folder: Path, *, widths: tuple[int, ...], dark: bool) -> t
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patched:
+        yield patched
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Path:
+    monkeypatch_module.syspath_prepend(str(Path(__file__).parents[1] / "unit"))
     fake = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "fake_run.py"))
     return build(load(fake["write"](tmp_path_factory.mktemp("browser") / "run", preset="default", n=60)))
 
