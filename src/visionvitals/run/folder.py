@@ -134,21 +134,16 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
 
 def finished(out: Path, plan: Plan) -> int | None:
     """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
-    there = refuse_another(out, plan)
-    if there is None or there["versions"] != versions():
+    there, store = refuse_another(out, plan), Store(out / "store")
+    if there is None or there["versions"] != versions() or there["stamp"] != stamp(plan):
         return None
+    if not {cell["id"] for cell in there["cells"]} <= set(store.ids()):
+        return None  # before every byte is read
     noticed: list[str] = []
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed) or {}
     documents.spared(out / "warnings.json", documents.WARNINGS, noticed)
     described = {study.name_of(section.name) for section in plan.studies} <= known.keys()
-    whole, damaged = Store(out / "store").survey()
-    if (
-        noticed
-        or not described
-        or damaged
-        or not all(cell["id"] in whole for cell in there["cells"])
-        or there["stamp"] != stamp(plan)
-    ):
+    if noticed or not described or store.survey()[1]:
         return None
     return len(there["cells"])
 

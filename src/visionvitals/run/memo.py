@@ -106,9 +106,7 @@ def _fill(part: Path, name: str, n: int, shapes: Mapping[str, Any], fill: Fill) 
     if not start:
         make_room(sum(sizes.values()))
         for column, size in sizes.items():
-            with (part / column).open(
-                "ab"
-            ) as file:  # never "w", which would empty a file that another process has mapped
+            with (part / column).open("ab") as file:  # never "w": another process may have it mapped
                 file.truncate(size)
     arrays = {column: _mapped(part / column, shape, dtype, "r+") for column, (shape, dtype) in shapes.items()}
     done, sums, last = start, {column: list[int]() for column in shapes}, time.monotonic()
