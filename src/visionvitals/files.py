@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a temporary file is nobody's: its writer was killed, on this or on another machine."""
-Content = bytes | str | Callable[[BinaryIO], None]
+Content = bytes | memoryview | str | Callable[[BinaryIO], None]
 
 
 def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:

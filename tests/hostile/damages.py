@@ -53,7 +53,7 @@ def _rows(box: Box) -> list[Path]:
 
 
 def _pictures(box: Box) -> list[Path]:
-    return sorted(first_cell(box).glob("exhibits/*"))
+    return sorted(first_cell(box).glob("exhibits/*/*"))
 
 
 def _named(name: str) -> Callable[[Box], list[Path]]:

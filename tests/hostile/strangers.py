@@ -162,7 +162,7 @@ STRANGERS: tuple[Stranger, ...] = (
     Stranger("a report that is a link", _linked("report.html", "secret.txt")),
     Stranger("warnings that are a link", _linked("warnings.json", "secret.txt")),
     Stranger("a plan that is a link", _linked("plan.json", "secret.txt")),
-    Stranger("exhibits that are links", _linked("store/*/*/exhibits/*", "secret.png")),
+    Stranger("exhibits that are links", _linked("store/*/*/exhibits/*/*", "secret.png")),
     Stranger("rows that are links", _linked("store/*/*/*.parquet", "secret.txt")),
     Stranger("a cell that is a link", _elsewhere),
     Stranger("a study's folder that is a link", _study_elsewhere),

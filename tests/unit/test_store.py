@@ -22,7 +22,8 @@ from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
 from visionvitals.plan.identity import cell_id
 from visionvitals.run import documents, shelf, wide
-from visionvitals.run.store import DamagedCell, Store, Unwritable
+from visionvitals.run.shelf import Unwritable
+from visionvitals.run.store import DamagedCell, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -394,3 +395,13 @@ def test_a_folder_in_the_place_of_a_part_is_set_aside(tmp_path: Path) -> None:
     store.set_aside(cell_id(CELL))
     keep(store)
     assert store.survey() == ({cell_id(CELL)}, {})
+
+
+def test_a_second_writer_of_a_cell_changes_nothing_of_the_first(tmp_path: Path) -> None:
+    """The pictures of two machines may differ in a level, and have the same name."""
+    store = Store(tmp_path)
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8), "red")}, files={"x": b"first"})
+    keep(store, exhibits={("j", "b", ()): Image.new("RGB", (8, 8), "blue")}, files={"x": b"second"})
+    assert store.survey() == ({cell_id(CELL)}, {})
+    (cell,) = store.cells()
+    assert cell.read("files/x") == b"first"

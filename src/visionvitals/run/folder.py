@@ -28,7 +28,8 @@ from visionvitals.plan.stamp import stamp
 from visionvitals.run import documents, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
-from visionvitals.run.store import Store, Unwritable
+from visionvitals.run.shelf import Unwritable
+from visionvitals.run.store import Store
 
 SCHEMA = 2
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies

@@ -20,7 +20,7 @@ from visionvitals.run import devices, exhibits, folder, memory, provenance, wide
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.measure import Kept, Running, Work, marks_of, measured
 from visionvitals.run.progress import meter
-from visionvitals.run.store import Unwritable
+from visionvitals.run.shelf import Unwritable
 from visionvitals.study import BASELINE, Study
 
 if TYPE_CHECKING:

@@ -6,13 +6,23 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from visionvitals import files
 from visionvitals.datasets.base.reading import read_regular
+from visionvitals.errors import VitalsError
 
 LARGEST = 1 << 28
 """Bytes of a description that are read at most."""
+
+
+class Unwritable(VitalsError):
+    """Results cannot be written, so that going on would keep nothing."""
+
+    def __init__(self, where: object, error: OSError) -> None:
+        super().__init__(
+            f"Results must be writable under {where}. Got: {error}. Free some space or rights and give the same command again: "
+            "finished cells are kept and only the rest is computed."
+        )
 
 
 class Shelf:
@@ -41,7 +51,7 @@ class Shelf:
         path = self._inside(name)
         if path.is_dir():
             self.set_aside(name, "damaged")
-        files.write_safely(path, lambda file: _all(file, content), replace=replace)
+        files.write_safely(path, content, replace=replace)
 
     def remove(self, name: str) -> None:
         self._inside(name).unlink(missing_ok=True)
@@ -71,7 +81,3 @@ class Shelf:
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise PermissionError(errno.EPERM, "a name must stay below its shelf", name)
         return f"{self._root}/{name}"
-
-
-def _all(file: BinaryIO, content: bytes | memoryview) -> None:
-    file.write(content)

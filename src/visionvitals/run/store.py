@@ -1,15 +1,15 @@
 """The store: one folder per finished cell, immutable, `cell.json` written last.
 
     store/<study>/<cell id>/<rows>-<hash>.parquet  a part of the cell: a row per (item, place), a column per metric
-    store/<study>/<cell id>/exhibits/*.webp        what the network saw, for a few images
-    store/<study>/<cell id>/files/*                what else the study keeps, e.g. a patch
+    store/<study>/<cell id>/exhibits/<hash>/*      what the network saw, for a few images, as webp
+    store/<study>/<cell id>/files/<hash>/*         what else the study keeps, e.g. a patch
     store/<study>/<cell id>/cell.json              checksums of itself and of its files, the cell, provenance; its presence means complete
     store/<study>/<cell id>.failed.json            why the last try failed; removed when a later one succeeds
 
-A part covers a range of the images; its name holds the hash of its content, so that two writers of one cell never disturb each other:
-both write the same rows, or files of two names, and the first `cell.json` stays. All access goes through `run.shelf`, which knows names and
-bytes only, so that an object store needs no other schema. No file is written in place, so a killed writer leaves at most files that
-no `cell.json` names.
+A part covers a range of the images. The place of every file holds the hash of its content, so that two writers of one cell never
+disturb each other: both write the same bytes, or files of two names, and the first `cell.json` stays. All access goes through `run.shelf`, which knows
+names and bytes only, so that an object store needs no other schema. No file is written in place, so a killed writer leaves at most
+files that no `cell.json` names.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from visionvitals.core import Cell, Place
 from visionvitals.errors import VitalsError
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.run import documents
-from visionvitals.run.shelf import Shelf
+from visionvitals.run.shelf import Shelf, Unwritable
 from visionvitals.run.wide import Wide
 
 if TYPE_CHECKING:
@@ -128,11 +128,12 @@ class Stored:
         Raises:
             DamagedCell: it is gone, or its checksum is not that of what was written.
         """
+        digest = self.facts["sha256"].get(name, "")
         try:
-            data = self._shelf.read(f"{self._base}/{name}", most=self.facts["bytes"].get(name, 0))
+            data = self._shelf.read(f"{self._base}/{_place(name, digest)}", most=self.facts["bytes"].get(name, 0))
         except OSError as error:
             raise DamagedCell(self.id, f"{name}: {error}") from error
-        if hashlib.sha256(data).hexdigest() != self.facts["sha256"].get(name):
+        if hashlib.sha256(data).hexdigest() != digest:
             raise DamagedCell(self.id, f"{name} with another checksum")
         return data
 
@@ -155,16 +156,6 @@ class Stored:
             return pq.ParquetFile(file).read(list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise DamagedCell(self.id, f"{part['file']}: {error}") from error
-
-
-class Unwritable(VitalsError):
-    """Results cannot be written, so that going on would keep nothing."""
-
-    def __init__(self, where: object, error: OSError) -> None:
-        super().__init__(
-            f"Results must be writable under {where}. Got: {error}. Free some space or rights and give the same command again: "
-            "finished cells are kept and only the rest is computed."
-        )
 
 
 class DamagedCell(VitalsError):
@@ -318,8 +309,9 @@ class Store:
         return {"file": name, "images": [wide.start, wide.stop], "points": wide.points()}
 
     def _file(self, base: str, name: str, data: bytes | memoryview, kept: dict[str, tuple[str, int]]) -> None:
-        self.shelf.write(f"{base}/{name}", data)
-        kept[name] = hashlib.sha256(data).hexdigest(), len(data)
+        digest = hashlib.sha256(data).hexdigest()
+        self.shelf.write(f"{base}/{_place(name, digest)}", data)
+        kept[name] = digest, len(data)
 
     def write_failure(self, cell: Cell, *, error: str, traceback: str) -> None:
         """Record why a cell failed, so that the rest can go on and `status` can tell."""
@@ -338,6 +330,12 @@ def described(cell: Cell) -> dict[str, Any]:
         del card["classes"], card["class_names"]
     del content["backbone"]["answers"]  # they stand in the run's plan.json
     return content
+
+
+def _place(name: str, digest: str) -> str:
+    """Where a file lies below its cell: by its content too, so that no writer changes what another one wrote. A part has that in its name."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}/{digest[:12]}/{file}" if slash else name
 
 
 def _base(identifier: str) -> str:
