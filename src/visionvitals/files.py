@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all: one function that writes, used wherever a result, a cache entry or a page is written."""
+"""One function that writes a file, whole or not at all, and one that reads a file which anyone may have put there."""
 
 import contextlib
 import errno
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -11,7 +12,30 @@ from typing import BinaryIO
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a temporary file is nobody's: its writer was killed, on this or on another machine."""
+MAX_BYTES = 512 * 2**20
+"""No file that a stranger wrote may be larger: what the largest picture that is read takes with 16 bits a channel."""
 Content = bytes | memoryview | str | Callable[[BinaryIO], None]
+
+
+def read_regular(path: str | Path, *, most: int = MAX_BYTES) -> bytes:
+    """The content of a file. A pipe or a device, whose reading would never end, is refused before it is opened.
+
+    Raises:
+        OSError: no such file, no regular file, or more than `most` bytes.
+    """
+    try:
+        status = os.stat(path)
+    except ValueError as error:  # a NUL byte in the path
+        raise OSError(errno.EINVAL, "no valid path") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {most:,} that are read")
+    with open(path, "rb") as file:
+        data = file.read(status.st_size + 1)
+    if len(data) > status.st_size:
+        raise OSError(errno.EBUSY, "grows while it is read")
+    return data
 
 
 def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:

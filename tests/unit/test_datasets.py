@@ -25,8 +25,8 @@ from visionvitals.datasets.base import digest as _digest
 from visionvitals.datasets.base.cache import decoded
 from visionvitals.datasets.base.decode import decode, decode_fast, open_image
 from visionvitals.datasets.base.files import EncodedImages
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError
+from visionvitals.files import read_regular
 from visionvitals.plan import planner
 from visionvitals.responses import csv_files
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.digest import look_at
 from visionvitals.datasets.base.files import encoded, find_images, missing
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import read_regular
 from visionvitals.registry import Spec
 
 _TIMEOUT = (

@@ -15,8 +15,8 @@ from pathlib import Path
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.digest import look_at
 from visionvitals.datasets.base.files import encoded, local_path, missing
-from visionvitals.datasets.base.reading import MAX_BYTES, read_regular
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import MAX_BYTES, read_regular
 from visionvitals.registry import Spec
 
 _HOME = "The authors publish images_background.zip and images_evaluation.zip at https://github.com/brendenlake/omniglot/tree/master/python."

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import VitalsError
+from visionvitals.files import read_regular
 
 
 def _plain(value: Any, depth: int = 4) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionvitals import files
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import VitalsError
+from visionvitals.files import read_regular
 
 LARGEST = 1 << 28
 """Bytes of a description that are read at most."""

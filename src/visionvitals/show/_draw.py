@@ -144,7 +144,7 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
 
     from visionvitals.datasets.base import masks as _masks
     from visionvitals.datasets.base.decode import decode, decode_mask, open_image
-    from visionvitals.datasets.base.reading import read_regular
+    from visionvitals.files import read_regular
 
     card = backbone.card
     try:

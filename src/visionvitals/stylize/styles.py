@@ -18,9 +18,9 @@ from PIL import Image
 
 from visionvitals.datasets.base.decode import MAX_PIXELS, open_image, to_rgb
 from visionvitals.datasets.base.files import find_images, missing
-from visionvitals.datasets.base.reading import read_json, read_regular
+from visionvitals.datasets.base.reading import read_json
 from visionvitals.errors import UnreadableImage, VitalsError, blamed, require
-from visionvitals.files import write_safely
+from visionvitals.files import read_regular, write_safely
 
 
 @dataclass(frozen=True)

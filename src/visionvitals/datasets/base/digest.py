@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 
 from visionvitals.datasets.base.cache_folder import cache_folder
 from visionvitals.datasets.base.decode import PLAIN, Traits, traits
-from visionvitals.datasets.base.reading import MAX_BYTES, read_regular
-from visionvitals.files import write_safely
+from visionvitals.files import MAX_BYTES, read_regular, write_safely
 
 MISSING = "missing"
 _SETTLED = 2.0  # seconds

@@ -14,8 +14,8 @@ from visionvitals.datasets.base.digest import MISSING, Content, contents, digest
 from visionvitals.datasets.base.labels import readable_names
 from visionvitals.datasets.base.masks import MaskFiles
 from visionvitals.datasets.base.notes import picture_notes
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage, VitalsError, near, require, shortened
+from visionvitals.files import read_regular
 from visionvitals.registry import Spec
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", *([".avif"] if AVIF else []))

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from visionvitals.datasets.base.decode import open_image, orientation, turned_array
-from visionvitals.datasets.base.reading import read_regular
 from visionvitals.errors import UnreadableImage
+from visionvitals.files import read_regular
 
 VOID = 255
 """Where nobody labelled."""

@@ -1,40 +1,14 @@
-"""Reading files that strangers wrote: only regular files of a sane size, and tables whose faults end in one line."""
+"""Reading what strangers wrote: text, tables and JSON whose faults end in one line."""
 
 import csv
-import errno
 import io
 import json
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from visionvitals.errors import VitalsError, blamed, require
-
-MAX_BYTES = 512 * 2**20
-"""No file of a data set may be larger: what the largest picture that is read (`decode.MAX_PIXELS`) takes with 16 bits a channel."""
-
-
-def read_regular(path: str | Path, *, most: int = MAX_BYTES) -> bytes:
-    """The content of a file. A pipe or a device, whose reading would never end, is refused before it is opened.
-
-    Raises:
-        OSError: no such file, no regular file, or more than `most` bytes.
-    """
-    try:
-        status = os.stat(path)
-    except ValueError as error:  # a NUL byte in the path
-        raise OSError(errno.EINVAL, "no valid path") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
-    if status.st_size > most:
-        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {most:,} that are read")
-    with open(path, "rb") as file:
-        data = file.read(status.st_size + 1)
-    if len(data) > status.st_size:
-        raise OSError(errno.EBUSY, "grows while it is read")
-    return data
+from visionvitals.files import read_regular
 
 
 def read_text(path: Path) -> str:
