@@ -30,14 +30,16 @@ class UnreadableImage(VitalsError):
     """One image cannot be decoded; it is counted, named and skipped, and the run goes on."""
 
 
-def require(holds: bool, must: str, got: object, do: str = "") -> None:
-    """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated.
+def require(holds: bool, must: str, got: object, do: str | Callable[[], str] = "") -> None:
+    """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated. A `do` that takes time to
+    word, as `near` does, is given as a function where this is asked often.
 
     Example:
         >>> require(0 <= 0.5 <= 1, "`fraction` must be in [0, 1]", 0.5)
     """
     if not holds:
-        raise VitalsError(f"{must}. Got {shortened(repr(got))}.{' ' + do if do else ''}")
+        said = do() if callable(do) else do
+        raise VitalsError(f"{must}. Got {shortened(repr(got))}.{' ' + said if said else ''}")
 
 
 def shortened(text: str, most: int = SHOWN) -> str:

@@ -78,7 +78,7 @@ def parse(text: str, *, families: list[str]) -> Spec:
     meant = (
         f"Did you mean `{usual}:{shortened(text)}`? " if usual and text and not colon and family not in families else ""
     )
-    require(bool(colon) and family in families, must, text, meant + near("" if meant else family, families))
+    require(bool(colon) and family in families, must, text, lambda: meant + near("" if meant else family, families))
     name, _, checkpoint = name.partition("@")
     parts = [part.partition("=") for part in query.split("&")] if query else []
     require(all(key and equals for key, equals, _ in parts), "Options must read `?key=value&key=value`", text)

@@ -10,6 +10,7 @@ Source: Geirhos et al. 2019, "ImageNet-trained CNNs are biased towards texture".
 
 import os
 import re
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -45,7 +46,9 @@ def open(spec: Spec) -> ImageSet:
     require(bool(named), must, f"{len(found)} pictures of other names", "Name the folder that holds `stimuli/`.")
     for path, words in named.items():
         for word in (words[0], words[2]):
-            require(word in CLASSES, f"{path}: `{word}` must be one of the 16 classes", word, near(word, CLASSES))
+            require(
+                word in CLASSES, f"{path}: `{word}` must be one of the 16 classes", word, partial(near, word, CLASSES)
+            )
     shapes = [CLASSES.index(words[0]) for words in named.values()]
     textures = [CLASSES.index(words[2]) for words in named.values()]
     outlines = root / "silhouettes"

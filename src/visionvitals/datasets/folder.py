@@ -14,6 +14,7 @@ a note in the report says.
 import os
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from visionvitals.core import ImageSet, Split
@@ -140,7 +141,7 @@ def _read_mapping(path: Path, folders: list[str]) -> dict[str, str]:
         require(row[0] not in keys, f"{path}, line {line}: each folder must be listed once", shortened(row[0]))
         keys[row[0]] = row[1]
     for name in folders:
-        require(name in keys, f"{path} must list every class folder", name, near(name, keys))
+        require(name in keys, f"{path} must list every class folder", name, partial(near, name, keys))
     return {name: keys[name] for name in folders}
 
 

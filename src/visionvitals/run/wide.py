@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def gather(
         require(isinstance(block, Scores), f"`{study}` must yield `study.Scores`", block)
         require(isinstance(block.at, tuple) and len(block.at) == len(axes), must, block.at)
         for metric, values in block.values.items():
-            require(metric in metrics, f"`{study}` must declare its metrics in METRICS", metric, near(metric, metrics))
+            must = f"`{study}` must declare its metrics in METRICS"
+            require(metric in metrics, must, metric, partial(near, metric, metrics))
             must = f"`{study}` must give as many values of `{metric}` as items"
             require(len(values) == len(block.items), must, (len(values), len(block.items)))
             if len(values):
@@ -119,16 +121,22 @@ def _block(
     broken: dict[str, set[str]],
 ) -> Block:
     columns: dict[str, tuple[list[str], np.ndarray]] = {}
+    joined: dict[tuple[int, ...], list[str]] = {}  # the metrics of a block share its items
     for metric, parts in by_metric.items():
-        items = [item for some, _ in parts for item in some]
+        key = tuple(id(some) for some, _ in parts)
+        if key not in joined:
+            items = [item for some, _ in parts for item in some]
+            joined[key] = whole if items == whole else items
+        items = joined[key]
         values = np.concatenate([_array(some) for _, some in parts])
-        _check(study, metric, metrics[metric], items, values, position)
+        if items is not whole:
+            _check_items(study, metric, metrics[metric], items, position)
+        _check_values(study, metric, metrics[metric], values)
         values = np.clip(values, *metrics[metric].bounds)  # what rounding put beyond them
         if not (fine := np.isfinite(values)).all():
             broken.setdefault(metric, set()).update(items[k] for k in np.flatnonzero(~fine))
         columns[metric] = items, values
-    first = next(iter(columns.values()))[0]
-    if first == whole and all(items is first or items == whole for items, _ in columns.values()):
+    if all(items is whole for items, _ in columns.values()):
         return Block(whole, {metric: values for metric, (_, values) in columns.items()})
     union = dict.fromkeys(item for items, _ in columns.values() for item in items)
     order = sorted(union, key=lambda item: position.get(item, len(position)))
@@ -145,9 +153,7 @@ def _array(values: Any) -> np.ndarray:
     return np.asarray(values.detach().cpu().numpy() if tensor else values, dtype=np.float64)
 
 
-def _check(
-    study: str, metric: str, declared: Metric, items: list[str], values: np.ndarray, position: Mapping[str, int]
-) -> None:
+def _check_items(study: str, metric: str, declared: Metric, items: list[str], position: Mapping[str, int]) -> None:
     if len(set(items)) < len(items):
         seen: set[str] = set()
         twice = next(item for item in items if item in seen or seen.add(item))  # type: ignore[func-returns-value]
@@ -155,6 +161,9 @@ def _check(
     if declared.over == "images":
         unknown = [item for item in items if item not in position]
         require(not unknown, f"`{study}` must give `{metric}` to images of the set only", unknown[:3])
+
+
+def _check_values(study: str, metric: str, declared: Metric, values: np.ndarray) -> None:
     low, high = declared.bounds
     slack = 1e-6 * max(1.0, abs(low) if np.isfinite(low) else 0.0)
     beyond = values[(values < low - slack) | (values > high + slack)]

@@ -16,6 +16,7 @@ Metrics: those of `clean`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -128,7 +129,7 @@ class Condition:
             self.corruption in known,
             "`corruption` must be one of ours or `none`",
             self.corruption,
-            near(self.corruption, known),
+            partial(near, self.corruption, known),
         )
         require(self.severity in (0, *mce.SEVERITIES), "`severity` must be a whole number from 0 to 5", self.severity)
         require(bool(self.frost), f"`frost` must be a folder of pictures or `{PROCEDURAL}`", self.frost)
