@@ -22,8 +22,8 @@ import numpy as np
 
 from visionvitals import figure, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
-from visionvitals.plan.identity import plain
-from visionvitals.run import wide
+from visionvitals.files import write_safely
+from visionvitals.run import folder, wide
 from visionvitals.run.store import Store
 
 VERSION = 1000
@@ -110,7 +110,6 @@ def build(out: Path, backbones: int, count: int, images: int) -> None:
     items = [f"n{i % 1000:08d}/ILSVRC2012_val_{i:08d}.JPEG" for i in range(images)]
     rng = np.random.default_rng(0)
     hard = rng.random(images)
-    planned = []
     for number, cell in enumerate(made):
         gone = getattr(cell.condition, "fraction", 0.0)
         right = hard + rng.normal(0, 0.1, images) < 0.8 * (1 - gone)
@@ -119,20 +118,18 @@ def build(out: Path, backbones: int, count: int, images: int) -> None:
         block = Scores(items, values)
         columns = wide.gather([block], study=cell.study, axes=(), metrics=figure.COMMON, ids=items)
         facts = {"provenance": PROVENANCE, "skipped": [], "n": images, "seconds": 1.0, "warnings": []}
-        identifier = store.write(cell, [columns], facts=facts)
-        planned.append({"id": identifier, "study": cell.study, "condition": plain(cell.condition)})
-        planned[-1] |= {"backbone": cell.backbone.spec, "images": cell.images.spec}
+        store.write(cell, [columns], facts=facts)
         if number % 500 == 499:
             print(f"{number + 1} of {len(made)} cells", file=sys.stderr, flush=True)
     plan = {
         "backbones": list(dict.fromkeys(cell.backbone.spec for cell in made)),
         "data": ["folder:val"],
         "studies": [{"name": record.name} for record in RECORDS],
+        "preset": "default",
     }
-    content = {"schema": 2, "plan": plan, "cells": planned, "skips": [], "notes": [], "command": ["vitals"]}
-    (out / "plan.json").write_text(json.dumps(content), encoding="utf-8")
-    described = {record.name: figure.written(record) for record in RECORDS}
-    (out / "studies.json").write_text(json.dumps(described), encoding="utf-8")
+    content = folder.document(plan, command=["vitals"], cells=[folder.planned_cell(cell) for cell in made])
+    write_safely(out / "plan.json", json.dumps(content))
+    folder.describe(out, RECORDS)
 
 
 def measure(words: list[str]) -> tuple[float, float, float, int]:

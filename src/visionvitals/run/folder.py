@@ -19,6 +19,7 @@ from typing import Any
 
 from visionvitals import figure, study
 from visionvitals.answers import Answers
+from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
@@ -47,29 +48,17 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     Raises:
         VitalsError: another plan, foreign files, no right to write, no room.
     """
-    content = {
-        "schema": SCHEMA,
-        "plan": plan_file.to_dict(planned.plan),
-        "digests": _digests(planned),
-        "answers": {s: plain(card.answers) for s, card in planned.backbones.items() if card.answers is not None},
-        "cells": [
-            {
-                "id": cell_id(cell),
-                "study": cell.study,
-                "condition": plain(cell.condition),
-                "backbone": cell.backbone.spec,
-                "images": cell.images.spec,
-            }
-            for cell in planned.cells
-        ],
-        "skips": [plain(skip) for skip in planned.skips],
-        "notes": list(planned.notes),
-        "command": list(command),
-        "versions": versions(),
-        "stamp": stamp(planned.plan),
-        "started": now(),
-        "token": secrets.token_hex(16),
-    }
+    content = document(
+        plan_file.to_dict(planned.plan),
+        command=command,
+        digests=_digests(planned),
+        answers={s: plain(card.answers) for s, card in planned.backbones.items() if card.answers is not None},
+        cells=[planned_cell(cell) for cell in planned.cells],
+        skips=[plain(skip) for skip in planned.skips],
+        notes=list(planned.notes),
+        stamp=stamp(planned.plan),
+        token=secrets.token_hex(16),
+    )
     there = refuse_another(out, planned.plan)
     if there is not None:
         _refuse_changed(out, there, content)
@@ -100,6 +89,19 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         "Free some, or give another --out.",
     )
     return store
+
+
+def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any) -> dict[str, Any]:
+    """The content of a `plan.json`: a plan as plain values, and what it resolved to (see `documents.PLAN`), empty where it is not given."""
+    empty = {"digests": {}, "answers": {}, "cells": [], "skips": [], "notes": [], "stamp": "", "token": ""}
+    known = {"command": list(command), "versions": versions(), "started": now()}
+    return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
+
+
+def planned_cell(cell: Cell) -> dict[str, Any]:
+    """A cell as `plan.json` lists it."""
+    where = {"backbone": cell.backbone.spec, "images": cell.images.spec}
+    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **where}
 
 
 def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:

@@ -139,20 +139,5 @@ def keep(
         store.write(cell, [numbers], axes=RECORD.axes, facts=about)
     folder.describe(out, [RECORD])
     plan = {"backbones": [card.spec], "data": [test.spec], "studies": [{"name": RECORD.name}], "preset": "default"}
-    content = {
-        "schema": folder.SCHEMA,
-        "plan": plan,
-        "digests": {},
-        "answers": {},
-        "cells": [],
-        "skips": [],
-        "notes": [],
-    }
-    content |= {
-        "command": list(command),
-        "versions": provenance.versions(),
-        "stamp": "",
-        "started": provenance.now(),
-        "token": "",
-    }
+    content = folder.document(plan, command=command)
     write_safely(out / "plan.json", json.dumps(content, indent=1), replace=False)
