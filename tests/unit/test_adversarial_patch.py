@@ -329,5 +329,5 @@ def test_a_run_keeps_the_patch_beside_the_rows(
     cells = sorted((tmp_path / "run" / "store" / "adversarial_patch").glob("*/cell.json"))
     assert len(cells) == 2
     for cell in cells:
-        assert sorted(p.name for p in (cell.parent / "files").iterdir()) == ["patch.png", "patch.safetensors"]
+        assert sorted(p.name for p in (cell.parent / "files").rglob("patch.*")) == ["patch.png", "patch.safetensors"]
         assert "patch" in [e["item"] for e in json.loads(cell.read_text(encoding="utf-8"))["exhibits"]]
