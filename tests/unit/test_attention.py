@@ -250,7 +250,7 @@ def seen(module: nn.Module, *given: Tensor, rows: Any = "all") -> attention.Map:
         {"attn_mask": torch.rand(2, 3, 1, 5)},
         {"enable_gqa": True},
     ],
-    ids=str,
+    ids=["scale", "causal", "mask of bools", "mask", "mask of keys", "grouped queries"],
 )
 @pytest.mark.parametrize("rows", ["prefix", "all"])
 def test_what_a_call_was_given_is_in_the_map(options: dict[str, Any], rows: str) -> None:
