@@ -30,8 +30,9 @@ def responses(
             "`vitals responses` must be told what to do. Got neither. Give --add FOLDER or --write FOLDER."
         )
     from visionvitals import results
-    from visionvitals.report import build, words
+    from visionvitals.report import build
     from visionvitals.responses import observers
+    from visionvitals.results import words
 
     if add is not None:
         rows = []

@@ -120,8 +120,7 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
 
 def show_vital_signs(run: "Run") -> None:
     """The report's first table."""
-    from visionvitals.report import words
-    from visionvitals.results import signs
+    from visionvitals.results import signs, words
 
     columns = signs.columns(run)
     rows = [

@@ -20,8 +20,8 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, looks, notes, panels, tables, words
-from visionvitals.results import Run, fields, load, signs, table
+from visionvitals.report import charts, looks, notes, panels, tables
+from visionvitals.results import Run, fields, load, signs, table, words
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
 

@@ -15,9 +15,9 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, looks, notes, origin, panels, tables, words
+from visionvitals.report import by_class, charts, looks, notes, origin, panels, tables
 from visionvitals.report import figures as figures_of
-from visionvitals.results import signs
+from visionvitals.results import signs, words
 from visionvitals.results.run import Run
 
 _HERE = Path(__file__).parent

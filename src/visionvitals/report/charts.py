@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from visionvitals.figure import Chart, Metric, Record
-from visionvitals.report import scatter, words
+from visionvitals.report import scatter
 from visionvitals.report.looks import LIGHT, theme
+from visionvitals.results import words
 from visionvitals.results.fields import is_grid, rank, varying
 from visionvitals.results.run import Point, Run
 

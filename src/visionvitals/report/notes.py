@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionvitals.figure import tupled
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.results.fields import is_grid, strength
 from visionvitals.results.run import Point, Run
 

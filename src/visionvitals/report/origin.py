@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.results.run import Run
 from visionvitals.run.store import Stored
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from visionvitals.figure import Chart
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.results.fields import usual
 from visionvitals.results.run import Point, Run
 from visionvitals.run.store import Stored

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from visionvitals.figure import Chart
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.results.run import Point, Run
 
 MOST = 2000

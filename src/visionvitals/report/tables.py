@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from visionvitals.figure import Published
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.results.fields import varying
 from visionvitals.results.run import Point, Run
 

@@ -1,4 +1,4 @@
-"""How the report writes values: percent with an interval, a condition as a phrase, counts with their noun."""
+"""How values are written for people: percent with an interval, a condition as a phrase, counts with their noun."""
 
 import math
 from collections.abc import Iterable, Mapping
