@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from visionvitals.errors import as_text
-from visionvitals.terminal import print_line, print_table, say
+from visionvitals.errors import as_text, near, require
+from visionvitals.terminal import print_line, print_table, say, show_comparison
 
 
 def status(run_folder: Path, /) -> int:
@@ -82,21 +82,53 @@ def table(
     return 0
 
 
-def compare(run_folder: Path, a: str, b: str, /, *, metric: str | None = None) -> int:
-    """Compare two backbones on the same images, condition by condition: b - a, paired, with 95 % intervals.
+def compare(
+    run_folder: Path,
+    a: str,
+    b: str | None = None,
+    /,
+    *,
+    of: str | None = None,
+    and_: Annotated[str | None, Parameter(name="--and")] = None,
+    metric: str | None = None,
+    csv: Path | None = None,
+    markdown: Path | None = None,
+) -> int:
+    """Compare two backbones on the same images, b - a, paired: `RUN A B`, or `OLD NEW` for the networks of one name of two runs.
 
     Args:
         run_folder: As given to `--out`.
-        a: A backbone of the run, as it was spelled or as the tables call it.
-        b: Another one.
+        a: A backbone of the run, as it was spelled or as the tables call it; or a second run.
+        b: Another backbone.
+        of: With two runs, the backbone of the first.
+        and_: With two runs, the backbone of the second.
         metric: Only this one.
+        csv: Write every difference to this file.
+        markdown: Write the comparison to this file.
     """
+    from visionvitals.files import write_safely
+    from visionvitals.results import compare as comparison
     from visionvitals.results import load
     from visionvitals.results import table as tables
 
-    rows = tables.differences(load(run_folder), a, b, metric=metric)
-    say(f"difference: {b} minus {a} on the same images")
-    print_table(list(rows[0]), [list(row.values()) for row in rows])
+    two = (of, and_) != (None, None)
+    require(b is None or not two, "--of and --and name backbones of two runs", f"{a}, {b}", "Give RUN A B, or OLD NEW.")
+    found = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, Path(a)), of, and_)
+    known = {m for one in found for p, _ in one.matched[0] for m in p.metrics}
+    require(metric in (None, *known), "`--metric` must be in the run", metric, near(str(metric), known))
+    texts, table = [], []
+    for one in found:
+        signs, conditions = one.signs() if metric is None else [], one.differences(metric)
+        show_comparison(one, signs, conditions)
+        texts.append(comparison.markdown(one, signs, conditions))
+        table += [{"first": one.a, "second": one.b, **row} for row in comparison.rows([*signs, *conditions])]
+    if csv is not None:
+        tables.write(table, csv)
+    if markdown is not None:
+        write_safely(markdown, "\n".join(texts))
+    for path in (csv, markdown):
+        if path is not None:
+            print_line(path)
     return 0
 
 

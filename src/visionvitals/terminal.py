@@ -14,6 +14,7 @@ from visionvitals.errors import LONGEST, escaped
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
     from visionvitals.results import Run
+    from visionvitals.results.compare import Difference, Pair
 
 
 SPELLED = ("backbone", "data")
@@ -131,3 +132,39 @@ def show_vital_signs(run: "Run") -> None:
         for pair in signs.pairs(run)
     ]
     print_table(["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)], rows)
+
+
+def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Sequence[Difference]") -> None:
+    """Every sign with its verdict, then a table for each study, of its first metric, in 80 columns."""
+    from visionvitals.results import words
+    from visionvitals.results.fields import varying
+
+    sides = [f"{letter}: {name}" for letter, name in (("a", pair.a), ("b", pair.b))]
+    print_line("\n".join([*sides, "b minus a on the same images, with 95 % intervals"]))
+    for d in signs:
+        both = " and ".join(f"{words.value(e, share=d.share)}{' %' if d.share else ''}" for e in (d.a, d.b))
+        print_line(f"\n{d.title}, {d.images}: {both}\n  {d.verdict}")
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for d in conditions:
+        several = groups.setdefault((d.study, d.images), [])
+        if not several or d.title == several[0].title:  # one metric of each study; the files hold all of them
+            several.append(d)
+    for (study, images), several in groups.items():
+        varies = varying(several)
+        fixed = words.condition({k: v for k, v in several[0].condition.items() if k not in varies})
+        print_line(f"\n{study} on {images}: {several[0].metric.head}" + (f"; {fixed}" if fixed else ""))
+        rows = [
+            [
+                *(words.short(d.condition.get(name)) for name in varies),
+                words.value(d.a, share=d.share),
+                words.value(d.b, share=d.share),
+                words.difference(d.value, share=d.share),
+                words.flips(d.lost, d.gained) if d.metric.unit == "share" else "",
+                d.value.n,
+            ]
+            for d in several
+        ]
+        print_table([*varies, "a", "b", "b - a", "flips", "n"], rows)
+    for study, reasons in pair.matched[1].items():
+        for reason in reasons:
+            print_line(f"not compared: {study}: {reason}")

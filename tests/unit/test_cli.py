@@ -234,9 +234,9 @@ def test_table_prints_and_writes(finished: Path, vitals: Vitals, tmp_path: Path)
 def test_compare_is_paired(finished: Path, vitals: Vitals, toy_backbone: str) -> None:
     code, out, err = vitals("compare", finished, toy_backbone, f"{toy_backbone}?seed=1", "--metric", "top1")
     assert code == 0
-    assert f"{toy_backbone}?seed=1 minus {toy_backbone} on the same images" in err
-    assert out.count("top1") == 3
-    assert " 24 " in out
+    assert "b minus a on the same images" in out
+    assert out.count("top-1 %") == 2, "the baseline, and the study's two strengths"
+    assert out.count(" 24\n") == 3
     code, _, err = vitals("compare", finished, toy_backbone, f"{toy_backbone}?seed=2")
     assert code == 2
     assert "Did you mean" in err

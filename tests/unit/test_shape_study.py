@@ -20,7 +20,7 @@ from visionvitals.plan.planner import Plan, Section
 from visionvitals.probes import shape_bias as probe
 from visionvitals.report import charts
 from visionvitals.responses import csv_files, observers
-from visionvitals.results import load, signs, table
+from visionvitals.results import compare, load, signs
 from visionvitals.run import runner, wide
 from visionvitals.run.store import Store, Stored
 from visionvitals.studies import shape_bias
@@ -247,8 +247,8 @@ def test_people_and_networks_stand_beside_the_backbones(
     assert cli.main(["responses", str(out), "--add", str(answers)]) == 0, "a second time changes nothing"
     assert len(Store(out / "store").cells()) == 5
     assert cli.main(["status", str(out)]) == 0
-    differences = table.differences(load(out), TWO_HEADS, "responses:net")
-    assert [d["n"] for d in differences if d["metric"] == "cue_coverage" and shape_bias.ALL in d["condition"]] == [4]
+    differences = compare.pair(load(out), TWO_HEADS, "responses:net").differences("cue_coverage")
+    assert [d.value.n for d in differences if shape_bias.ALL in d.condition.values()] == [4]
     assert any("responses:people" in text and "8 answers of 2 people to 4 pictures" in text for text in run.warned)
 
 

@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from invented_cells import CELL, OTHER, Items, keep
 from visionvitals import stats
-from visionvitals.core import BackboneCard, BackboneSpec, Cell, ImageSetCard, Place, Preprocess, Scores
+from visionvitals.core import Place
 from visionvitals.errors import VitalsError
-from visionvitals.figure import COMMON
-from visionvitals.results import Run, frame, load, table
-from visionvitals.run import wide
-from visionvitals.run.store import Store
+from visionvitals.results import Run, compare, frame, load, table
 from visionvitals.terminal import print_table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    fraction: float = 0.0
-    other: BackboneSpec = BackboneSpec("")  # noqa: RUF009
-    run: int = 0
-
-
-CELL = Cell(
-    study="holes",
-    version=1,
-    condition=Condition(),
-    backbone=BackboneCard(
-        spec="tiny:vit",
-        architecture="vit",
-        digest="aa",
-        preprocess=Preprocess(size=(64, 64), resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
-        outputs=2,
-        parameters=1,
-    ),
-    images=ImageSetCard(spec="shapes:test", digest="bb", n=2, classes=("a", "b"), class_names=("a", "b")),
-)
-OTHER = dataclasses.replace(CELL.backbone, spec="tiny:cnn", digest="cc")
-Items = Mapping[str, float]
-
-
-def keep(
-    root: Path, items: Items | Mapping[Place, Items], *, parts: int = 1, axes: tuple[str, ...] = (), **cell: Any
-) -> str:
-    """One cell of top-1 values, with the fields of the cell that differ."""
-    other = BackboneSpec(cell.get("companions", (("", ""),))[0][0])
-    condition = Condition(fraction=cell.pop("fraction", 0.5), run=cell.pop("run", 0), other=other)
-    places: Any = items if axes else {(): items}
-    ids = list(dict.fromkeys(item for here in places.values() for item in here))
-    size = -(-len(ids) // parts)
-    written = []
-    for start in range(0, len(ids), size):
-        some = ids[start : start + size]
-        blocks = [
-            Scores([i for i in some if i in here], {"top1": [here[i] for i in some if i in here]}, at)
-            for at, here in places.items()
-        ]
-        blocks += [Scores(blocks[0].items, {"prediction": [3.0] * len(blocks[0].items)}, blocks[0].at)]
-        written.append(wide.gather(blocks, study="holes", axes=axes, metrics=COMMON, ids=some, start=start))
-    return Store(root / "store").write(dataclasses.replace(CELL, condition=condition, **cell), written, axes=axes)
 
 
 def top1(run: Run) -> list[tuple[list[str], list[float]]]:
@@ -200,13 +150,13 @@ def test_differences_are_paired_over_the_common_images(tmp_path: Path) -> None:
     keep(tmp_path, {"d": 1.0, "c": 0.0, "b": 0.0}, backbone=OTHER)
     keep(tmp_path, {"a": 1.0}, fraction=0.9, backbone=OTHER)
     run = load(tmp_path)
-    (row,) = table.differences(run, "tiny:vit", "tiny:cnn")
-    assert (row["condition"], row["metric"], row["n"], row["difference"]) == ("fraction=0.5, other=", "top1", 2, -0.5)
-    assert row["low"] <= -0.5 <= row["high"]
+    (row,) = compare.pair(run, "tiny:vit", "tiny:cnn").differences()
+    assert (dict(row.condition), row.title, row.value.n) == ({"fraction": 0.5, "other": ""}, "top1", 2)
+    assert row.value.low <= row.value.value == -0.5 <= row.value.high
     first, second = (p for p in run.points if p.condition["fraction"] == 0.5)
     assert sorted(run.aligned([(first, "top1"), (second, "top1")]).tolist()) == [[0.0, 0.0], [0.0, 1.0]]  # cnn, vit
     with pytest.raises(VitalsError, match=r"A compared backbone must be in the run. Got 'tiny:vitt'"):
-        table.differences(run, "tiny:vitt", "tiny:cnn")
+        compare.pair(run, "tiny:vitt", "tiny:cnn")
 
 
 def test_tables_are_written_as_csv_and_parquet(tmp_path: Path) -> None:

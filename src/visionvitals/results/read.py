@@ -77,6 +77,7 @@ def _load(folders: Sequence[Path]) -> Run:
         failures=tuple(record for store in stores for record in store.failures() if record["id"] not in cells),
         plan=plan,
         finished=frozenset(cells),
+        held=tuple(frozenset(store.ids()) for store in stores),
         warned=tuple(warned),
         noticed=tuple(dict.fromkeys(noticed)),
     )
@@ -129,9 +130,9 @@ def _points(
         axes = several[0].axes
         for at, here in group.points.items():
             fields = dict(condition) | dict(zip(axes, at, strict=True))
-            fields |= {f"{k} of the run" if k in fields else k: v for k, v in shown.items()}
+            whole = fields | {f"{k} of the run" if k in fields else k: v for k, v in shown.items()}
             averaged = tuple(m for m in here if m in group.metrics)
-            points.append(Point(name, named[backbone], sets[data], fields, held, at, group, averaged))
+            points.append(Point(name, named[backbone], sets[data], whole, fields, held, at, group, averaged))
     cards = {named[key]: card for key, card in backbones.items()}
     return points, cards, {sets[key]: card for key, card in images.items()}
 

@@ -21,6 +21,8 @@ from visionvitals.run.store import DamagedCell, Stored
 
 SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
 """What else decides a number, beside condition, backbone and images."""
+CUT = "limit"
+"""The one of them that may differ between two numbers that are compared: on the images that both have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,7 @@ class Point:
     Attributes:
         study, backbone, images: names, unique within the run.
         condition: the fields without `run`, the place on the axes, and the settings that vary within the study.
+        fields: the same without the settings.
         settings: see `SETTINGS`.
         at: the place on the study's axes.
         group: its cells, which it shares with the other places on the axes.
@@ -40,6 +43,7 @@ class Point:
     backbone: str
     images: str
     condition: Mapping[str, Any]
+    fields: Mapping[str, Any]
     settings: Mapping[str, Any]
     at: Place
     group: Group
@@ -71,6 +75,7 @@ class Run:
         failures: records of the cells whose last try failed.
         plan: content of `plan.json`.
         finished: ids of all finished cells.
+        held: the ids that each folder holds, in their order.
         warned: content of `warnings.json`.
         noticed: what was noticed on reading, a sentence each.
     """
@@ -83,6 +88,7 @@ class Run:
     failures: tuple[Mapping[str, Any], ...]
     plan: Mapping[str, Any]
     finished: frozenset[str]
+    held: tuple[frozenset[str], ...]
     warned: tuple[str, ...]
     noticed: tuple[str, ...]
     frame: Frame = field(default_factory=Frame, repr=False)
@@ -138,6 +144,11 @@ class Run:
         """The whole spelling of a backbone; its name where two contents share one spelling."""
         spec: str = self.backbones[backbone]["spec"]
         return spec if sum(card["spec"] == spec for card in self.backbones.values()) == 1 else backbone
+
+
+def apart(p: Point, q: Point) -> list[str]:
+    """The settings in which two points differ."""
+    return [name for name in SETTINGS if p.settings[name] != q.settings[name]]
 
 
 def metric_of(record: Record | str, metric: str) -> Metric:

@@ -17,7 +17,7 @@ import numpy as np
 from visionvitals import stats, study
 from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
-from visionvitals.results.run import Point, Run
+from visionvitals.results.run import CUT, Point, Run, apart
 
 UNBOUNDED = (-math.inf, math.inf)
 Fields = tuple[tuple[str, Any], ...]
@@ -132,9 +132,15 @@ def columns(run: Run) -> list[Column]:
 
 
 def compare(run: Run, column: Column, images: str, first: str, second: str) -> stats.Estimate | None:
-    """`second` minus `first` over the same items; None where their conditions differ or one was not measured."""
+    """`second` minus `first` on one image set, see `difference`; None where one was not measured."""
     a, b = column.readings.get((first, images)), column.readings.get((second, images))
-    if a is None or b is None or a.fixed != b.fixed or len(a.points) != len(b.points):
+    return None if a is None or b is None else difference(run, column, a, b)
+
+
+def difference(run: Run, column: Column, a: Reading, b: Reading) -> stats.Estimate | None:
+    """b minus a over the items that both have; None where their conditions or settings differ."""
+    together = list(zip(a.points, b.points, strict=False))
+    if len(a.points) != len(b.points) or any(p.fields != q.fields or set(apart(p, q)) - {CUT} for p, q in together):
         return None
     scores = _scores(run, column.sign, (*a.points, *b.points))
     half, bounds = len(a.points), column.metric.bounds

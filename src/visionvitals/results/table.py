@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionvitals import stats
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import write_safely
 from visionvitals.results.fields import readable
-from visionvitals.results.run import Point, Run
+from visionvitals.results.run import Run
 
 
 def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> list[dict[str, Any]]:
@@ -44,40 +43,6 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
                 | {"metric": name, "n": e.n, "runs": p.runs, "value": e.value, "low": e.low, "high": e.high}
                 | {"std_over_runs": over_runs}
             )
-    return result
-
-
-def differences(run: Run, a: str, b: str, *, metric: str | None = None) -> list[dict[str, Any]]:
-    """Backbone `b` minus backbone `a` for every condition and metric that both have, paired over their common items.
-
-    Columns: study, data, condition, metric, n (items), difference, low, high (95 %).
-
-    Args:
-        a, b: as the tables call them, or as they were spelled.
-
-    Raises:
-        VitalsError: one is not in the run, or they share nothing.
-    """
-    spelled = {run.spelled(name): name for name in run.backbones} | {name: name for name in run.backbones}
-    for name in (a, b):
-        require(name in spelled, "A compared backbone must be in the run", name, near(name, run.backbones))
-
-    def place(p: Point) -> tuple[Any, ...]:
-        return p.study, p.images, tuple(p.condition.items())
-
-    others = {place(p): p for p in run.points if p.backbone == spelled[b]}
-    result = []
-    for first in (p for p in run.points if p.backbone == spelled[a]):
-        second = others.get(place(first))
-        condition = ", ".join(f"{k}={readable(v)}" for k, v in first.condition.items())
-        for name in first.metrics if second is not None else ():
-            if metric in (None, name) and second is not None and name in second.metrics:
-                pairs = run.aligned([(first, name), (second, name)])
-                bounds = first.group.metrics[name].bounds
-                e = stats.paired_difference(pairs[:, 1], pairs[:, 0], bounds=bounds)
-                row = {"study": first.study, "data": first.images, "condition": condition, "metric": name}
-                result += [row | {"n": e.n, "difference": e.value, "low": e.low, "high": e.high}] if e.n else []
-    require(bool(result), "The two backbones must share a condition and images", (a, b), "See `vitals table`.")
     return result
 
 

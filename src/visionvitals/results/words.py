@@ -66,6 +66,11 @@ def difference(e: Estimate, *, share: bool = True) -> str:
     return f"{e.value * scale:+.{digits}f}".replace("-", "−") + (f" ({between})" if between else "")
 
 
+def flips(lost: float, gained: float) -> str:
+    """What moved a share each way, in points: `-5.2 +1.0`."""
+    return f"{-100 * lost:+.1f} {100 * gained:+.1f}".replace("-", "−")
+
+
 def condition(fields: Mapping[str, Any]) -> str:
     """`grid 14x14, fill black`; a field without a value is left out."""
     return ", ".join(f"{name} {short(v)}" for name, v in fields.items() if v != "")

@@ -1,0 +1,315 @@
+"""Two backbones on the same images, of one run or of two: b minus a for every sign and every condition, paired by image.
+
+Two numbers are comparable where all that decides a number beside the backbone is equal: the condition, the content of the images, the seed,
+the decoder, the version and the source of the study, and its companions. Where only `--limit` differs they are compared on the images
+that both have. Everything else is refused with what differs. What a network does to a picture before it sees it belongs to the network.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from visionvitals import registry, stats
+from visionvitals.errors import near, require
+from visionvitals.figure import Metric
+from visionvitals.results import signs, words
+from visionvitals.results.fields import readable
+from visionvitals.results.run import CUT, Point, Run, apart
+
+NAMED_MARGIN = 0.02
+"""Of a share, two points: the difference for which a sentence says how many images would show it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One metric at one condition, or one sign, of two backbones on the items that both have.
+
+    Attributes:
+        study, images: names.
+        title: of the sign, or the name of the metric.
+        condition: its fields; empty for a sign.
+        metric: what the values mean.
+        share: whether they read as percent.
+        better: which end is good, or None.
+        a, b: each alone, over the common items.
+        value: b minus a with its paired interval.
+        gained, lost: by how much the items on which b is higher, and those on which a is higher, move the mean: for answers that are
+            right or wrong the share of answers that flip each way. NaN for a sign.
+    """
+
+    study: str
+    images: str
+    title: str
+    condition: Mapping[str, Any]
+    metric: Metric
+    share: bool
+    better: str | None
+    a: stats.Estimate
+    b: stats.Estimate
+    value: stats.Estimate
+    gained: float = float("nan")
+    lost: float = float("nan")
+
+    @property
+    def decided(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.value.low > 0 or self.value.high < 0
+
+    @property
+    def detectable(self) -> float:
+        """The half-width of the interval: about the smallest difference that these items could have shown."""
+        return (self.value.high - self.value.low) / 2
+
+    @property
+    def verdict(self) -> str:
+        """A sentence, e.g. `b is higher, better (75.0 points, 63.0 to 85.0, n = 300)`."""
+        e, scale = self.value, 100 if self.share else 1
+        if np.isnan(e.low):
+            return f"no interval: n = {e.n}"
+
+        def of(x: float, sign: str = "") -> str:
+            return f"{x * scale:{sign}.{1 if self.share else 2}f}"
+
+        unit = " points" if self.share else ""
+        if self.decided:
+            low, high = sorted((abs(e.low), abs(e.high)))
+            higher = e.value > 0
+            good = "" if self.better is None else ", better" if higher == (self.better == "high") else ", worse"
+            size = f"{of(abs(e.value))}{unit}, {of(low)} to {of(high)}, n = {e.n:,}"
+            return f"b is {'higher' if higher else 'lower'}{good} ({size})"
+        more = stats.needed(e, NAMED_MARGIN) if self.share else None
+        tells = f"{of(self.detectable)}{unit} would have shown"
+        if more is not None and more > e.n:
+            tells = f"about {float(f'{more:.2g}'):,.0f} {self.metric.over} would tell 2 points"
+        between = f"{of(e.value, '+')}{unit}, {of(e.low, '+')} to {of(e.high, '+')}"
+        return f"not distinguishable: {between}, n = {e.n:,}; {tells}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What is compared.
+
+    Attributes:
+        run: both runs, read as one, or the one that holds both.
+        a, b: names of the backbones in `run`.
+        folders: where in `run.held` the cells of each are.
+    """
+
+    run: Run
+    a: str
+    b: str
+    folders: tuple[int, int] = (0, 0)
+
+    def points(self, side: int) -> list[Point]:
+        """The points of one side, 0 for a."""
+        name, held = (self.a, self.b)[side], self.run.held[self.folders[side]]
+        return [p for p in self.run.points if p.backbone == name and any(c.id in held for c in p.cells)]
+
+    @cached_property
+    def matched(self) -> tuple[list[tuple[Point, Point]], dict[str, list[str]]]:
+        """(comparable points of a and b, study -> why others of it are not comparable)."""
+        others: dict[tuple[Any, ...], list[Point]] = {}
+        for p in self.points(1):
+            others.setdefault(self._place(p), []).append(p)
+        found: list[tuple[Point, Point]] = []
+        refused: dict[str, dict[str, None]] = {}
+        for p in self.points(0):
+            same = others.get(self._place(p), ())
+            if not same:
+                for q in self._elsewhere.get(_work(p), ()):
+                    told = [self._digest(each) for each in (p, q)]
+                    refused.setdefault(p.study, {})[f"the images: {' and '.join(told)}"] = None
+                continue
+            nearest = min(same, key=lambda q: len(apart(p, q)))
+            differing = apart(p, nearest)
+            if set(differing) <= {CUT}:
+                found.append((p, nearest))
+            else:
+                told = [f"{k} {readable(p.settings[k])} and {readable(nearest.settings[k])}" for k in differing]
+                refused.setdefault(p.study, {})[", ".join(told)] = None
+        return found, {study: list(reasons) for study, reasons in refused.items()}
+
+    @cached_property
+    def _elsewhere(self) -> dict[tuple[Any, ...], list[Point]]:
+        """What b was measured in, whatever the images."""
+        found: dict[tuple[Any, ...], list[Point]] = {}
+        for p in self.points(1):
+            found.setdefault(_work(p), []).append(p)
+        return found
+
+    def _place(self, p: Point) -> tuple[Any, ...]:
+        return *_work(p), self.run.images[p.images]["digest"]
+
+    def _digest(self, p: Point) -> str:
+        card = self.run.images[p.images]
+        return f"{card['spec']} of digest {card['digest'][:8]}"
+
+    def differences(self, metric: str | None = None) -> list[Difference]:
+        """For every condition and metric that both have and that is a sample; those without a common item are left out."""
+        found = []
+        for p, q in self.matched[0]:
+            shared = [m for m in p.metrics if m in q.metrics and self.run.metric(p.study, m).interval]
+            for name in (m for m in shared if metric in (None, m)):
+                pairs = self.run.aligned([(p, name), (q, name)])
+                pairs = pairs[~np.isnan(pairs).any(axis=1)]
+                if len(pairs):
+                    found.append(_difference(p, name, self.run.metric(p.study, name), pairs))
+        return found
+
+    def signs(self) -> list[Difference]:
+        """For every sign that both have under the same conditions."""
+        matched = self.matched[0]
+        if self.a == self.b:
+            return []
+        both = replace(self.run, all_points=tuple(dict.fromkeys(p for pair in matched for p in pair)))
+        sets = dict.fromkeys((p.images, q.images) for p, q in matched)
+        found = []
+        for column in signs.columns(both):
+            for of_a, of_b in sets:
+                a, b = column.readings.get((self.a, of_a)), column.readings.get((self.b, of_b))
+                e = None if a is None or b is None else signs.difference(both, column, a, b)
+                if a is not None and b is not None and e is not None and e.n:
+                    found.append(
+                        Difference(
+                            study=column.study,
+                            images=of_a,
+                            title=column.sign.title,
+                            condition={},
+                            metric=column.metric,
+                            share=column.share,
+                            better=column.better,
+                            a=a.estimate,
+                            b=b.estimate,
+                            value=e,
+                        )
+                    )
+        return found
+
+
+def _work(p: Point) -> tuple[Any, ...]:
+    return p.study, tuple(p.fields.items())
+
+
+def pair(run: Run, a: str, b: str) -> Pair:
+    """Two backbones of one run, as the tables call them or as they were spelled.
+
+    Raises:
+        VitalsError: one is not in the run.
+    """
+    return Pair(run, _named(run, a, 0), _named(run, b, 0))
+
+
+def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair]:
+    """The networks of one name of two runs that were read as one, the older first; or the two that are named.
+
+    Raises:
+        VitalsError: a name is not in its run, or the runs have no name in common.
+    """
+    if of is not None or and_ is not None:
+        a, b = _named(run, of or and_ or "", 0), _named(run, and_ or of or "", 1)
+        return [Pair(run, a, b, (0, 1))]
+    sides = [_backbones(run, side) for side in (0, 1)]
+    found = [
+        Pair(run, a, b, (0, 1))
+        for a in sides[0]
+        for b in sides[1]
+        if run.backbones[a]["spec"] == run.backbones[b]["spec"]
+    ]
+    there, here = (", ".join(names) or "nothing" for names in sides)
+    must = "Two runs must share the name of a backbone"
+    require(bool(found), must, f"{there} in the first, {here} in the second", "Say which with --of A --and B.")
+    return found
+
+
+def _backbones(run: Run, side: int) -> list[str]:
+    """The backbones of which a folder holds cells."""
+    held = run.held[side]
+    there = {p.backbone for p in run.points if any(c.id in held for c in p.cells)}
+    return [name for name in run.backbones if name in there]
+
+
+def _named(run: Run, name: str, side: int) -> str:
+    known = _backbones(run, side)
+    short = registry.labels(dict.fromkeys(run.backbones[b]["spec"] for b in known))
+    spelled = {b: b for b in known}
+    for key in ("short", "spec"):
+        words_of = {b: run.backbones[b]["spec"] if key == "spec" else short[run.backbones[b]["spec"]] for b in known}
+        spelled |= {word: b for b, word in words_of.items() if list(words_of.values()).count(word) == 1}
+    require(name in spelled, "A compared backbone must be in the run", name, near(name, list(spelled)))
+    return spelled[name]
+
+
+def _difference(p: Point, name: str, metric: Metric, pairs: np.ndarray) -> Difference:
+    first, second = pairs.T
+    moved = second - first
+    return Difference(
+        study=p.study,
+        images=p.images,
+        title=name,
+        condition=p.fields,
+        metric=metric,
+        share=metric.share,
+        better=metric.better,
+        a=stats.estimate(first, bounds=metric.bounds),
+        b=stats.estimate(second, bounds=metric.bounds),
+        value=stats.paired_difference(second, first, bounds=metric.bounds),
+        gained=float(np.maximum(moved, 0).mean()),
+        lost=float(np.maximum(-moved, 0).mean()),
+    )
+
+
+def rows(found: Sequence[Difference]) -> list[dict[str, Any]]:
+    """One row per difference. Columns: study, data, sign or condition, metric, n, a, b, difference, low, high (95 %), gained, lost, decided,
+    detectable, verdict."""
+    return [
+        {
+            "study": d.study,
+            "data": d.images,
+            "condition": words.condition(d.condition),
+            "metric": d.title,
+            "n": d.value.n,
+            "a": d.a.value,
+            "b": d.b.value,
+            "difference": d.value.value,
+            "low": d.value.low,
+            "high": d.value.high,
+            "gained": d.gained,
+            "lost": d.lost,
+            "detectable": d.detectable,
+            "verdict": d.verdict,
+        }
+        for d in found
+    ]
+
+
+def markdown(one: Pair, signs: Sequence[Difference], conditions: Sequence[Difference]) -> str:
+    """The comparison as a page of Markdown: the signs with their verdicts, then every condition."""
+    lines = [
+        f"# {one.b} against {one.a}",
+        "",
+        f"a: {one.a}; b: {one.b}. b minus a on the same images, 95 % intervals.",
+        "",
+    ]
+    lines += ["| sign | a | b | verdict |", "|---|---|---|---|"]
+    lines += [
+        f"| {d.title} | {words.value(d.a, share=d.share)} | {words.value(d.b, share=d.share)} | {d.verdict} |"
+        for d in signs
+    ]
+    lines += ["", "| study | condition | metric | a | b | b - a | n |", "|---|---|---|---|---|---|---|"]
+    for d in conditions:
+        texts = (
+            words.value(d.a, share=d.share),
+            words.value(d.b, share=d.share),
+            words.difference(d.value, share=d.share),
+        )
+        lines.append(
+            f"| {d.study} | {words.condition(d.condition)} | {d.metric.head} | {' | '.join(texts)} | {d.value.n} |"
+        )
+    lines += [
+        "",
+        *(f"Not compared: {study}: {reason}" for study, reasons in one.matched[1].items() for reason in reasons),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
