@@ -3,9 +3,10 @@
 import argparse
 import math
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,26 +14,38 @@ from torch import Tensor
 
 from visionvitals.errors import VitalsError, near, require
 
-WRAPPERS = ("model", "state_dict", "model_state", "ema")
-"""Keys under which published checkpoints keep the state dict, in the order in which they are looked for."""
+WRAPPERS = ("state_dict", "model", "model_state")
+"""Keys under which published checkpoints keep the state dict, in the order in which they are looked for (timm's)."""
+AVERAGES = ("state_dict_ema", "model_ema")
+"""Keys of the average of the weights over the training, in timm's order; after them, any other whose name says so (`ema`, `average`)."""
+_AVERAGE = re.compile(r"(^|_)(ema|average|averaged)(_|$)")
+Kind = Literal["ema", "raw"]
+"""Which weights of a checkpoint that holds both: their average over the training, or those of the last step."""
 
 
 class Weights(NamedTuple):
-    """A state dict and, from a safetensors file, its metadata."""
+    """A state dict, from a safetensors file its metadata, and what the report must say of the file."""
 
     path: Path
     state: dict[str, Tensor]
     metadata: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
-def read(path: Path) -> Weights:
+def read(path: Path, kind: Kind | None = None) -> Weights:
     """Read a .safetensors file, or a file of `torch.save` with `weights_only=True`.
 
     A checkpoint that wraps its state dict (see `WRAPPERS`) beside an `argparse.Namespace`, as DeiT's do, is unwrapped; the
     prefixes that distributed training and compilation put before all keys are taken off.
 
+    Args:
+        path: the file.
+        kind: of a checkpoint that holds an average of the weights too, which to take; where None, the average, as timm's own loader
+            does. A note says what was taken.
+
     Raises:
-        VitalsError: no such file (near names are listed), a damaged file, or one that holds more than tensors and plain values.
+        VitalsError: no such file (near names are listed), a damaged file, one that holds more than tensors and plain values, or one
+            without the weights that `kind` asks for.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -47,10 +60,13 @@ def read(path: Path) -> Weights:
         try:
             with safe_open(path, framework="pt") as file:
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-                return Weights(path, _unprefixed(state), dict(file.metadata() or {}))
+                metadata = dict(file.metadata() or {})
         except SafetensorError as error:
             raise VitalsError(f"{path} is not a whole safetensors file: {error}. Fetch it again.") from error
-    return Weights(path, _unprefixed(_unwrap(_torch_load(path), path)), {})
+        require(kind != "ema", f"{path} must hold an average of the weights", "one set of weights", _LEAVE_OUT)
+        return Weights(path, _unprefixed(state), metadata)
+    state, notes = _unwrap(_torch_load(path), path, kind)
+    return Weights(path, _unprefixed(state), {}, notes)
 
 
 def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str) -> None:
@@ -120,12 +136,45 @@ def _torch_load(path: Path) -> Any:
         raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {error}. Fetch it again.") from error
 
 
-def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+_LEAVE_OUT = "Leave `weights` out."
+
+
+def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state dict of what `torch.load` gave, and a note where there were two to choose from."""
     require(isinstance(loaded, dict), f"{path} must hold a state dict", type(loaded).__name__)
-    for candidate in (loaded, *(loaded.get(key) for key in WRAPPERS)):
-        if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
-            return candidate  # itself, not a copy: `_metadata` on it tells load_state_dict its version
-    raise VitalsError(f"{path} must be a state dict or hold one under {', '.join(WRAPPERS)}. Got {_few(list(loaded))}.")
+    raw = next((key for key in ("", *WRAPPERS) if _tensors(loaded if not key else loaded.get(key)) is not None), None)
+    said = [key for key in loaded if isinstance(key, str) and _AVERAGE.search(key) and isinstance(loaded[key], Mapping)]
+    averages = [key for key in dict.fromkeys((*AVERAGES, *said)) if loaded.get(key)] if raw != "" else []
+    average = averages[0] if averages else None
+    if kind == "ema":
+        must = f"{path} must hold an average of the weights"
+        require(average is not None, must, _few(list(loaded)), _LEAVE_OUT)
+    if average is None or (kind == "raw" and raw is not None):
+        if raw is None:
+            under = ", ".join((*WRAPPERS, *AVERAGES))
+            raise VitalsError(f"{path} must be a state dict or hold one under {under}. Got {_few(list(loaded))}.")
+        other = f"`{raw}` is taken of its checkpoint, not the average of the weights, `{average}`"
+        return _tensors(loaded[raw] if raw else loaded) or {}, (other,) if average else ()
+    require(kind != "raw", f"{path} must hold other weights than their average", _few(list(loaded)), _LEAVE_OUT)
+    found = _tensors(loaded[average])
+    if found is None:
+        way = " Give `?weights=raw` for those of the last step." if raw else ""
+        got = _few(list(loaded[average])) if isinstance(loaded[average], Mapping) else type(loaded[average]).__name__
+        raise VitalsError(f"{path}: the average of the weights, `{average}`, must be a state dict. Got {got}.{way}")
+    if raw is None:
+        return found, ()
+    return found, (
+        f"the average of the weights, `{average}`, is taken of its checkpoint; `?weights=raw` takes `{raw}`",
+    )
+
+
+def _tensors(value: Any) -> dict[str, Tensor] | None:
+    """A state dict, or None for what is none. That of an `AveragedModel` counts its steps in a key of its own, which is left out."""
+    if not (isinstance(value, dict) and value and all(isinstance(v, Tensor) for v in value.values())):
+        return None
+    if "n_averaged" in value and all(key.startswith("module.") for key in value if key != "n_averaged"):
+        return {key: tensor for key, tensor in value.items() if key != "n_averaged"}
+    return value  # itself, not a copy: `_metadata` on it tells load_state_dict its version
 
 
 def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -336,7 +336,7 @@ def test_damaged_and_absent_files_are_named(files: dict[str, Path], tmp_path: Pa
         ("half.pth", "not a whole checkpoint"),
         ("half.safetensors", "not a whole safetensors file"),
         ("list.pth", "must hold a state dict"),
-        ("nothing.pth", "must be a state dict or hold one under model, state_dict"),
+        ("nothing.pth", "must be a state dict or hold one under state_dict, model"),
         ("hlaf.pth", r"There is no weights file.*Did you mean half\.pth"),
         ("none/here.pth", "nor its folder"),
     ]:

@@ -78,6 +78,14 @@ def size() -> Any:
     return option(None, "input in pixels, `224` or `256x192` (height x width)", read=_size)
 
 
+def weights() -> Any:
+    """The field `weights`, of families that read a file of the user."""
+    return option(
+        None,
+        "of a checkpoint that holds both: `ema`, their average over the training, or `raw`; the average by default",
+    )
+
+
 def model() -> Any:
     """The field `model`."""
     return free("any keyword argument of the network")

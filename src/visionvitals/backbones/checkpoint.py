@@ -1,13 +1,14 @@
 """A weights file of your own: safetensors, or .pth read without executing code, into a named architecture.
 
 `checkpoint:PATH?arch=TIMM_NAME`. What `vitals train` writes says itself what it is. Options: `arch`, `size`, `resize`, `crop`,
-`interpolation`, `mean`, `std`, `classes`, `position=none`, `token` (`class`, or `distillation`, also called `shape`), and
+`interpolation`, `mean`, `std`, `classes`, `position=none`, `token` (`class`, or `distillation`, also called `shape`),
+`weights=ema|raw` where a checkpoint holds an average of the weights beside those of the last step (the average by default), and
 `model.KEY=VALUE` for any keyword argument of the network.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Options(_options.Parted):
 
     size: _options.Size | None = _options.size()
     arch: str | None = option(None, "timm's name of the network, or `tiny:NAME`, where the file does not say it")
+    weights: weight_files.Kind | None = _options.weights()
     model: _options.Model = _options.model()
 
 
@@ -46,7 +48,9 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     """
     # an `@` in a path is no separator here
     path = Path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
-    made = described(weight_files.read(path), options, size=options.size, arch=options.arch, model=options.model)
+    made = described(
+        weight_files.read(path, options.weights), options, size=options.size, arch=options.arch, model=options.model
+    )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
@@ -80,9 +84,10 @@ def described(
         without = _trained_without(said, module, preprocess)
         weight_files.load_strict(module, weights, architecture=name)
         own = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
-        return timm.described(
+        made = timm.described(
             module, options, kwargs=own, size=size, preprocess=preprocess, names=names, imagenet=False
         )
+        return replace(made, notes=weights.notes + made.notes)
     make = getattr(registry.load("backbones", family), "network", None)
     require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
     module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
@@ -94,7 +99,7 @@ def described(
         preprocess=_preprocess.override(preprocess or _preprocess.IMAGENET, options, size=size),
         build=kwargs,
         names=names,
-        notes=() if preprocess else (_preprocess.ASSUMED,),
+        notes=weights.notes + (() if preprocess else (_preprocess.ASSUMED,)),
     )
     return made.without_position(options.position).by_token(options.token)
 

@@ -2,13 +2,13 @@
 
 `timm:NAME`, `timm:NAME.TAG`, `timm:NAME@weights.safetensors`, `timm:hf-hub:USER/REPO`, `timm:local-dir:FOLDER`. Options: `size`,
 `resize`, `crop`, `interpolation`, `mean`, `std`, `classes`, `pretrained=false` with `seed`, `position=none` to take the position
-encoding out, `token=class` or `token=distillation` for one head of a distilled network, and `model.KEY=VALUE` for any keyword argument
-of the network.
+encoding out, `token=class` or `token=distillation` for one head of a distilled network, `weights=ema|raw` where a file holds an average of
+the weights beside those of the last step (the average by default), and `model.KEY=VALUE` for any keyword argument of the network.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -38,6 +38,7 @@ class Options(_options.Parted):
     size: _options.Size | None = _options.size()
     pretrained: bool | None = option(None, "`false` for random weights; published ones where nothing is said")
     seed: int | None = option(None, "of random weights, 0 where nothing is said")
+    weights: weight_files.Kind | None = _options.weights()
     model: _options.Model = _options.model()
 
 
@@ -53,11 +54,14 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     pretrained = file is None and options.pretrained is not False
     require(not pretrained or options.seed is None, "`seed` needs `pretrained=false`", options.seed)
     require(file is None or options.pretrained is None, "Give a file after `@` or `pretrained`, not both", file)
+    require(file is not None or options.weights is None, "`weights` needs a file after `@`", options.weights)
     _require_known(name)
     module = network(name, _fetched(name, options.model) if pretrained else options.model, seed=options.seed or 0)
-    if file is not None:
-        weight_files.load_strict(module, weight_files.read(Path(file)), architecture=name)
+    found = weight_files.read(Path(file), options.weights) if file is not None else None
+    if found is not None:
+        weight_files.load_strict(module, found, architecture=name)
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
+    made = replace(made, notes=(found.notes if found else ()) + made.notes)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 

@@ -1,14 +1,15 @@
 """torchvision: any image classifier of torchvision, with its published weights or a local file.
 
 `torchvision:NAME`, `torchvision:NAME@weights.pth`. Options: `weights=IMAGENET1K_V1` chooses among the published ones, whose
-transform is also used for a local file; `size`, `resize`, `crop`, `interpolation`, `mean`, `std`, `classes`, `pretrained=false`
-with `seed`, and `model.KEY=VALUE` for any keyword argument of the network.
+transform is also used for a local file; `weights=ema|raw` chooses in a file that holds an average of the weights too; `size`, `resize`,
+`crop`, `interpolation`, `mean`, `std`, `classes`, `pretrained=false` with `seed`, and `model.KEY=VALUE` for any keyword argument of the
+network.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 import torchvision
@@ -32,7 +33,11 @@ class Options(_options.Look):
     size: _options.Size | None = _options.size()
     pretrained: bool | None = option(None, "`false` for random weights; published ones where nothing is said")
     seed: int | None = option(None, "of random weights, 0 where nothing is said")
-    weights: str = option("DEFAULT", "which of the published weights; their transform is also used for a local file")
+    weights: str = option(
+        "DEFAULT",
+        "which of the published weights; their transform is also used for a local file. Of a file that holds both: `ema`, the average of "
+        "the weights, or `raw`; the average by default",
+    )
     model: _options.Model = _options.model()
 
 
@@ -50,7 +55,9 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     pretrained = file is None and options.pretrained is not False
     require(not pretrained or options.seed is None, "`seed` needs `pretrained=false`", options.seed)
     require(file is None or options.pretrained is None, "Give a file after `@` or `pretrained`, not both", file)
-    published = _published(name, options.weights)
+    kind = cast(weight_files.Kind, options.weights) if options.weights in get_args(weight_files.Kind) else None
+    require(file is not None or kind is None, "`weights` = `ema` or `raw` needs a file after `@`", options.weights)
+    published = _published(name, "DEFAULT" if kind else options.weights)
     preprocess = _preprocess.override(_preprocessing(published), options, size=options.size)
     kwargs = dict(options.model)
     family = get_model_builder(name).__module__.rpartition(".")[2]
@@ -60,10 +67,14 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         # What the builders themselves do for their published weights; the input is normalised another time, inside.
         kwargs = {"init_weights": False, "transform_input": pretrained or file is not None, **kwargs}
     module = _network(name, kwargs, seed=options.seed or 0)
+    notes: tuple[str, ...] = ()
     if pretrained or file is not None:
-        found = weight_files.read(Path(file) if file is not None else _fetched(name, published))
+        found = weight_files.read(Path(file) if file is not None else _fetched(name, published), kind)
         weight_files.load_strict(module, _renamed(found) if family == "densenet" else found, architecture=name)
-    made = _parts.Network(module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True)
+        notes = found.notes
+    made = _parts.Network(
+        module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True, notes=notes
+    )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
