@@ -89,9 +89,38 @@ def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str)
     if missing or unexpected or other:
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
         what = "; ".join(f"{len(keys)} {how}: {_few(keys)}" for how, keys in lists if keys)
-        like = likely(weights.state)
-        hint = f" The keys look like {like}." if like else " Was it saved from another architecture?"
-        raise VitalsError(f"{weights.path} does not fit `{architecture}` ({len(own)} keys): {what}.{hint}")
+        like = (
+            None
+            if missing or unexpected
+            else _of_another_size(module, [key for key in given if given[key] != own[key]], given)
+        )
+        if like is None:
+            found = likely(weights.state)
+            like = f" The keys look like {found}." if found else " Was it saved from another architecture?"
+        raise VitalsError(f"{weights.path} does not fit `{architecture}` ({len(own)} keys): {what}.{like}")
+
+
+def _of_another_size(module: Any, differ: list[str], given: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What to say where nothing but the position table of a network of patches differs: its input size, not its architecture."""
+    table, embed = getattr(module, "pos_embed", None), getattr(module, "patch_embed", None)
+    grid, patch = getattr(embed, "grid_size", None), getattr(embed, "patch_size", None)
+    if differ != ["pos_embed"] or not isinstance(table, Tensor) or grid is None or patch is None or table.ndim != 3:
+        return None
+    if len(given["pos_embed"]) != 3 or given["pos_embed"][2] != table.shape[2]:
+        return None
+    prefix, n = table.shape[1] - grid[0] * grid[1], given["pos_embed"][1]
+    sides = [(k, math.isqrt(n - k)) for k in dict.fromkeys((prefix, 0)) if n > k]
+    square = [(k, side) for k, side in sides if side * side == n - k]
+    if not square:
+        return f" Only its position table, of {n}, is another: say with `model.img_size=HEIGHT,WIDTH` what it was trained with."
+    without, side = square[0]
+    way = (
+        f"model.img_size={side * patch[0]}"
+        if patch[0] == patch[1]
+        else f"model.img_size={side * patch[0]},{side * patch[1]}"
+    )
+    way += "&model.no_embed_class=true" if without != prefix else ""
+    return f" Only its position table is another, one of {side} x {side} patches if they are a square: give `{way}`."
 
 
 def likely(state: Mapping[str, Tensor]) -> str | None:
@@ -99,13 +128,23 @@ def likely(state: Mapping[str, Tensor]) -> str | None:
     if {"pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= state.keys():
         width, _, patch, _ = state["patch_embed.proj.weight"].shape
         name = {192: "tiny", 384: "small", 768: "base", 1024: "large"}.get(width)
-        distilled = "dist_token" in state
-        side = math.isqrt(state["pos_embed"].shape[1] - 1 - distilled) * patch
         if name is None:
             return None
-        plain = f"{name}_patch{patch}_{side}"
+        distilled = "dist_token" in state
+        n = state["pos_embed"].shape[1]
+        square = [k for k in (1 + distilled, 0) if math.isqrt(n - k) ** 2 == n - k]
+        side = math.isqrt(n - square[0]) * patch if square else 0
+        published = side if side in (224, 384) else 224
+        if patch == 14 and "blocks.0.ls1.gamma" in state:
+            return f"`vit_{name}_patch14_{'reg4_' if 'reg_token' in state else ''}dinov2`"
+        plain = f"{name}_patch{patch}_{published}"
         twin = f"`deit_{plain}` or `vit_{plain}` (the same keys, another mean and std)"
-        return f"`deit_{name}_distilled_patch{patch}_{side}`" if distilled else twin
+        more = ([] if side == published else [f"`model.img_size={side or 'HEIGHT,WIDTH'}`"]) + (
+            ["`model.no_embed_class=true`"] if square == [0] else []
+        )
+        return (f"`deit_{name}_distilled_patch{patch}_{published}`" if distilled else twin) + (
+            f", with {' and '.join(more)}" if more else ""
+        )
     if {"conv1.weight", "layer1.0.conv1.weight", "fc.weight"} <= state.keys():
         depths: tuple[int, ...] = tuple(
             sum(f"layer{stage}.{i}.conv1.weight" in state for i in range(64)) for stage in range(1, 5)

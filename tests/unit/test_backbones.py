@@ -299,6 +299,8 @@ def test_weights_of_another_architecture_are_refused_with_the_keys(files: dict[s
         ("deit_tiny_patch16_224", "`deit_tiny_patch16_224` or `vit_tiny_patch16_224`"),
         ("vit_small_patch32_384", "`vit_small_patch32_384`"),
         ("deit_small_distilled_patch16_224", "`deit_small_distilled_patch16_224`"),
+        ("vit_small_patch14_dinov2", "`vit_small_patch14_dinov2`"),
+        ("vit_small_patch14_reg4_dinov2", "`vit_small_patch14_reg4_dinov2`"),
         ("resnet18", "`resnet18`"),
         ("resnet50", "`resnet50`"),
         ("test_convnext", None),

@@ -1,15 +1,21 @@
 """Which weights of a file are loaded, and where its positions lie: an average beside the last step, a table of another grid."""
 
+import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
-from visionvitals import core, registry
+from visionvitals import core, registry, weight_files
 from visionvitals.backbones import _parts
+from visionvitals.backbones._positions import columns
 from visionvitals.errors import VitalsError
 
 CPU = torch.device("cpu")
@@ -100,3 +106,125 @@ def test_a_choice_that_is_not_there_is_refused(tmp_path: Path) -> None:
         load(f"checkpoint:{tmp_path}/list.pth{way}")
     with pytest.raises(VitalsError, match="`weights` needs a file"):
         load("timm:test_resnet?pretrained=false&weights=ema")
+
+
+# --- positions
+
+
+def with_grid(grid: tuple[int, int], **kwargs: Any) -> nn.Module:
+    """A small ViT of timm, patches of 16 pixels, whose positions are sines and cosines over a grid: as smooth as learned ones."""
+    size = (16 * grid[0], 16 * grid[1])
+    made: Any = _parts.seeded(lambda: timm.create_model("test_vit", img_size=size, num_classes=5, **kwargs), seed=0)
+    table = build_sincos2d_pos_embed(list(grid), dim=made.embed_dim)
+    with torch.no_grad():
+        made.pos_embed[0, -len(table) :] = table
+    assert isinstance(made, nn.Module)
+    return made.eval()
+
+
+def answers(module: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Two pictures and the logits of timm's network itself, resampled to another size by timm."""
+    module.set_input_size(img_size=size)
+    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return images, module((images - 0.5) / 0.5)
+
+
+@pytest.mark.parametrize("grid", [(4, 16), (16, 4), (8, 8), (2, 32)])
+@pytest.mark.parametrize("asked", [(4, 16), (16, 4), (8, 8)])
+def test_as_many_positions_in_another_grid_are_refused_with_the_size(
+    grid: tuple[int, int], asked: tuple[int, int], tmp_path: Path
+) -> None:
+    torch.save(with_grid(grid).state_dict(), tmp_path / "w.pth")
+    size = "x".join(str(16 * side) for side in asked)
+    for way in (f"checkpoint:{tmp_path}/w.pth?arch=test_vit&", f"timm:test_vit@{tmp_path}/w.pth?model.num_classes=5&"):
+        if grid == asked:
+            card = load(f"{way}model.img_size={16 * asked[0]},{16 * asked[1]}").card
+            assert (card.patch_grid, card.notes) == (asked, ())
+            continue
+        native = f"{16 * grid[0]},{16 * grid[1]}"
+        with pytest.raises(VitalsError, match=rf"in which {grid[0]} x {grid[1]} are neighbours.*img_size={native}`"):
+            load(f"{way}model.img_size={16 * asked[0]},{16 * asked[1]}")
+        right = load(f"{way}model.img_size={native}&size={size}&mean=0.5&std=0.5")
+        images, expected = answers(with_grid(grid), (16 * asked[0], 16 * asked[1]))
+        torch.testing.assert_close(right.logits(images), expected, atol=1e-5, rtol=0)
+
+
+def test_a_table_that_shows_no_grid_gets_a_note(tmp_path: Path) -> None:
+    made = _parts.seeded(lambda: timm.create_model("test_vit", img_size=(64, 256)), seed=0)
+    torch.save(made.state_dict(), tmp_path / "w.pth")
+    card = load(f"timm:test_vit@{tmp_path}/w.pth?model.img_size=128").card
+    assert card.notes == (
+        "its positions are taken to lie on 8 x 8 patches, as `model.img_size` says; its file does not show it",
+    )
+
+
+@pytest.mark.parametrize("arch", ["timm:test_vit", "tiny:vit"])
+def test_a_file_that_records_its_size_is_resampled_to_the_one_asked_for(arch: str, tmp_path: Path) -> None:
+    """Random positions: no guess could tell where they lie."""
+    make = registry.load("backbones", arch.partition(":")[0]).network
+    kwargs = {"img_size": [64, 256], "num_classes": 5, "patch_size": 16}
+    name = arch.partition(":")[2]
+    module = _parts.seeded(
+        lambda: make(name, kwargs) if arch.startswith("timm") else make(name, **kwargs), seed=0
+    ).eval()
+    look = {"size": [64, 256], "resize": None, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    metadata = {"arch": arch, "kwargs": json.dumps(kwargs), "preprocess": json.dumps(look)}
+    save_file(module.state_dict(), tmp_path / "w.safetensors", metadata=metadata)
+    for option in ("model.img_size=128,128", "size=128", "size=128&model.img_size=64,256"):
+        found = load(f"checkpoint:{tmp_path}/w.safetensors?{option}")
+        images, expected = answers(copy.deepcopy(module), (128, 128))
+        assert found.card.preprocess.size == (128, 128)
+        torch.testing.assert_close(found.logits(images), expected, atol=1e-5, rtol=0)
+    same = load(f"checkpoint:{tmp_path}/w.safetensors?model.img_size=64,256")
+    images, expected = answers(copy.deepcopy(module), (64, 256))
+    torch.testing.assert_close(same.logits(images), expected, atol=1e-5, rtol=0)
+    with pytest.raises(VitalsError, match=r"trained with 64 x 256 pixels, so one other size can be asked for"):
+        load(f"checkpoint:{tmp_path}/w.safetensors?model.img_size=128,128&size=64")
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "spelled", "way"),
+    [
+        ({"no_embed_class": True}, "&model.no_embed_class=true", "model.img_size=128"),
+        ({"no_embed_class": True}, "", "model.img_size=128&model.no_embed_class=true"),
+        (
+            {"class_token": False, "global_pool": "avg"},
+            "&model.class_token=false&model.global_pool=avg",
+            "model.img_size=128",
+        ),
+        ({}, "", "model.img_size=128"),
+    ],
+)
+def test_another_number_of_positions_is_another_size_not_another_architecture(
+    kwargs: dict[str, Any], spelled: str, way: str, tmp_path: Path
+) -> None:
+    torch.save(with_grid((8, 8), **kwargs).state_dict(), tmp_path / "w.pth")
+    spelling = f"checkpoint:{tmp_path}/w.pth?arch=test_vit{spelled}"
+    with pytest.raises(VitalsError, match=re.escape(f"if they are a square: give `{way}`")) as refused:
+        load(spelling)
+    assert "keys look like" not in str(refused.value)
+    missing = way if "no_embed_class" not in spelled else way.partition("&")[0]
+    assert load(f"{spelling}&{missing}").card.patch_grid == (8, 8)
+
+
+def test_keys_of_another_size_are_named_with_it() -> None:
+    with torch.device("meta"):
+        tables = [
+            timm.create_model("vit_tiny_patch16_224", img_size=128, no_embed_class=k).state_dict()
+            for k in (False, True)
+        ]
+    assert str(weight_files.likely(tables[0])).endswith("with `model.img_size=128`")
+    assert str(weight_files.likely(tables[1])).endswith("with `model.img_size=128` and `model.no_embed_class=true`")
+    assert all("`vit_tiny_patch16_224`" in str(weight_files.likely(state)) for state in tables)
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (8, 8), (4, 16), (7, 28), (28, 7), (9, 16), (16, 9)])
+def test_the_columns_of_a_table_are_read_from_it(grid: tuple[int, int]) -> None:
+    smooth = build_sincos2d_pos_embed(list(grid), dim=192)
+    noise = torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
+    assert columns(smooth) == grid[1]
+    assert columns(smooth + 0.2 * noise) == grid[1]
+    assert columns(noise) is None
+    learned = torch.as_tensor(load("tiny:vit").module.pos_embed)  # 8 x 8
+    assert columns(learned[0, 1:]) == 8

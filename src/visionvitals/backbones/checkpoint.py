@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from visionvitals import core, registry, weight_files
-from visionvitals.backbones import _classes, _options, _parts, _preprocess
+from visionvitals.backbones import _classes, _options, _parts, _positions, _preprocess, timm
 from visionvitals.core import Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.perturb import position
@@ -69,13 +69,15 @@ def described(
         like = weight_files.likely(weights.state)
         hint = f" Its keys look like {like}." if like else ""
         raise VitalsError(f"The file does not say its architecture. Add `?arch=TIMM_NAME`.{hint}")
-    kwargs = {**said.get("kwargs", {}), **(model or {})}
     preprocess = said.get("preprocess")
+    own = said.get("kwargs", {}).get("img_size", preprocess.size if preprocess else None)
+    asked = dict(model or {})
+    if own is not None and "img_size" in asked:
+        size = _resampled(_positions.pair(own), _positions.pair(asked.pop("img_size")), size)
+    kwargs = {**said.get("kwargs", {}), **asked}
     names = _classes.keyed(tuple(map(str, said["classes"]))) if said.get("classes") else None
     family, colon, name = str(arch).rpartition(":")
     if family in ("", "timm"):
-        from visionvitals.backbones import timm
-
         config = timm.published(name)
         kwargs.setdefault("num_classes", _outputs(weights, config.get("classifier"), config.get("num_classes", 1000)))
         if preprocess is not None and config.get("fixed_input_size"):
@@ -83,25 +85,39 @@ def described(
         module = timm.network(name, kwargs)
         without = _trained_without(said, module, preprocess)
         weight_files.load_strict(module, weights, architecture=name)
-        own = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
+        notes = _positions.checked(module, weights.path, told="img_size" in asked) if own is None else ()
+        built = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
         made = timm.described(
-            module, options, kwargs=own, size=size, preprocess=preprocess, names=names, imagenet=False
+            module, options, kwargs=built, size=size, preprocess=preprocess, names=names, imagenet=False
         )
-        return replace(made, notes=weights.notes + made.notes)
+        return replace(made, notes=weights.notes + notes + made.notes)
     make = getattr(registry.load("backbones", family), "network", None)
     require(make is not None and colon == ":", "`arch` must name a network of `timm:` or `tiny:`", arch)
     module = _parts.seeded(lambda: make(name, **kwargs), seed=0)  # type: ignore[misc]  # checked above
     kwargs |= _trained_without(said, module, preprocess)
     weight_files.load_strict(module, weights, architecture=str(arch))
+    base = preprocess or _preprocess.IMAGENET
+    if size is not None and size != base.size and hasattr(module, "set_input_size"):
+        timm.set_input_size(module, base.size, size)
     made = _parts.Network(
         module=module,
         architecture=str(arch),
-        preprocess=_preprocess.override(preprocess or _preprocess.IMAGENET, options, size=size),
+        preprocess=_preprocess.override(base, options, size=size),
         build=kwargs,
         names=names,
         notes=weights.notes + (() if preprocess else (_preprocess.ASSUMED,)),
     )
     return made.without_position(options.position).by_token(options.token)
+
+
+def _resampled(own: _options.Size, asked: _options.Size, size: _options.Size | None) -> _options.Size | None:
+    """The input size where the spelling says `model.img_size` of a file that records its own: positions lie where they were trained, and
+    are resampled to what is asked for.
+    """
+    fits = size is None or size == asked or asked == own
+    must = f"Its file records that it was trained with {own[0]} x {own[1]} pixels, so one other size can be asked for"
+    require(fits, must, f"`model.img_size` {asked} and `size` {size}", "Leave `model.img_size` out.")
+    return asked if size is None and asked != own else size
 
 
 def _trained_without(said: dict[str, Any], module: torch.nn.Module, preprocess: Preprocess | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from visionvitals import core, weight_files
-from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess
+from visionvitals.backbones import _classes, _hub, _options, _parts, _positions, _preprocess
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec, option, reads
 
@@ -57,11 +57,13 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     require(file is not None or options.weights is None, "`weights` needs a file after `@`", options.weights)
     _require_known(name)
     module = network(name, _fetched(name, options.model) if pretrained else options.model, seed=options.seed or 0)
-    found = weight_files.read(Path(file), options.weights) if file is not None else None
-    if found is not None:
+    notes: tuple[str, ...] = ()
+    if file is not None:
+        found = weight_files.read(Path(file), options.weights)
         weight_files.load_strict(module, found, architecture=name)
+        notes = found.notes + _positions.checked(module, found.path, told="img_size" in options.model)
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
-    made = replace(made, notes=(found.notes if found else ()) + made.notes)
+    made = replace(made, notes=notes + made.notes)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
@@ -107,7 +109,7 @@ def described(
     config.pop("state_dict", None)  # the weights again, where they came from the cache
     base, notes = (preprocess, ()) if preprocess else _preprocessing(module, kwargs.get("img_size"))
     if size is not None and size != base.size and config.get("fixed_input_size"):
-        _set_input_size(module, base.size, size)
+        set_input_size(module, base.size, size)
     share = None if preprocess or base.resize is None else min(1.0, resolve_model_data_config(module)["crop_pct"])
     if module.num_classes == 0:
         notes = (*notes, "has no classifier: its outputs are its features, so no accuracy of it means anything")
@@ -208,7 +210,7 @@ def _cannot_fetch(name: str, reason: str) -> VitalsError:
     )
 
 
-def _set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) -> None:
+def set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) -> None:
     """Tell a network of fixed size another one; its position embedding is resampled as timm does."""
     change = getattr(module, "set_input_size", None)
     must = f"This network takes its own input size only, {native[0]} x {native[1]}"
