@@ -42,6 +42,7 @@ from visionvitals.study import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+VERSION = 2  # trails, snow and water to the level of the published code
 TITLE = "Common corruptions"
 AXES = ("group",)
 

@@ -110,11 +110,10 @@ def motion(
 
 
 def half_gaussian(radius: int, sigma: float) -> list[float]:
-    """ImageMagick's weights along a trail of 2 radius + 1 pixels, without an end that together weighs less than 1e-4."""
+    """ImageMagick's weights along a trail of 2 radius + 1 pixels, of sum 1, without an end that together weighs less than 1e-6."""
     weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    left = np.cumsum(weights[::-1])[::-1]
-    return [float(w) for w in weights[left >= 1e-4]]
+    weights = weights[np.cumsum(weights[::-1])[::-1] >= 1e-6 * weights.sum()]
+    return [float(w) for w in weights / weights.sum()]
 
 
 def zooms(images: Float32[Tensor, "b c h w"], factors: Sequence[float]) -> Float32[Tensor, "b c h w"]:

@@ -114,7 +114,7 @@ def elastic_transform(
     Three points around the middle are moved by up to `c` pixels in each direction; the field is uniform noise in (-1, 1), blurred
     by sigma `b` (cut at 3 sigma) and multiplied by `a`; (a, b, c) in `ELASTIC` are shares of 244 pixels at an image side of 224.
 
-    Parity with ImageNet-C: statistically equal (other random numbers; OpenCV's 1/32-pixel steps of the affine map are left out).
+    Parity with ImageNet-C: statistically equal (other random numbers), with the 1/32-pixel steps of the affine map in OpenCV to 4.
     Other sizes than 224, which that code does not scale for, are scaled with the shorter side; at 224 the constants are equal.
     """
     h, w = images.shape[-2:]
@@ -130,16 +130,18 @@ def elastic_transform(
 
 
 def _affine(moved: Tensor, size: tuple[int, int]) -> tuple[Float32[Tensor, "b h w"], Float32[Tensor, "b h w"]]:
-    """The (x, y) that each pixel shows, when three points around the middle have been moved by (b, 3, 2) pixels."""
+    """The (x, y) that each pixel shows, when three points around the middle have been moved by (b, 3, 2) pixels; in steps of 1/32, as OpenCV's."""
     h, w = size
     cx, cy, s = w // 2, h // 2, min(h, w) // 3
     source = torch.tensor([[cx + s, cy + s], [cx + s, cy - s], [cx - s, cy - s]], dtype=torch.float64)
     source = source.to(moved.device).expand_as(moved)
     target = torch.cat([source + moved, torch.ones_like(moved[..., :1])], dim=2)
-    back = torch.linalg.solve(target, source).to(torch.float32)  # (b, 3, 2): [x y 1] of the result -> x, y of the image
-    x = torch.arange(w, dtype=torch.float32, device=moved.device)
-    y = torch.arange(h, dtype=torch.float32, device=moved.device)[:, None]
-    u, v = (back[:, 0, k, None, None] * x + (back[:, 1, k, None, None] * y + back[:, 2, k, None, None]) for k in (0, 1))
+    back = torch.linalg.solve(target, source)  # (b, 3, 2): [x y 1] of the result -> x, y of the image
+    x = torch.arange(w, dtype=torch.float64, device=moved.device)
+    y = torch.arange(h, dtype=torch.float64, device=moved.device)[:, None]
+    along, down = back[:, 0, :, None, None], back[:, 1, :, None, None]
+    ends = (along * x * 1024).round() + ((down * y + back[:, 2, :, None, None]) * 1024).round()
+    u, v = ((ends + 16) / 32).floor().div(32).to(torch.float32).unbind(1)
     return u, v
 
 

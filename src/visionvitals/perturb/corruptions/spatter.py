@@ -18,14 +18,22 @@ WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
 FAR = 20  # pixels; distances from an edge are cut there
 _TAN = 0.41421356237309503  # of 22.5 degrees
+_WAYS = (
+    (0, 1, 65536),
+    (1, 0, 65536),
+    (1, 1, 91750),
+    (1, -1, 91750),
+    *((d, r, 143976) for d, r in ((1, 2), (1, -2), (2, 1), (2, -1))),
+)
+"""Rows, columns, length in units of 2**-16; each is gone both ways."""
 
 
 def spatter(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, " b"]) -> Float32[Tensor, "b 3 h w"]:
     """Blurred normal noise above a threshold is liquid: water, lit along its rim (severity 1-3), or mud (4, 5). Constants (mean,
     deviation, sigma, threshold, strength of the water or sigma of the mud) in `SPATTER`.
 
-    Parity with ImageNet-C: mud is statistically equal (other random numbers). Water differs slightly: the distance from the rim is
-    Euclidean, where OpenCV's 5 x 5 mask is up to 2 % off, and the rim's weakest pixels may differ (own Canny).
+    Parity with ImageNet-C: statistically equal (other random numbers); for given numbers all but one value in 10,000 are within one
+    grey level.
     """
     mean, deviation, sigma, threshold, last = SPATTER[severity - 1]
     b, _, h, w = images.shape
@@ -81,24 +89,28 @@ def _touching(marked: Bool[Tensor, "b 1 h w"]) -> Bool[Tensor, "b 1 h w"]:
 
 
 def distance(marked: Bool[Tensor, "b 1 h w"], far: int) -> Float32[Tensor, "b 1 h w"]:
-    """Euclidean distance to the nearest marked pixel, at most `far`: first along columns, then the lower envelope along rows."""
+    """Length of the shortest way to the nearest marked pixel, at most `far`: steps of 1 along an axis, 1.4 along a diagonal, 2.1969 of a knight.
+
+    Source: Borgefors 1986, with the lengths of OpenCV's 5 x 5 mask, in its units of 2**-16; up to 2 % longer than Euclid's.
+    """
     h, w = marked.shape[-2:]
-    near = torch.where(marked, 0, far).to(torch.int16)
-    line = functional.pad(near, (0, 0, far, far), value=far)
-    for k in range(1, far):
-        around = torch.minimum(line[:, :, far - k : far - k + h], line[:, :, far + k : far + k + h])
-        torch.minimum(near, around.add_(k), out=near)
-    square = near.square_()
-    line = functional.pad(square, (far, far, 0, 0), value=far * far)
-    for k in range(1, far):
-        around = torch.minimum(line[..., far - k : far - k + w], line[..., far + k : far + k + w])
-        torch.minimum(square, around.add_(k * k), out=square)
-    return square.clamp_(max=far * far).to(torch.float32).sqrt_()
+    limit = far << 16
+    near = torch.where(marked, 0, limit).to(torch.int32)
+    for down, right, length in _WAYS:  # a shortest way has two directions at most, so one after the other finds it
+        n = 1
+        while n * length < limit and n * down < h and n * abs(right) < w:
+            above = near[..., : h - n * down, max(-n * right, 0) : w - max(n * right, 0)]
+            below = near[..., n * down :, max(n * right, 0) : w - max(-n * right, 0)]
+            coming = above + n * length
+            torch.minimum(above, below + n * length, out=above)
+            torch.minimum(below, coming, out=below)
+            n *= 2
+    return near.to(torch.float32).mul_(2**-16)
 
 
 def _relief(rim: Bool[Tensor, "b 1 h w"]) -> Float32[Tensor, "b 1 h w"]:
     """How strongly water shines: the distance from its rim, equalised, embossed towards the lower right and smoothed."""
-    depth = _mean3(distance(rim, FAR)).add_(0.5).floor_()
+    depth = _mean3(distance(rim, FAR)).add_(1e-4).floor_()
     level = _equalised(depth)
     padded = functional.pad(level, (1, 1, 1, 1), mode="reflect")
     h, w = level.shape[-2:]

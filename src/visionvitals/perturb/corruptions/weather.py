@@ -43,7 +43,7 @@ def snow(images: Float32[Tensor, "b 3 h w"], severity: int, keys: Int64[Tensor, 
     flakes = torch.where(flakes < threshold, 0.0, flakes).clamp_(0, 1).mul_(255).floor_().mul_(1 / 255)
     angles = _draw.uniform(for_angle, 1)[:, 0] * 90 - 135
     layer = _filters.motion(flakes, angles, _filters.half_gaussian(radius, sigma))
-    layer = layer.mul_(255).round_().mul_(1 / 255)
+    layer = layer.mul_(255).add_(1e-3).floor_().mul_(1 / 255)
     whitened = torch.maximum(images, grey(images).mul_(1.5).add_(0.5))
     return torch.lerp(whitened, images, keep).add_(layer).add_(layer.flip((2, 3)))
 
