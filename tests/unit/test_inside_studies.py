@@ -235,15 +235,36 @@ def test_visible_attention_is_the_sum_over_visible_patches(vit: Backbone) -> Non
     drop = patches.random_drop(randomness.stream(0, ["the one mask"], "attention/run=0"), 16, 8)
     changed = images(made) * ~patches.to_pixels(drop, (4, 4), SIZE)
     rows = probe.patch_rows(vit, changed, block=1)
-    rows = rows / rows.sum(dim=2, keepdim=True)
-    expected = rows[:, :, ~drop[0]].sum(dim=2)
+    mean = rows.mean(dim=1)
+    mean = mean[:, ~drop[0]].sum(dim=1) / mean.sum(dim=1)
+    expected = rows[:, :, ~drop[0]].sum(dim=2) / rows.sum(dim=2)
     found = values(attention, made, "visible_attention")
     assert [found[i, (2, "1", "masked")] for i in made.ids] == pytest.approx(expected[:, 0].tolist(), abs=1e-5)
-    assert [found[i, (2, "mean", "masked")] for i in made.ids] == pytest.approx(expected.mean(dim=1).tolist(), abs=1e-5)
+    assert [found[i, (2, "mean", "masked")] for i in made.ids] == pytest.approx(mean.tolist(), abs=1e-5)
     assert {at for _, at in found} == {
         *((b, h, "masked") for b in (1, 2, 3) for h in ("mean", "1", "2")),
         *((b, "mean", "plain") for b in (1, 2, 3)),
     }
+
+
+def test_a_head_that_looks_at_no_patch_counts_nothing_in_the_mean(
+    vit: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = probe.over_patches
+
+    def faint(each: Any, card: Any) -> Tensor:
+        rows = honest(each, card).clone()
+        rows[:, 0] *= 1e-6
+        return rows
+
+    monkeypatch.setattr(probe, "over_patches", faint)
+    found = values(attention, job(vit, attention.Condition(grid=(4, 4))), "visible_attention")
+    places = [(item, block) for item, (block, head, view) in found if (head, view) == ("mean", "masked")]
+    mean, first, second = (
+        np.array([found[item, (block, head, "masked")] for item, block in places]) for head in ("mean", "1", "2")
+    )
+    np.testing.assert_allclose(mean, second, atol=1e-5)
+    assert np.abs(first - second).max() > 1e-3
 
 
 def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
@@ -255,7 +276,8 @@ def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
     made = job(vit, attention.Condition(grid=(4, 4)), exhibits=frozenset({"i0"}), keep=keep)
     list(attention.measure(made))
     mean = probe.patch_rows(vit, images(made), block=2).double()
-    mean = (mean / mean.sum(dim=2, keepdim=True)).mean(dim=(0, 1)).view(4, 4)
+    mean = mean.mean(dim=1)
+    mean = (mean / mean.sum(dim=1, keepdim=True)).mean(dim=0).view(4, 4)
     grey = kept["mean map, plain", (3, "mean", "masked")][0, ::8, ::8]
     assert (grey - mean / mean.max()).abs().max() < 1 / 250
     assert len(kept) == 2 * 3 * 3

@@ -7,7 +7,8 @@ visible ones. Without a preference it is the share of the cells that are visible
 Conventions. The query is a prefix token, 0 the class token; a network without one is asked by the mean over its patches. The
 attention to prefix tokens is left out and the rest normalised. Blocks are attention calls in order, from 1; those whose map is not
 one over the patch grid are left out, and an image whose map has negative entries (mixed heads) has no value there. Heads are numbered
-from 1; `mean` is their mean map. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
+from 1; `mean` is the mean of their attention, which is normalised after it, as everywhere: a head that looks at prefix tokens only
+counts little. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
 are recomputed in float32 and certified (`probes.attention`); one whose product is not the network's own fails the cell.
 
 Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+VERSION = 2  # the mean head is that of the other studies
 TITLE = "Attention"
 AXES = ("block", "head", "view")
 LABELS = "none"
@@ -132,18 +134,19 @@ def measure(job: Job) -> Iterator[Scores]:
     for batch in job.batches():
         with torch.inference_mode():
             views = {"plain": batch.images, "masked": covered(batch.images)}
-            shares = [(view, *found) for view, images in views.items() for found in _shares(job, images, c.query)]
-        for view, block, share, scored in shares:
-            heads = torch.cat([share.mean(dim=1, keepdim=True), share], dim=1).double()
+            seen = [(view, *found) for view, images in views.items() for found in _rows(job, images, c.query)]
+        for view, block, rows, scored in seen:
+            heads = torch.cat([rows.mean(dim=1, keepdim=True), rows], dim=1).double()
+            heads = heads / heads.sum(dim=2, keepdim=True)
             values = heads[:, :, visible].sum(dim=2)[scored].cpu()
             items = [i for i, has in zip(batch.ids, scored.tolist(), strict=True) if has]
             for h in range(values.shape[1] if view == "masked" else 1):
                 yield Scores(items, {"visible_attention": values[:, h]}, (block, f"{h}" if h else "mean", view))
             if job.exhibits and items:
-                seen = heads[scored].nan_to_num().cpu()
+                maps = heads[scored].nan_to_num().cpu()
                 before = [sums[block, view][None]] if (block, view) in sums else []
                 # image by image, so that the order of the sum does not depend on batches
-                sums[block, view] = torch.cat([*before, seen]).cumsum(dim=0)[-1]
+                sums[block, view] = torch.cat([*before, maps]).cumsum(dim=0)[-1]
         job.progress(len(batch.ids))
     for (block, view), total in sums.items():
         for h, map_ in enumerate(total):
@@ -172,10 +175,8 @@ def _mask(job: Job) -> "tuple[Tensor, Callable[[Tensor], Tensor]]":
     return ~patches.to_pixels(drop, c.grid, card.patch_grid).flatten(), covered
 
 
-def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Tensor]]":
-    """(block, attention of the query to each patch (b, heads, n), normalised over patches, whether none of it is negative (b,)) of
-    one forward pass.
-    """
+def _rows(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Tensor]]":
+    """(block, attention of the query to each patch (b, heads, n), whether none of it is negative (b,)) of one forward pass."""
     from visionvitals.probes import attention
 
     card = job.backbone.card
@@ -185,7 +186,7 @@ def _shares(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, 
             continue
         rows = attention.over_patches(each, card)[:, :, min(query, each.rows.shape[2] - 1)]
         negative = (rows < 0).flatten(1).any(dim=1)
-        found.append((each.block + 1, rows / rows.sum(dim=2, keepdim=True), ~negative))
+        found.append((each.block + 1, rows, ~negative))
     return found
 
 
