@@ -33,6 +33,7 @@ def test_runs_are_averaged_within_the_image(tmp_path: Path) -> None:
     assert top1(run) == [(["a", "b"], [0.5, 0.0])]
     assert run.estimate(point, "top1")[::3] == (0.25, 2)
     assert run.summary(point, "top1").over_runs == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0
+    assert run.summary(point, "top1").over_items == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0, averaged over the runs
 
 
 def test_runs_with_other_images_are_averaged_image_by_image(tmp_path: Path) -> None:
@@ -136,11 +137,13 @@ def test_rows_have_a_column_for_every_field_and_are_in_order(tmp_path: Path) -> 
             "value",
             "low",
             "high",
+            "std_over_items",
             "std_over_runs",
         )
     ]
     assert first["metric"] == "top1"  # an identifier such as `prediction` is never averaged
     assert (first["value"], first["low"], first["high"], first["n"]) == stats.wilson(2, 3)
+    assert first["std_over_items"] == pytest.approx(3**-0.5)  # of 1, 1, 0
     with pytest.raises(VitalsError, match=r"`--metric` must be in the run. Got 'top2'. Did you mean top1"):
         table.rows(load(tmp_path), metric="top2")
 

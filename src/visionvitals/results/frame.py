@@ -30,13 +30,15 @@ Block = Mapping[Place, tuple[Values, list[float]]]
 
 
 class Summary(NamedTuple):
-    """Mean over items with its interval, and the standard deviation (n - 1) of the means of the runs, NaN with fewer than two."""
+    """Mean over items with its interval, and standard deviations (n - 1), NaN with fewer than two: of the items, each averaged over its
+    runs, and of the means of the runs."""
 
     estimate: stats.Estimate
+    over_items: float
     over_runs: float
 
 
-NO_SUMMARY = Summary(stats.NOTHING, float("nan"))
+NO_SUMMARY = Summary(stats.NOTHING, float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,9 @@ class Frame:
         """Of one metric at one place; all of the group are computed at once."""
         if group not in self._summaries:
             self._summaries[group] = {
-                (place, name): Summary(stats.estimate(array, bounds=group.metrics[name].bounds), deviation(runs))
+                (place, name): Summary(
+                    stats.estimate(array, bounds=group.metrics[name].bounds), stats.std(array), deviation(runs)
+                )
                 for name, block in self._read(group, list(group.metrics)).items()
                 for place, ((_, array), runs) in block.items()
                 if name in group.points[place]
