@@ -72,8 +72,8 @@ def stylize(
     Args:
         data: An image set, `family:name`, e.g. folder:/data/train.
         out: The folder of the copy; read it as `folder:OUT`.
-        engine: fourier: the amplitudes of a style's spectrum, no weights. adain: style transfer by networks, as Stylized-ImageNet was
-            made. retexture: exactly another texture, for `shapes:` only.
+        engine: fourier: the amplitudes of a style's spectrum, no weights; about 5 % of the values are clipped. adain: style transfer by
+            networks, as Stylized-ImageNet was made. retexture: exactly another texture, for `shapes:` only.
         styles: A folder of style pictures, e.g. paintings. Each picture takes one by the published draw.
         alpha: How much of the style, from 0 to 1.
         size: Side of the copies in pixels, 224 by default; of re-textured ones that of the spelling.
