@@ -32,7 +32,7 @@ app = App(
 app.command(show)
 app.command(cli_shape.responses)
 app.command(cli_shape.stylize)
-for each in (cli_read.status, cli_read.report, cli_read.table, cli_read.compare, cli_read.cache):
+for each in (cli_read.status, cli_read.report, cli_read.table, cli_read.compare, cli_read.gate, cli_read.cache):
     app.command(each)
 app.command(cli_read.list_, name="list")
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
@@ -277,7 +277,7 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0; 1 where a cell failed; 2 for what the user can mend; 130 after Ctrl-C."""
+    """Run the command line and return its exit code: 0; 1 where a cell failed; 2 for what the user can mend; 3 where a gate is undecided; 130 after Ctrl-C."""
     typed = tuple(sys.argv[1:] if words is None else words)
     _typed.set(typed)
     try:

@@ -132,6 +132,43 @@ def compare(
     return 0
 
 
+def gate(
+    run_folder: Path,
+    /,
+    *,
+    rules: Path,
+    baseline: Path | None = None,
+    json: Path | None = None,
+    junit: Path | None = None,
+    markdown: Path | None = None,
+) -> int:
+    """Judge a run by rules: exit code 0 where all critical ones pass, 1 for a breach or a missing number, 3 where it is undecided.
+
+    Args:
+        run_folder: As given to `--out`.
+        rules: A file of rules, see examples/gate.toml.
+        baseline: The run that `not_worse_by` compares with.
+        json: Write the verdict to this file.
+        junit: Write it for a test report.
+        markdown: Write it for a pull request.
+    """
+    from visionvitals.files import write_safely
+    from visionvitals.results import gate as gates
+    from visionvitals.results import load, verdicts
+    from visionvitals.results import rules as rule_files
+
+    run = load(run_folder) if baseline is None else load(run_folder, baseline)
+    records = rule_files.known() | {name: record for name in run.studies if (record := run.record(name)) is not None}
+    verdict = gates.judge(run, rule_files.read(rules, records), baseline=baseline)
+    for path, written in ((json, verdicts.as_json), (junit, verdicts.as_junit), (markdown, verdicts.as_markdown)):
+        if path is not None:
+            write_safely(path, written(verdict))
+    print_line("\n".join(verdicts.text(verdict)))
+    for sentence in run.damage:
+        say(f"warning: {sentence}")
+    return verdict.exit_code
+
+
 def list_(what: str = "all", /) -> int:
     """List backbones, datasets, studies or recipes, or the models that match a pattern.
 

@@ -98,6 +98,7 @@ class Box:
             "<STYLES>": self.shared / "styles",
             "<PLAN>": self.shared / "plan.toml",
             "<RECIPE>": self.shared / "recipe.py",
+            "<RULES>": self.shared / "rules.toml",
             "<PNG>": self.shared / "pictures" / "class 0" / "0.png",
         }
         found: list[str] = []
@@ -162,6 +163,7 @@ def prepare_shared(root: Path) -> Path:
             Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     (shared / "plan.toml").write_text(PLAN)
     (shared / "recipe.py").write_text(RECIPE)
+    (shared / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nat_least = 0\n')
     trust = trusting()
     words = ["run", str(shared / "plan.toml"), "--out", str(shared / "run"), "--device", "cpu", *trust.get("run", ())]
     table = ["table", str(shared / "run"), "--csv", str(shared / "table.csv")]

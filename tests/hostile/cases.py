@@ -156,6 +156,7 @@ def _contents() -> Iterator[Case]:
         put = contents.writer("plan.toml", plan)
         words = ("run", "<IN>/plan.toml", "--out", "<OUT>/run", "<TRUST>", *cpu)
         yield Case(f"plan file: {name}", (words,), make=put)
+        yield Case(f"rules: {name}", (("gate", "<RUN>", "--rules", "<IN>/plan.toml"),), "refuse", make=put)
     yield from _conditions()
     for name, code in contents.STUDIES.items():
         words = ("audit", "<TOY>", "--data", "<NOISE>", "--studies", "<IN>/bad_study.py", "--out", "<OUT>/run", *cpu)
@@ -208,6 +209,7 @@ def _damages() -> Iterator[Case]:
         "table": ("table", "<RUN>"),
         "report": ("report", "<RUN>"),
         "compare": ("compare", "<RUN>", "<TOY>", "<TOY>?seed=1"),
+        "gate": ("gate", "<RUN>", "--rules", "<RULES>"),
         "run": run,
     }
     for damage in damages.DAMAGES:
@@ -221,8 +223,9 @@ def _damages() -> Iterator[Case]:
 
 def _strangers() -> Iterator[Case]:
     for stranger in strangers.STRANGERS:
-        for command in ("status", "table", "report", "run"):
-            words = (command, "<RUN>", *(("--device", "cpu") if command == "run" else ()))
+        for command in ("status", "table", "report", "gate", "run"):
+            more = {"run": ("--device", "cpu"), "gate": ("--rules", "<RULES>")}.get(command, ())
+            words = (command, "<RUN>", *more)
             yield Case(f"stranger: {stranger.name}: {command}", (words,), make=stranger.do, check=strangers.untouched)
         figures = ("report", "<RUN>", "--figures", "<OUT>/figures")
         if "scripts" in stranger.name:
@@ -241,6 +244,8 @@ def _disks() -> Iterator[Case]:
         "csv": ("table", "<RUN>", "--csv", "<OUT>/table.csv"),
         "parquet": ("table", "<RUN>", "--parquet", "<OUT>/table.parquet"),
         "responses": ("responses", "<RUN>", "--write", "<OUT>/answers"),
+        "comparison": ("compare", "<RUN>", "<TOY>", "<TOY>?seed=1", "--markdown", "<OUT>/c.md"),
+        "verdict": ("gate", "<RUN>", "--rules", "<RULES>", "--junit", "<OUT>/v.xml"),
     }
     for name, words in writing.items():
         for disk in (0, 300, 30_000):

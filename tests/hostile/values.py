@@ -91,6 +91,7 @@ BASE: dict[str, tuple[list[str], dict[str, str]]] = {
     "report": (["<RUN>"], {}),
     "table": (["<RUN>"], {}),
     "compare": (["<RUN>", "<TOY>", "<TOY>?seed=1"], {}),
+    "gate": (["<RUN>"], {"--rules": "<RULES>"}),
     "list": (["all"], {}),
     "cache": ([], {}),
     "train": (["<RECIPE>"], {"--out": "<OUT>/t", "--device": "cpu"}),

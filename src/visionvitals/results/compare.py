@@ -18,6 +18,7 @@ from visionvitals.figure import Metric
 from visionvitals.results import signs, words
 from visionvitals.results.fields import readable
 from visionvitals.results.run import CUT, Point, Run, apart
+from visionvitals.results.signs import Column
 
 NAMED_MARGIN = 0.02
 """Of a share, two points: the difference for which a sentence says how many images would show it."""
@@ -105,8 +106,7 @@ class Pair:
 
     def points(self, side: int) -> list[Point]:
         """The points of one side, 0 for a."""
-        name, held = (self.a, self.b)[side], self.run.held[self.folders[side]]
-        return [p for p in self.run.points if p.backbone == name and any(c.id in held for c in p.cells)]
+        return [p for p in part(self.run, self.folders[side]).points if p.backbone == (self.a, self.b)[side]]
 
     @cached_property
     def matched(self) -> tuple[list[tuple[Point, Point]], dict[str, list[str]]]:
@@ -159,34 +159,39 @@ class Pair:
                     found.append(_difference(p, name, self.run.metric(p.study, name), pairs))
         return found
 
+    @cached_property
+    def comparable(self) -> Run:
+        """The run with nothing in it but the comparable points of both."""
+        return replace(self.run, all_points=tuple(dict.fromkeys(p for two in self.matched[0] for p in two)))
+
+    @cached_property
+    def sets(self) -> list[tuple[str, str]]:
+        """The image sets of one content, as a and as b name them."""
+        return list(dict.fromkeys((p.images, q.images) for p, q in self.matched[0]))
+
     def signs(self) -> list[Difference]:
         """For every sign that both have under the same conditions."""
-        matched = self.matched[0]
-        if self.a == self.b:
-            return []
-        both = replace(self.run, all_points=tuple(dict.fromkeys(p for pair in matched for p in pair)))
-        sets = dict.fromkeys((p.images, q.images) for p, q in matched)
-        found = []
-        for column in signs.columns(both):
-            for of_a, of_b in sets:
-                a, b = column.readings.get((self.a, of_a)), column.readings.get((self.b, of_b))
-                e = None if a is None or b is None else signs.difference(both, column, a, b)
-                if a is not None and b is not None and e is not None and e.n:
-                    found.append(
-                        Difference(
-                            study=column.study,
-                            images=of_a,
-                            title=column.sign.title,
-                            condition={},
-                            metric=column.metric,
-                            share=column.share,
-                            better=column.better,
-                            a=a.estimate,
-                            b=b.estimate,
-                            value=e,
-                        )
-                    )
-        return found
+        columns = signs.columns(self.comparable) if self.a != self.b else []
+        found = [self._sign(column, *two) for column in columns for two in self.sets]
+        return [d for d in found if d is not None and d.value.n]
+
+    def _sign(self, column: Column, of_a: str, of_b: str) -> Difference | None:
+        a, b = column.readings.get((self.a, of_a)), column.readings.get((self.b, of_b))
+        e = None if a is None or b is None else signs.difference(self.comparable, column, a, b)
+        if a is None or b is None or e is None:
+            return None
+        return Difference(
+            study=column.study,
+            images=of_a,
+            title=column.sign.title,
+            condition={},
+            metric=column.metric,
+            share=column.share,
+            better=column.better,
+            a=a.estimate,
+            b=b.estimate,
+            value=e,
+        )
 
 
 def _work(p: Point) -> tuple[Any, ...]:
@@ -199,7 +204,7 @@ def pair(run: Run, a: str, b: str) -> Pair:
     Raises:
         VitalsError: one is not in the run.
     """
-    return Pair(run, _named(run, a, 0), _named(run, b, 0))
+    return Pair(run, named(run, a, 0), named(run, b, 0))
 
 
 def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair]:
@@ -209,9 +214,9 @@ def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair
         VitalsError: a name is not in its run, or the runs have no name in common.
     """
     if of is not None or and_ is not None:
-        a, b = _named(run, of or and_ or "", 0), _named(run, and_ or of or "", 1)
+        a, b = named(run, of or and_ or "", 0), named(run, and_ or of or "", 1)
         return [Pair(run, a, b, (0, 1))]
-    sides = [_backbones(run, side) for side in (0, 1)]
+    sides = [backbones(run, side) for side in (0, 1)]
     found = [
         Pair(run, a, b, (0, 1))
         for a in sides[0]
@@ -224,15 +229,25 @@ def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair
     return found
 
 
-def _backbones(run: Run, side: int) -> list[str]:
-    """The backbones of which a folder holds cells."""
+def part(run: Run, side: int) -> Run:
+    """The run with nothing in it but the points of one of its folders."""
     held = run.held[side]
-    there = {p.backbone for p in run.points if any(c.id in held for c in p.cells)}
+    return replace(run, all_points=tuple(p for p in run.points if any(c.id in held for c in p.cells)))
+
+
+def backbones(run: Run, side: int) -> list[str]:
+    """The backbones of which a folder holds cells."""
+    there = {p.backbone for p in part(run, side).points}
     return [name for name in run.backbones if name in there]
 
 
-def _named(run: Run, name: str, side: int) -> str:
-    known = _backbones(run, side)
+def named(run: Run, name: str, side: int) -> str:
+    """The name in the run of a backbone that a folder holds, which the user calls by its name, its spelling, or as short as a table does.
+
+    Raises:
+        VitalsError: the folder holds none of it.
+    """
+    known = backbones(run, side)
     short = registry.labels(dict.fromkeys(run.backbones[b]["spec"] for b in known))
     spelled = {b: b for b in known}
     for key in ("short", "spec"):

@@ -123,7 +123,7 @@ def pairs(run: Run) -> list[tuple[str, str]]:
 def columns(run: Run) -> list[Column]:
     """The signs of every study of which something is known, without those that nobody has."""
     found = [
-        _column(run, record, sign)
+        column_of(run, record, sign)
         for name in run.studies
         if (record := run.record(name)) is not None
         for sign in record.signs
@@ -137,8 +137,10 @@ def compare(run: Run, column: Column, images: str, first: str, second: str) -> s
     return None if a is None or b is None else difference(run, column, a, b)
 
 
-def difference(run: Run, column: Column, a: Reading, b: Reading) -> stats.Estimate | None:
-    """b minus a over the items that both have; None where their conditions or settings differ."""
+def difference(
+    run: Run, column: Column, a: Reading, b: Reading, *, of: float = 1.0, level: float = stats.LEVEL
+) -> stats.Estimate | None:
+    """b minus a, or minus a share `of` a, over the items that both have; None where their conditions or settings differ."""
     together = list(zip(a.points, b.points, strict=False))
     if len(a.points) != len(b.points) or any(p.fields != q.fields or set(apart(p, q)) - {CUT} for p, q in together):
         return None
@@ -146,20 +148,27 @@ def difference(run: Run, column: Column, a: Reading, b: Reading) -> stats.Estima
     half, bounds = len(a.points), column.metric.bounds
     if len(scores) == 0:
         return None
-    here, there = scores[:, :half], scores[:, half:]
-    if column.sign.kind == "kept" and column.metric.share:
-        return None if a.at_chance or b.at_chance else stats.kept_difference(*there.T, *here.T)
-    if column.sign.kind == "mean":
-        return stats.paired_difference(there[:, 0], here[:, 0], bounds=bounds)
-    if column.sign.kind == "area":
-        return stats.area_difference(_x(a.points, column.sign), there, here, bounds=bounds)
-    if column.sign.kind in ("index", "kept"):
-        of_a, of_b = (_formula(column.sign, r.points) for r in (a, b))
-        return stats.formula(scores, lambda means: of_b(means[..., half:]) - of_a(means[..., :half]), bounds=bounds)
-    return None  # the ends of two backbones were chosen by their values, which no paired interval knows
+    here, there, kind = scores[:, :half], scores[:, half:], column.sign.kind
+    if kind == "kept" and (a.at_chance or b.at_chance):
+        return None
+    if kind in ("lowest", "highest"):
+        return None  # the ends of two backbones were chosen by their values, which no paired interval knows
+    if of == 1 and kind == "kept" and column.metric.share:
+        return stats.kept_difference(*there.T, *here.T, level=level)
+    if of == 1 and kind == "mean":
+        return stats.paired_difference(there[:, 0], here[:, 0], bounds=bounds, level=level)
+    if of == 1 and kind == "area":
+        return stats.area_difference(_x(a.points, column.sign), there, here, bounds=bounds, level=level)
+    of_a, of_b = (_formula(column.sign, r.points) for r in (a, b))
+
+    def apart_by(means: np.ndarray) -> np.ndarray:
+        return of_b(means[..., half:]) - of * of_a(means[..., :half])
+
+    return stats.formula(scores, apart_by, bounds=bounds, level=level)
 
 
-def _column(run: Run, record: Record, sign: Sign) -> Column:
+def column_of(run: Run, record: Record, sign: Sign, *, level: float = stats.LEVEL) -> Column:
+    """One sign, or one number of a study, of every backbone and image set that has it, with intervals of a level."""
     whole = run.of(record.name)
     matching = [
         p for p in whole if sign.metric in p.metrics and all(p.condition.get(k) == v for k, v in sign.where.items())
@@ -172,26 +181,29 @@ def _column(run: Run, record: Record, sign: Sign) -> Column:
         by_pair.setdefault((p.backbone, p.images), []).append(p)
     readings = {}
     for pair, own in by_pair.items():
-        if (reading := _reading(run, record, sign, own, popularity)) is not None:
+        if (reading := _reading(run, record, sign, own, popularity, level)) is not None:
             readings[pair] = reading
     shared = Counter(r.fixed for r in readings.values()).most_common(1)
     return Column(record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings)
 
 
 def _reading(
-    run: Run, record: Record, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[Any, ...]]
+    run: Run, record: Record, sign: Sign, own: Sequence[Point], popularity: Counter[tuple[Any, ...]], level: float
 ) -> Reading | None:
     """The sign at the most measured combination of the open fields that this backbone has."""
     metric = run.metric(record.name, sign.metric)
     if sign.kind == "index":
-        return _of_index(run, sign, own, metric)
+        return _of_index(run, sign, own, metric, level)
     open_fields = {p.rest(*sign.where, sign.x) for p in own}
     fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(record, rest), str(rest)))
     points = [p for p in own if p.rest(*sign.where, sign.x) == fixed]
     if sign.kind == "mean":
-        return Reading(run.estimate(points[0], sign.metric), (points[0],), fixed)
+        e = run.estimate(points[0], sign.metric)
+        if level != stats.LEVEL:
+            e = stats.estimate(run.values(points[0], sign.metric)[1], bounds=metric.bounds, level=level)
+        return Reading(e, (points[0],), fixed)
     if sign.kind == "kept":
-        return _of_kept(run, sign, points[0], fixed, metric)
+        return _of_kept(run, sign, points[0], fixed, metric, level)
     if len(points) < 2:
         return None
     points.sort(key=lambda p: strength(p.condition.get(str(sign.x))))
@@ -199,12 +211,12 @@ def _reading(
     if len(scores) == 0:
         return None
     if sign.kind == "area":
-        return Reading(stats.area(_x(points, sign), scores, bounds=metric.bounds), tuple(points), fixed)
+        return Reading(stats.area(_x(points, sign), scores, bounds=metric.bounds, level=level), tuple(points), fixed)
     end: Literal["min", "max"] = "min" if sign.kind == "lowest" else "max"
-    return Reading(stats.extreme(scores, end, bounds=metric.bounds), tuple(points), fixed)
+    return Reading(stats.extreme(scores, end, bounds=metric.bounds, level=level), tuple(points), fixed)
 
 
-def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric) -> Reading | None:
+def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, level: float) -> Reading | None:
     """Against the baseline of the same backbone, images, draw and decoder."""
     same = [
         p
@@ -217,20 +229,21 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric) 
         return None
     both = _scores(run, sign, (same[0], point))
     if not metric.share:
-        e = stats.formula(both, _formula(sign, (same[0], point)), bounds=metric.bounds)
+        e = stats.formula(both, _formula(sign, (same[0], point)), bounds=metric.bounds, level=level)
         return Reading(e, (same[0], point), fixed)
     chance = 1 / run.backbones[point.backbone]["outputs"] if sign.metric == "top1" else None
     at_chance = chance is not None and run.estimate(same[0], sign.metric).low <= chance
-    return Reading(stats.kept(both[:, 0], both[:, 1], chance=chance), (same[0], point), fixed, at_chance)
+    return Reading(stats.kept(both[:, 0], both[:, 1], chance=chance, level=level), (same[0], point), fixed, at_chance)
 
 
-def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric) -> Reading | None:
+def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level: float) -> Reading | None:
     scores = _scores(run, sign, own)
     assert sign.index is not None
     if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
         return None
     ends = BOUNDS[sign.unit] if sign.unit else UNBOUNDED
-    return Reading(stats.formula(scores, _formula(sign, own), bounds=metric.bounds, result=ends), tuple(own), ())
+    e = stats.formula(scores, _formula(sign, own), bounds=metric.bounds, result=ends, level=level)
+    return Reading(e, tuple(own), ())
 
 
 def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
@@ -241,7 +254,12 @@ def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:
 
 
 def _formula(sign: Sign, points: Sequence[Point]) -> Callable[[np.ndarray], np.ndarray]:
-    """means (..., points) -> (...): of an `index`, or the ratio of what is `kept`, NaN of nothing."""
+    """means (..., points) -> (...): the mean, the area, the ratio of what is `kept` (NaN of nothing), or the formula of an `index`."""
+    if sign.kind == "mean":
+        return lambda means: np.asarray(means[..., 0])
+    if sign.kind == "area":
+        weights = stats.trapezoid(_x(points, sign))
+        return lambda means: np.asarray(means @ weights)
     if sign.index is None:
         return lambda means: np.asarray(means[..., 1] / np.where(means[..., 0] == 0, np.nan, means[..., 0]))
     return partial(_index, sign.index, [p.condition for p in points])

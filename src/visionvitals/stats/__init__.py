@@ -1,15 +1,16 @@
-"""Means, differences, ratios, areas and formulas over images, each with a 95 % interval. Pure numpy; images are the sampling unit.
+"""Means, differences, ratios, areas and formulas over images, each with an interval. Images are the sampling unit.
 
-All intervals are two-sided at 95 %. Several runs of one image are first averaged within the image, because they are not
-independent evidence about new images; n always counts images. No interval has width zero, and none goes beyond what is possible.
-docs/statistics.md says which method stands behind each function, where it comes from, and how often it covers the truth.
+All intervals are two-sided, at 95 % unless another `level` is asked. Several runs of one image are first averaged within the image,
+because they are not independent evidence about new images; n always counts images. No interval has width zero, and none goes beyond what
+is possible. docs/statistics.md says which method stands behind each function, where it comes from, and how often it covers the truth.
 """
 
 from visionvitals.stats._functions import extreme, formula
-from visionvitals.stats._means import NOTHING, UNBOUNDED, Bounds, Estimate, estimate, needed, std, wilson
-from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference
+from visionvitals.stats._means import LEVEL, NOTHING, UNBOUNDED, Bounds, Estimate, estimate, needed, std, wilson
+from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference, trapezoid
 
 __all__ = [
+    "LEVEL",
     "NOTHING",
     "UNBOUNDED",
     "Bounds",
@@ -24,5 +25,6 @@ __all__ = [
     "needed",
     "paired_difference",
     "std",
+    "trapezoid",
     "wilson",
 ]

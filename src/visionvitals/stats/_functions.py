@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from visionvitals.stats._means import NOTHING, Z95, Bounds, Estimate, Means, estimate, span
+from visionvitals.stats._means import LEVEL, NOTHING, Z95, Bounds, Estimate, Means, estimate, normal, span
 
 DRAWS = 4000
 _ROOT_SEED = 20210521  # any fixed number, so that a report repeats itself
@@ -25,6 +25,7 @@ def formula(
     *,
     bounds: Bounds | None = None,
     result: Bounds = (-math.inf, math.inf),
+    level: float = LEVEL,
 ) -> Estimate:
     """A formula over the means of columns, with the percentile interval over draws of these means.
 
@@ -33,6 +34,7 @@ def formula(
         function: means (..., m) -> (...); NaN where it has no value.
         bounds: of the scores, as in `stats.estimate`.
         result: what the formula can give at all; the interval is cut to it.
+        level: as in `stats.estimate`.
 
     Convention: columns that never differ, or have one value only, still vary by what may not have been seen, so there is no width of
     zero unless the formula itself is constant; then, and for one image, the interval is NaN. For the smallest or largest of several
@@ -42,7 +44,7 @@ def formula(
     n = len(scores)
     if n == 0:
         return NOTHING
-    means = Means.of(scores, span(scores) if bounds is None else bounds)
+    means = Means.of(scores, span(scores) if bounds is None else bounds, level)
     value = float(function(means.value))
     if n == 1 or math.isnan(value):
         return Estimate(value, math.nan, math.nan, n)
@@ -50,23 +52,25 @@ def formula(
     found = found[~np.isnan(found)]
     if len(found) < DRAWS / 2 or np.ptp(found) <= 1e-12 * max(1.0, abs(value)):
         return Estimate(value, math.nan, math.nan, n)
-    low, high = np.clip(np.percentile(found, [2.5, 97.5]), *result)
+    low, high = np.clip(np.quantile(found, [(1 - level) / 2, (1 + level) / 2]), *result)
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
-def extreme(scores: np.ndarray, kind: Literal["min", "max"] = "min", *, bounds: Bounds | None = None) -> Estimate:
+def extreme(
+    scores: np.ndarray, kind: Literal["min", "max"] = "min", *, bounds: Bounds | None = None, level: float = LEVEL
+) -> Estimate:
     """The smallest (or largest) of the true means of several columns.
 
     The smallest of the observed means is too small, because the column with the most bad luck is chosen. The value is therefore moved
     by the bias that the draws show (bootstrap bias correction; Efron & Tibshirani 1993, section 10.2). The interval is that of
-    intersection bounds: its upper end adds to the means the 97.5th percentile of the largest error among the columns that may be the
+    intersection bounds: its upper end adds to the means the 97.5th percentile (of 95 %) of the largest error among the columns that may be the
     smallest (Chernozhukov, Lee & Rosen 2013); its lower end is the smallest of the columns' own lower ends, which holds without
     correction (Berger 1982).
 
     Args:
         scores: float (n, m), a column per candidate, a row per image. Rows with a NaN are left out.
         kind: "min" or "max".
-        bounds: as in `stats.estimate`.
+        bounds, level: as in `stats.estimate`.
 
     Convention: one column gives its `estimate`. One image gives a NaN interval.
     """
@@ -76,18 +80,18 @@ def extreme(scores: np.ndarray, kind: Literal["min", "max"] = "min", *, bounds: 
         return NOTHING
     inside = span(scores) if bounds is None else bounds
     if columns == 1:
-        return estimate(scores[:, 0], bounds=inside)
+        return estimate(scores[:, 0], bounds=inside, level=level)
     if kind == "max":
-        mirrored = extreme(-scores, "min", bounds=(-inside[1], -inside[0]))
+        mirrored = extreme(-scores, "min", bounds=(-inside[1], -inside[0]), level=level)
         return Estimate(-mirrored.value, -mirrored.high, -mirrored.low, n)
-    means = Means.of(scores, inside)
+    means, z, tail = Means.of(scores, inside, level), normal(level), (1 + level) / 2
     if n == 1:
         return Estimate(float(means.value.min()), math.nan, math.nan, n)
     errors = _normal(means)
-    wide = np.quantile(errors.max(axis=1), max(0.975, 1 - 0.1 / math.log(n)))
+    wide = np.quantile(errors.max(axis=1), max(tail, 1 - 0.1 / math.log(n)))
     candidates = means.limit(np.array(-2 * wide)) <= means.limit(np.array(wide)).min()
-    upper = np.quantile(errors[:, candidates].max(axis=1), 0.975)
-    low, high = (float(means.limit(np.array(z)).min()) for z in (-Z95, max(Z95, upper)))
+    upper = np.quantile(errors[:, candidates].max(axis=1), tail)
+    low, high = (float(means.limit(np.array(end)).min()) for end in (-z, max(z, upper)))
     value = 2 * float(means.value.min()) - float(means.limit(errors).min(axis=1).mean())
     return Estimate(min(max(value, low), high), low, high, n)
 

@@ -1,7 +1,9 @@
 """A mean over images: the value, its interval, and what the methods for pairs and formulas need to know of it."""
 
 import math
+import statistics
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,19 +13,11 @@ Bounds = tuple[float, float]
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 _UNIT: Bounds = (0.0, 1.0)
 _SLACK = 1e-9  # of the range: rounding of a weighted sum, not a value beyond the bounds
-# Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom.
-_STUDENT = (
-    *(12.706204736174694, 4.302652729749462, 3.182446305283708, 2.7764451051977934, 2.5705818356363146),
-    *(2.4469118511449666, 2.364624251592784, 2.306004135204166, 2.262157162798205, 2.228138851986274),
-    *(2.2009851600916384, 2.178812829667228, 2.1603686564627926, 2.144786687917804, 2.131449545559776),
-    *(2.1199052992212546, 2.1098155778333156, 2.100922040241038, 2.093024054408309, 2.085963447265864),
-    *(2.0796138447276835, 2.073873067904022, 2.068657610419049, 2.063898561628022, 2.0595385527532972),
-    *(2.0555294386428713, 2.051830516480281, 2.0484071417952445, 2.045229642132703, 2.042272456301237),
-)
+LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval and the number of images behind it."""
+    """A value with its interval, of 95 % where nothing else is said, and the number of images behind it."""
 
     value: float
     low: float
@@ -34,12 +28,13 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 
 
-def wilson(successes: int, n: int) -> Estimate:
+def wilson(successes: int, n: int, *, level: float = LEVEL) -> Estimate:
     """A proportion with Wilson's score interval (Wilson 1927, "Probable inference", eq. 5).
 
     Args:
         successes: number of ones, 0 <= successes <= n.
         n: number of images. n = 0 gives NaN.
+        level: of the interval, in (0, 1).
 
     Convention: the lower end at 0 of n is exactly 0, the upper end at n of n exactly 1.
 
@@ -51,13 +46,14 @@ def wilson(successes: int, n: int) -> Estimate:
         return NOTHING
     if not 0 <= successes <= n:
         raise ValueError(f"`successes` must be in [0, n]. Got {successes} of {n}.")
-    p, z2 = successes / n, Z95**2
+    z = normal(level)
+    p, z2 = successes / n, z**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    half = z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return Estimate(p, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half, n)
 
 
-def estimate(values: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
+def estimate(values: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL) -> Estimate:
     """The mean over images with its interval.
 
     Zeros and ones: Wilson. Other values between finite bounds: Wilson with the effective number of images (`Means`). Else Student's t.
@@ -67,6 +63,7 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
             out and not counted.
         bounds: the smallest and the largest value that is possible, infinite where there is none. None: (0, 1) where all values are in
             [0, 1], else unbounded; say `stats.UNBOUNDED` for a metric that only happens to lie there.
+        level: of the interval, in (0, 1).
 
     Convention: one image gives a NaN interval, unless its value is 0 or 1. Equal values say nothing about their spread: between bounds
     each image then counts as if it could have had either end (the widest possible spread), without bounds the interval is NaN.
@@ -82,9 +79,9 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
     inside = span(scored) if bounds is None else bounds
     ones = np.count_nonzero(scored == 1)
     if inside == _UNIT and ones + np.count_nonzero(scored == 0) == n:
-        return wilson(int(ones), n)
-    means = Means.of(scored[:, None], inside)
-    low, high = (float(means.limit(np.array([z]))[0]) for z in (-Z95, Z95))
+        return wilson(int(ones), n, level=level)
+    means, z = Means.of(scored[:, None], inside, level), normal(level)
+    low, high = (float(means.limit(np.array([end]))[0]) for end in (-z, z))
     return Estimate(float(means.value[0]), low, high, n)
 
 
@@ -131,20 +128,18 @@ def scaled(values: np.ndarray, bounds: Bounds) -> np.ndarray:
     return unit if least >= 0 and most <= 1 else np.asarray(np.clip(unit, 0, 1))
 
 
-def student(degrees: int) -> float:
-    """The two-sided 95 % point of Student's t; beyond 30 degrees of freedom the Cornish-Fisher series (Abramowitz & Stegun 26.7.5)."""
-    if degrees < 1:
-        return math.nan
-    if degrees <= len(_STUDENT):
-        return _STUDENT[degrees - 1]
-    z, v = Z95, float(degrees)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return float(z + sum(term / v ** (i + 1) for i, term in enumerate(terms)))
+@lru_cache
+def normal(level: float) -> float:
+    """How many standard errors lie on either side of the middle of a normal distribution at a level in (0, 1)."""
+    return Z95 if level == LEVEL else statistics.NormalDist().inv_cdf((1 + level) / 2)
+
+
+@lru_cache(maxsize=4096)
+def student(degrees: int, level: float = LEVEL) -> float:
+    """The two-sided point of Student's t at a level in (0, 1); NaN for fewer than one degree of freedom."""
+    from scipy import special  # not needed for zeros and ones, and slow to import
+
+    return float(special.stdtrit(degrees, (1 + level) / 2)) if degrees >= 1 else math.nan
 
 
 def design_effect(deviations: np.ndarray, binary: np.ndarray) -> np.ndarray:
@@ -171,9 +166,11 @@ def design_effect(deviations: np.ndarray, binary: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(ratio, 1.0) ** (informative / (informative + 1)))
 
 
-def critical(n: int, effect: np.ndarray) -> np.ndarray:
+def critical(n: int, effect: np.ndarray, level: float = LEVEL) -> np.ndarray:
     """What stands for z: z where the mean fixes the variance (effect 1), Student's t where it had to be estimated, squares in between."""
-    return np.sqrt(Z95**2 + (student(n - 1) ** 2 - Z95**2) * (1 - effect))
+    if np.all(effect == 1):
+        return np.full_like(effect, normal(level))
+    return np.sqrt(normal(level) ** 2 + (student(n - 1, level) ** 2 - normal(level) ** 2) * (1 - effect))
 
 
 @dataclass(frozen=True)
@@ -197,14 +194,16 @@ class Means:
     bounds: Bounds
 
     @classmethod
-    def of(cls, values: np.ndarray, bounds: Bounds) -> "Means":
+    def of(cls, values: np.ndarray, bounds: Bounds, level: float = LEVEL) -> "Means":
         """Of float (n, m) without NaN."""
         n, m = values.shape
         if not all(map(math.isfinite, bounds)):
             if values.min() < bounds[0] or values.max() > bounds[1]:
                 raise ValueError(f"All values must be in {bounds}. Got {values.min()} to {values.max()}.")
             mean = values.mean(axis=0)
-            return cls(n, mean, values - mean, np.full(m, float(n)), np.full(m, student(n - 1) / Z95), bounds)
+            return cls(
+                n, mean, values - mean, np.full(m, float(n)), np.full(m, student(n - 1, level) / normal(level)), bounds
+            )
         unit = scaled(values, bounds)
         mean = unit.mean(axis=0)
         away = unit - mean
@@ -213,10 +212,10 @@ class Means:
             known = np.isin(unit[0], _UNIT)
             return cls(n, value, away, np.ones(m), np.where(known, 1.0, math.nan), bounds)
         effect = design_effect(away, mean * (1 - mean))
-        return cls(n, value, away, n / effect, critical(n, effect) / Z95, bounds)
+        return cls(n, value, away, n / effect, critical(n, effect, level) / normal(level), bounds)
 
     def limit(self, z: np.ndarray) -> np.ndarray:
-        """The means that lie z standard errors away, judged by the error at that mean: float (..., m) -> (..., m).
+        """The means that lie z standard errors away, judged by the error at that mean and the level of `of`: float (..., m) -> (..., m).
 
         z = -1.96 gives the lower end of the interval, 0 the mean, 1.96 the upper end.
         """

@@ -10,14 +10,15 @@ from collections.abc import Callable
 import numpy as np
 
 from visionvitals.stats._means import (
+    LEVEL,
     NOTHING,
     UNBOUNDED,
-    Z95,
     Bounds,
     Estimate,
     critical,
     design_effect,
     estimate,
+    normal,
     scaled,
     span,
 )
@@ -25,7 +26,7 @@ from visionvitals.stats._means import (
 _STEPS = 40  # of a bisection: the end is known to 1e-12 of the bracket
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
+def paired_difference(a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL) -> Estimate:
     """mean(a - b) over the same images with its interval.
 
     Zeros and ones: Tango's score interval. Other values between finite bounds: the same from effective counts. Else Student's t of the
@@ -33,7 +34,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = N
 
     Args:
         a, b: float (n,), one value per image in the same order. Pairs with a NaN are left out.
-        bounds: of the values, as in `estimate`.
+        bounds, level: as in `estimate`.
 
     Convention: as in `estimate`, no differences at all are no certainty: 0 flips of n leave z^2 / (n + z^2) on both sides. One pair
     has an interval only where both values are 0 or 1.
@@ -47,26 +48,27 @@ def paired_difference(a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = N
         return NOTHING
     inside = span(a, b) if bounds is None else bounds
     if not all(map(math.isfinite, inside)):
-        return estimate(a - b, bounds=UNBOUNDED)
+        return estimate(a - b, bounds=UNBOUNDED, level=level)
     difference = scaled(a, inside) - scaled(b, inside)
     value, width = float(difference.mean()), inside[1] - inside[0]
     if n == 1 and not np.isin(difference, (-1, 0, 1)).all():
         return Estimate(value * width, math.nan, math.nan, 1)
     up, down = float(np.maximum(difference, 0).sum()), float(np.maximum(-difference, 0).sum())
     effect = _effect(difference - value, (up + down) / n - value**2)
-    k = float(critical(n, np.array(effect))) if n > 1 else Z95
+    k = float(critical(n, np.array(effect), level)) if n > 1 else normal(level)
     up, down, images = up / effect, down / effect, n / effect
     high, low = tango_high(up, down, images, k), -tango_high(down, up, images, k)
     return Estimate(value * width, width * min(low, value), width * max(high, value), n)
 
 
-def kept(clean: np.ndarray, perturbed: np.ndarray, *, chance: float | None = None) -> Estimate:
+def kept(clean: np.ndarray, perturbed: np.ndarray, *, chance: float | None = None, level: float = LEVEL) -> Estimate:
     """mean(perturbed) / mean(clean) over the same images: the share of the accuracy that is kept, by the score interval of Tang, Tang &
     Chan (2003) for a ratio of paired proportions; averages over runs enter by effective counts.
 
     Args:
         clean, perturbed: float (n,) in [0, 1], one value per image in the same order. Pairs with a NaN are left out.
         chance: accuracy of guessing. Where the interval of the clean accuracy does not lie above it there is nothing to keep.
+        level: as in `estimate`.
 
     Returns:
         Between 0 and one over the smallest clean accuracy that the data allow. NaN (with n) where the clean accuracy is zero or no
@@ -78,7 +80,7 @@ def kept(clean: np.ndarray, perturbed: np.ndarray, *, chance: float | None = Non
     clean, perturbed = _common(clean, perturbed)
     n = len(clean)
     clean, perturbed = scaled(clean, (0, 1)), scaled(perturbed, (0, 1))
-    base = estimate(clean, bounds=(0, 1))
+    base = estimate(clean, bounds=(0, 1), level=level)
     if n == 0 or base.value == 0 or (chance is not None and not base.low > chance):
         return NOTHING._replace(n=n)
     ratio = float(perturbed.sum() / clean.sum())
@@ -86,7 +88,7 @@ def kept(clean: np.ndarray, perturbed: np.ndarray, *, chance: float | None = Non
         return Estimate(ratio, math.nan, math.nan, 1)
     both, gained, lost = _cells(clean, perturbed)
     effect = _effect(perturbed - ratio * clean, (both * (1 - ratio) ** 2 + gained + lost * ratio**2) / n)
-    k = float(critical(n, np.array(effect))) if n > 1 else Z95
+    k = float(critical(n, np.array(effect), level)) if n > 1 else normal(level)
     low, high = tang(both / effect, gained / effect, lost / effect, n / effect, k)
     return Estimate(ratio, min(low, ratio), max(ratio, min(high, 1 / base.low)), n)
 
@@ -98,6 +100,7 @@ def kept_difference(
     perturbed_b: np.ndarray,
     *,
     chance: float | None = None,
+    level: float = LEVEL,
 ) -> Estimate:
     """kept(a) - kept(b) over the same images, from the two intervals and the correlation of the two ratios (MOVER: Zou & Donner 2008).
 
@@ -106,17 +109,17 @@ def kept_difference(
 
     Args:
         clean_a, perturbed_a, clean_b, perturbed_b: float (n,) in [0, 1]. Images where one is NaN are left out.
-        chance: as in `kept`.
+        chance, level: as in `kept`.
 
     Returns:
         NaN (with n) where one of the two has nothing to keep.
     """
     clean_a, perturbed_a, clean_b, perturbed_b = _common(clean_a, perturbed_a, clean_b, perturbed_b)
-    a, b = kept(clean_a, perturbed_a, chance=chance), kept(clean_b, perturbed_b, chance=chance)
+    a, b = (kept(c, p, chance=chance, level=level) for c, p in ((clean_a, perturbed_a), (clean_b, perturbed_b)))
     if math.isnan(a.value + b.value):
         return NOTHING._replace(n=a.n)
     parts = [(p - e.value * c) for c, p, e in ((clean_a, perturbed_a, a), (clean_b, perturbed_b, b))]
-    unseen = [Z95**2 / 2 * _effect(part, float(np.abs(part).mean())) for part in parts]
+    unseen = [normal(level) ** 2 / 2 * _effect(part, float(np.abs(part).mean())) for part in parts]
     shared = float(parts[0] @ parts[1])
     r = shared / math.sqrt(math.prod(float(part @ part) + more for part, more in zip(parts, unseen, strict=True)))
     value = a.value - b.value
@@ -124,13 +127,13 @@ def kept_difference(
     return Estimate(value, value - low, value + high, a.n)
 
 
-def area(x: np.ndarray, curves: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
+def area(x: np.ndarray, curves: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL) -> Estimate:
     """The area under the mean curve by the trapezoid rule, divided by the range of x: the mean over images of the area of each.
 
     Args:
         x: float (m,), strictly increasing, m >= 2.
         curves: float (n, m), one curve per image. Images with a NaN are left out.
-        bounds: of the values, as in `estimate`.
+        bounds, level: as in `estimate`.
 
     Convention: 1.0 means the value 1 everywhere; the number depends on the range of x, so compare equal ranges only.
 
@@ -138,13 +141,15 @@ def area(x: np.ndarray, curves: np.ndarray, *, bounds: Bounds | None = None) -> 
         ValueError: x is not strictly increasing, or a value lies outside the bounds.
     """
     inside = _bounds(bounds, curves)
-    return estimate(np.clip(curves @ trapezoid(x), *inside), bounds=inside)
+    return estimate(np.clip(curves @ trapezoid(x), *inside), bounds=inside, level=level)
 
 
-def area_difference(x: np.ndarray, a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = None) -> Estimate:
+def area_difference(
+    x: np.ndarray, a: np.ndarray, b: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL
+) -> Estimate:
     """area(x, a) - area(x, b) over the same images, as a `paired_difference` of the areas of each image."""
     weights, inside = trapezoid(x), _bounds(bounds, a, b)
-    return paired_difference(np.clip(a @ weights, *inside), np.clip(b @ weights, *inside), bounds=inside)
+    return paired_difference(np.clip(a @ weights, *inside), np.clip(b @ weights, *inside), bounds=inside, level=level)
 
 
 def trapezoid(x: np.ndarray) -> np.ndarray:

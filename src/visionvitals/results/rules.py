@@ -1,0 +1,162 @@
+"""The rules of a gate, as TOML.
+
+    [[rule]]
+    name = "sees half-covered objects"
+    study = "occlusion"                    # and where, metric; or in their place: sign = "kept at 50 % occlusion"
+    where = { fraction = 0.5, fill = "black" }
+    metric = "top1"
+    at_least = 0.60                        # or at_most; or not_worse_by = 0.02, against the baseline
+    tier = "critical"                      # critical (default), supporting, advisory
+
+Every value is on the metric's own scale: 0.6 is 60 %. `relative = true` makes `not_worse_by` a share of the baseline's value. `backbone`
+and `data` name one each; without them a rule holds for all. `baseline_backbone` names the one to compare with, where it is called otherwise.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from visionvitals import study
+from visionvitals.errors import VitalsError, near, require, shortened
+from visionvitals.figure import Record, Sign, tupled
+from visionvitals.files import read_regular
+
+Tier = Literal["critical", "supporting", "advisory"]
+ASKS = ("at_least", "at_most", "not_worse_by")
+_TEXTS = ("name", "sign", "study", "metric", "tier", "backbone", "data", "baseline_backbone")
+_TYPES: dict[str, Any] = (
+    dict.fromkeys(_TEXTS, str) | dict.fromkeys(ASKS, (int, float)) | {"where": dict, "relative": bool}
+)
+DO = "See `vitals gate --help` and examples/gate.toml."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        name: of the rule; by default what it asks.
+        study: whose number it is.
+        what: how the number is read from the study's points.
+        ask: `at_least`, `at_most` or `not_worse_by`.
+        value: the threshold, or the margin, on the metric's scale.
+        relative: the margin is a share of the baseline's value.
+        tier: see the gate.
+        backbone, data, baseline_backbone: as the user names them, or None.
+    """
+
+    name: str
+    study: str
+    what: Sign
+    ask: str
+    value: float
+    relative: bool = False
+    tier: Tier = "critical"
+    backbone: str | None = None
+    data: str | None = None
+    baseline_backbone: str | None = None
+
+
+def read(path: Path, records: Mapping[str, Record]) -> list[Rule]:
+    """The rules of a file.
+
+    Args:
+        path: TOML.
+        records: study -> what is known of it: all that are installed, and those of the run.
+
+    Raises:
+        VitalsError: no such file, no TOML, an unknown key, study, field, metric or sign, a missing threshold, or rules that contradict
+            each other.
+    """
+    try:
+        content = tomllib.loads(read_regular(path).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise VitalsError(f"Rules must be valid TOML. Got {path}: {shortened(str(error))}. {DO}") from error
+    sections = content.get("rule")
+    must = f"{path} must hold [[rule]] sections and nothing else"
+    require(set(content) == {"rule"} and isinstance(sections, list) and bool(sections), must, sorted(content), DO)
+    rules = [_rule(section, f"{path}, rule {k}", records) for k, section in enumerate(content["rule"], 1)]
+    names = [rule.name for rule in rules]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"Each rule of {path} must have a name of its own", twice, "Give them a `name`.")
+    _consistent(rules)
+    return rules
+
+
+def known() -> dict[str, Record]:
+    """study -> its record, of all that are installed."""
+    return {name: study.load(name) for name in study.names()}
+
+
+def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
+    require(isinstance(section, dict), f"{where} must be a section", section, DO)
+    for key, value in section.items():
+        require(key in _TYPES, f"{where} must use known keys", key, near(key, _TYPES))
+        kind: Any = _TYPES[key]
+        fits = isinstance(value, kind) and (not isinstance(value, bool) or kind is bool)
+        require(fits, f"`{key}` of {where} must be {_called(kind)}", value, DO)
+    asks = [ask for ask in ASKS if ask in section]
+    require(len(asks) == 1, f"{where} must have one of {', '.join(ASKS)}", ", ".join(asks) or "none", DO)
+    value, tier = float(section[asks[0]]), section.get("tier", "critical")
+    require(math.isfinite(value), f"`{asks[0]}` of {where} must be finite", value, DO)
+    require(tier in get_args(Tier), f"`tier` of {where} must be one of {', '.join(get_args(Tier))}", tier, DO)
+    against = asks[0] == "not_worse_by"
+    require(
+        not against or value >= 0,
+        f"`not_worse_by` of {where} must not be negative",
+        value,
+        "0.02 allows two points less.",
+    )
+    for key in ("relative", "baseline_backbone"):
+        require(against or key not in section, f"`{key}` of {where} belongs to not_worse_by", asks[0], "Leave it out.")
+    name, what = _what(section, where, records)
+    better = what.better or records[name].metrics[what.metric].better
+    neither = against and better in (None, "neither")
+    require(not neither, f"{where} must ask of a number that has a good end", what.title, "Use at_least or at_most.")
+    bound = {"at_least": "at least", "at_most": "at most", "not_worse_by": "not worse by"}[asks[0]]
+    rest = {key: section[key] for key in ("relative", "backbone", "data", "baseline_backbone") if key in section}
+    title = section.get("name") or f"{what.title} {bound} {value:g}"
+    return Rule(name=title, study=name, what=what, ask=asks[0], value=value, tier=tier, **rest)
+
+
+def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record]) -> tuple[str, Sign]:
+    """(study, what is read)."""
+    if "sign" in section:
+        extra = sorted({"study", "where", "metric"} & section.keys())
+        require(not extra, f"{where} must name a sign or a study, not both", extra, DO)
+        signs = {sign.title: (name, sign) for name, record in records.items() for sign in record.signs}
+        title = section["sign"]
+        require(title in signs, f"`sign` of {where} must be a vital sign", title, lambda: near(title, signs))
+        return signs[title]
+    name, metric, fields = section.get("study"), section.get("metric", "top1"), tupled(section.get("where", {}))
+    require(name is not None, f"{where} must name a `sign`, or a `study`", sorted(section), DO)
+    require(name in records, f"`study` of {where} must be installed", name, lambda: near(str(name), records))
+    record = records[str(name)]
+    have = {**record.defaults, **dict.fromkeys(record.axes)}
+    for key in fields:
+        require(key in have, f"`where` of {where} must hold fields of {name}", key, near(key, have))
+    averaged = [m for m, known in record.metrics.items() if known.averaged]
+    require(metric in averaged, f"`metric` of {where} must be one of {name}", metric, near(metric, averaged))
+    at = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in fields.items())
+    return str(name), Sign(
+        title=f"{name} {metric}" + (f" at {at}" if at else ""), kind="mean", where=fields, metric=metric
+    )
+
+
+def _consistent(rules: list[Rule]) -> None:
+    """No number can be above one threshold and below a lower one."""
+    for low in (r for r in rules if r.ask == "at_least"):
+        for high in (r for r in rules if r.ask == "at_most" and (r.study, r.what) == (low.study, low.what)):
+            apart = [(low.backbone, high.backbone), (low.data, high.data)]
+            meet = all(a is None or b is None or a == b for a, b in apart)
+            got = f"`{low.name}` at least {low.value:g}, `{high.name}` at most {high.value:g}"
+            require(
+                not meet or low.value <= high.value, "Rules must not contradict each other", got, "Mend one of them."
+            )
+
+
+def _called(kind: Any) -> str:
+    return {str: "a text", dict: "a table", bool: "true or false"}.get(kind, "a number")

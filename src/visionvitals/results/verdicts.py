@@ -1,0 +1,96 @@
+"""The verdict of a gate as text, JSON, JUnit and Markdown: one verdict, so that they agree with the exit code."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+from visionvitals.errors import escaped
+from visionvitals.results.gate import ALPHA, Outcome, Verdict
+
+WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing": "MISSING"}
+
+
+def text(verdict: Verdict) -> Iterator[str]:
+    """Lines: each rule with where it holds and what was found, then the verdict."""
+    for o in verdict.outcomes:
+        where = " on ".join(part for part in (o.backbone, o.data) if part)
+        yield f"{WORDS[o.status]:10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
+        yield f"{'':10} {where}" if where else ""
+        yield f"{'':10} {o.measured}; asked: {o.asked}"
+    yield ""
+    yield from filter(None, (_levels(verdict),))
+    yield f"{WORDS[verdict.status]} (exit code {verdict.exit_code})"
+
+
+def as_json(verdict: Verdict) -> str:
+    """All of it; NaN becomes null."""
+    return json.dumps(
+        {
+            "verdict": verdict.status,
+            "exit_code": verdict.exit_code,
+            "run": verdict.run,
+            "baseline": verdict.against or None,
+            "rules": [_plain(o) for o in verdict.outcomes],
+        },
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def as_junit(verdict: Verdict) -> str:
+    """One testcase a rule, backbone and image set; breach and missing are failures, undecided is skipped with its message. Advisory rules
+    are never failures."""
+    suite = ElementTree.Element("testsuite", name="vitals gate", tests=str(len(verdict.outcomes)))
+    counts = {"failure": 0, "skipped": 0}
+    for o in verdict.outcomes:
+        where = " on ".join(part for part in (o.backbone, o.data) if part)
+        case = ElementTree.SubElement(suite, "testcase", classname=_clean(where or "gate"), name=_clean(o.rule.name))
+        said = _clean(f"{o.status}: {o.measured}; asked: {o.asked}")
+        kind = "skipped" if o.status == "undecided" or o.rule.tier == "advisory" else "failure"
+        if o.status == "pass":
+            ElementTree.SubElement(case, "system-out").text = said
+        else:
+            counts[kind] += 1
+            ElementTree.SubElement(case, kind, message=said)
+    suite.set("failures", str(counts["failure"]))
+    suite.set("skipped", str(counts["skipped"]))
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def as_markdown(verdict: Verdict) -> str:
+    """A table for a pull request."""
+    against = f" against `{verdict.against}`" if verdict.against else ""
+    lines = [f"## vitals gate: {WORDS[verdict.status]}", "", f"`{verdict.run}`{against}", ""]
+    lines += ["| | rule | tier | where | found | asked |", "|---|---|---|---|---|---|"]
+    for o in verdict.outcomes:
+        where = " on ".join(part for part in (o.backbone, o.data) if part)
+        cells = (WORDS[o.status], o.rule.name, o.rule.tier, where, o.measured, o.asked)
+        lines.append(
+            f"| {' | '.join(escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
+        )
+    return "\n".join([*lines, "", _levels(verdict)]).rstrip() + "\n"
+
+
+def _levels(verdict: Verdict) -> str:
+    """What the intervals are, in a sentence."""
+    if verdict.level <= 1 - ALPHA:
+        return "Intervals are of 95 %."
+    k = round(ALPHA / (1 - verdict.level))
+    return f"{k} critical rules: each is judged with an interval of {100 * verdict.level:.4g} %, the others of 95 %."
+
+
+def _plain(o: Outcome) -> dict[str, Any]:
+    rule = {f.name: getattr(o.rule, f.name) for f in dataclasses.fields(o.rule) if f.name != "what"}
+    what = {"number": o.rule.what.title, "metric": o.rule.what.metric, "where": dict(o.rule.what.where)}
+    found = {name: None if math.isnan(x) else x for name, x in o.estimate._asdict().items()}
+    said = {"status": o.status, "exit_code": o.exit_code, "found": o.measured, "asked": o.asked, "more_images": o.more}
+    return {"rule": rule | what, "backbone": o.backbone, "data": o.data, **said, "level": o.level, "estimate": found}
+
+
+def _clean(said: str) -> str:
+    """Text without the characters that XML cannot hold."""
+    return escaped(said).replace("\x0b", " ").replace("\x0c", " ")

@@ -1,0 +1,242 @@
+"""A gate: judged by intervals, three answers and a missing number, one verdict in every form."""
+
+import dataclasses
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from invented_cells import CELL, OTHER, keep
+from visionvitals import cli
+from visionvitals.errors import VitalsError
+from visionvitals.results import gate, load, rules, verdicts
+from visionvitals.study import Record, Sign
+
+NIGHT = dataclasses.replace(CELL.backbone, digest="night")
+RECORDS = {
+    "holes": Record(
+        name="holes", defaults={"fraction": 0.0, "other": ""}, signs=(Sign(title="with holes", kind="mean"),)
+    ),
+    "never": Record(name="never", signs=(Sign(title="never measured", kind="mean"),)),
+}
+NOT_WORSE = '[[rule]]\nname = "r"\nsign = "with holes"\nnot_worse_by = 0.03\n'
+AT_LEAST = '[[rule]]\nname = "r"\nstudy = "holes"\nwhere = { fraction = 0.5 }\nat_least = 0.6\n'
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The invented study is not installed; the run says nothing of it either."""
+    from visionvitals.results import read
+
+    monkeypatch.setattr(read, "_record", lambda name, *_: RECORDS[name])
+
+
+def plant(root: Path, right: int, n: int, *, shift: int = 0, **cell: object) -> None:
+    """n images of which `right` in a row, beginning at `shift`, are right."""
+    keep(root, {f"{i:05d}": float(shift <= i < shift + right) for i in range(n)}, **cell)
+
+
+def judge(tmp_path: Path, text: str, *, baseline: bool = True) -> gate.Verdict:
+    (tmp_path / "rules.toml").write_text(text)
+    asked = rules.read(tmp_path / "rules.toml", RECORDS)
+    new, old = tmp_path / "new", tmp_path / "old"
+    return gate.judge(load(new, old) if baseline else load(new), asked, baseline=old if baseline else None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "n", "status", "code"),
+    [
+        ((900, 0), (700, 0), 1000, "breach", 1),  # a planted regression
+        ((700, 0), (900, 0), 1000, "pass", 0),  # a planted improvement
+        ((800, 0), (800, 0), 1000, "pass", 0),  # no change: not one answer flips
+        ((800, 0), (800, 10), 1000, "pass", 0),  # no change of the mean: 1 % of the answers flips each way
+        ((24, 0), (24, 2), 30, "undecided", 3),  # too few images
+    ],
+)
+def test_a_baseline_is_compared_by_the_interval(
+    tmp_path: Path, old: tuple[int, int], new: tuple[int, int], n: int, status: str, code: int
+) -> None:
+    plant(tmp_path / "old", old[0], n, shift=old[1])
+    plant(tmp_path / "new", new[0], n, shift=new[1], backbone=NIGHT)
+    verdict = judge(tmp_path, NOT_WORSE)
+    (outcome,) = verdict.outcomes
+    assert (outcome.status, verdict.status, verdict.exit_code) == (status, status, code)
+    assert (outcome.more is not None) == (status == "undecided")
+
+
+def test_runs_in_swapped_order_give_the_other_answer(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    plant(tmp_path / "old", 700, 1000, backbone=NIGHT)
+    (outcome,) = judge(tmp_path, NOT_WORSE).outcomes
+    assert outcome.status == "pass"
+    assert outcome.estimate.value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("right", "status"), [(700, "pass"), (500, "breach"), (605, "undecided")])
+def test_a_threshold_is_met_by_the_whole_interval(tmp_path: Path, right: int, status: str) -> None:
+    plant(tmp_path / "new", right, 1000)
+    (outcome,) = judge(tmp_path, AT_LEAST, baseline=False).outcomes
+    assert outcome.status == status
+    assert outcome.measured.startswith(f"{right / 10:.1f} % (")
+    assert outcome.asked == "at least 60 %"
+    (mirrored,) = judge(tmp_path, AT_LEAST.replace("at_least", "at_most"), baseline=False).outcomes
+    assert mirrored.status == {"pass": "breach", "breach": "pass"}.get(status, status)
+
+
+def test_a_relative_margin_is_judged_on_the_interval(tmp_path: Path) -> None:
+    """30 % against 34 %: 12 % less by the point estimates, which is more than a tenth, and yet not decided."""
+    plant(tmp_path / "old", 102, 300)
+    plant(tmp_path / "new", 90, 300, shift=30, backbone=NIGHT)
+    (outcome,) = judge(tmp_path, NOT_WORSE.replace("0.03", "0.1") + "relative = true\n").outcomes
+    assert outcome.status == "undecided"
+    assert outcome.estimate.value == pytest.approx(90 / 300 - 0.9 * 102 / 300)
+    assert outcome.asked == "at least 90 % of the baseline"
+    plant(tmp_path / "large_old", 34_000, 100_000)
+    (tmp_path / "old").rename(tmp_path / "small_old")
+    (tmp_path / "new").rename(tmp_path / "small_new")
+    (tmp_path / "large_old").rename(tmp_path / "old")
+    plant(tmp_path / "new", 30_000, 100_000, backbone=NIGHT)
+    (outcome,) = judge(tmp_path, NOT_WORSE.replace("0.03", "0.1") + "relative = true\n").outcomes
+    assert outcome.status == "breach"
+
+
+@pytest.mark.parametrize(
+    ("tier", "missing", "undecided"), [("critical", 1, 3), ("supporting", 3, 3), ("advisory", 0, 0)]
+)
+def test_tiers_decide_the_exit_code(tmp_path: Path, tier: str, missing: int, undecided: int) -> None:
+    plant(tmp_path / "new", 605, 1000)
+    absent = f'[[rule]]\nsign = "never measured"\nat_least = 0.5\ntier = "{tier}"\n'
+    verdict = judge(tmp_path, absent, baseline=False)
+    assert ([o.status for o in verdict.outcomes], verdict.exit_code) == (["missing"], missing)
+    assert judge(tmp_path, AT_LEAST + f'tier = "{tier}"\n', baseline=False).exit_code == undecided
+
+
+def test_a_breach_stands_over_what_is_undecided(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 605, 1000)
+    both = AT_LEAST + AT_LEAST.replace('"r"', '"s"').replace("0.6", "0.9")
+    assert judge(tmp_path, both, baseline=False).exit_code == 1
+
+
+def test_several_critical_rules_share_the_chance_to_be_wrong(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 700, 1000)
+    one = judge(tmp_path, AT_LEAST, baseline=False).outcomes[0]
+    two = judge(tmp_path, AT_LEAST + AT_LEAST.replace('"r"', '"s"'), baseline=False).outcomes
+    advisory = judge(
+        tmp_path, AT_LEAST + AT_LEAST.replace('"r"', '"s"') + 'tier = "advisory"\n', baseline=False
+    ).outcomes
+    assert (one.level, [o.level for o in two]) == (0.95, [0.975, 0.975])
+    assert [o.level for o in advisory] == [0.95, 0.95]
+    assert two[0].estimate.low < one.estimate.low
+
+
+def test_a_rule_holds_for_every_backbone_unless_it_names_one(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    plant(tmp_path / "new", 100, 1000, backbone=OTHER)
+    every = judge(tmp_path, AT_LEAST, baseline=False)
+    assert {o.backbone: o.status for o in every.outcomes} == {"tiny:vit": "pass", "tiny:cnn": "breach"}
+    assert judge(tmp_path, AT_LEAST + 'backbone = "tiny:vit"\n', baseline=False).exit_code == 0
+    with pytest.raises(VitalsError, match=r"must be in the run. Got 'tiny:vitt'. Did you mean tiny:vit"):
+        judge(tmp_path, AT_LEAST + 'backbone = "tiny:vitt"\n', baseline=False)
+    with pytest.raises(VitalsError, match=r"`data` of `r` must be in the run. Got 'folder:x'"):
+        judge(tmp_path, AT_LEAST + 'data = "folder:x"\n', baseline=False)
+
+
+def test_a_baseline_of_another_name_is_named(tmp_path: Path) -> None:
+    plant(tmp_path / "old", 900, 1000)
+    plant(tmp_path / "new", 700, 1000, backbone=OTHER)
+    (outcome,) = judge(tmp_path, NOT_WORSE).outcomes
+    assert (outcome.status, "baseline_backbone" in outcome.reason) == ("missing", True)
+    assert judge(tmp_path, NOT_WORSE + 'baseline_backbone = "tiny:vit"\n').outcomes[0].status == "breach"
+
+
+def test_a_baseline_of_other_images_is_refused(tmp_path: Path) -> None:
+    plant(tmp_path / "old", 900, 1000, images=dataclasses.replace(CELL.images, digest="other"))
+    plant(tmp_path / "new", 700, 1000, backbone=NIGHT)
+    with pytest.raises(VitalsError, match=r"must compare what was measured alike.*digest other"):
+        judge(tmp_path, NOT_WORSE)
+    with pytest.raises(VitalsError, match=r"must have a baseline"):
+        judge(tmp_path, NOT_WORSE, baseline=False)
+
+
+def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
+    plant(tmp_path / "old", 900, 1000)
+    plant(tmp_path / "new", 700, 1000, backbone=NIGHT)
+    text = NOT_WORSE + AT_LEAST.replace('"r"', '"half | <b>"') + AT_LEAST.replace('"r"', '"s"').replace("0.6", "0.7")
+    verdict = judge(tmp_path, text + '[[rule]]\nsign = "never measured"\nat_least = 0.5\ntier = "supporting"\n')
+    statuses = [o.status for o in verdict.outcomes]
+    assert statuses == ["breach", "pass", "undecided", "missing"]
+    content = json.loads(verdicts.as_json(verdict))
+    assert ([r["status"] for r in content["rules"]], content["exit_code"], content["verdict"]) == (
+        statuses,
+        1,
+        "breach",
+    )
+    suite = ElementTree.fromstring(verdicts.as_junit(verdict))
+    assert suite.attrib | {"name": ""} == {"name": "", "tests": "4", "failures": "2", "skipped": "1"}
+    assert [[child.tag for child in case] for case in suite] == [["failure"], ["system-out"], ["skipped"], ["failure"]]
+    assert suite[1].attrib["name"] == "half | <b>"
+    page = verdicts.as_markdown(verdict)
+    assert [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:] == [
+        f"| {status.upper()}" for status in statuses
+    ]
+    lines = list(verdicts.text(verdict))
+    assert lines[-1] == "BREACH (exit code 1)"
+    assert "3 critical rules: each is judged with an interval of 98.33 %, the others of 95 %." in lines
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"must hold \[\[rule\]\] sections and nothing else"),
+        ("[[rule]]\n", r"must have one of at_least, at_most, not_worse_by. Got 'none'"),
+        (AT_LEAST + "at_most = 0.7\n", r"must have one of"),
+        (AT_LEAST + "atleast = 0.7\n", r"must use known keys. Got 'atleast'. Did you mean at_least"),
+        (AT_LEAST.replace("0.6", "true"), r"`at_least` of .* must be a number"),
+        (AT_LEAST.replace("0.6", "nan"), r"must be finite"),
+        (AT_LEAST.replace("fraction", "fractoin"), r"must hold fields of holes. Got 'fractoin'. Did you mean fraction"),
+        (AT_LEAST.replace('"holes"', '"hols"'), r"`study` of .* must be installed. Got 'hols'. Did you mean holes"),
+        (AT_LEAST + 'metric = "top2"\n', r"must be one of holes. Got 'top2'. Did you mean top"),
+        (AT_LEAST + 'metric = "prediction"\n', r"must be one of holes. Got 'prediction'"),
+        (AT_LEAST + 'sign = "with holes"\n', r"must name a sign or a study, not both"),
+        (
+            NOT_WORSE.replace("with holes", "with hole"),
+            r"must be a vital sign. Got 'with hole'. Did you mean with holes",
+        ),
+        (NOT_WORSE.replace("0.03", "-0.03"), r"must not be negative"),
+        (AT_LEAST + "relative = true\n", r"belongs to not_worse_by"),
+        (AT_LEAST + 'tier = "vital"\n', r"must be one of critical, supporting, advisory"),
+        (AT_LEAST + AT_LEAST, r"must have a name of its own. Got \['r'\]"),
+        (
+            AT_LEAST + AT_LEAST.replace('"r"', '"s"').replace("at_least = 0.6", "at_most = 0.5"),
+            r"must not contradict each other",
+        ),
+        ("rule = 3\n", r"must hold \[\[rule\]\]"),
+        ("rule = [3]\n", r"must be a section"),
+        ("[[rule]\n", r"must be valid TOML"),
+    ],
+)
+def test_bad_rules_are_refused_with_what_to_do(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "rules.toml").write_text(text)
+    with pytest.raises(VitalsError, match=said):
+        rules.read(tmp_path / "rules.toml", RECORDS)
+
+
+def test_the_example_is_valid_and_the_command_ends_with_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    plant(tmp_path / "new", 605, 1000)
+    example = Path(__file__).parents[2] / "examples" / "gate.toml"
+    assert [rule.tier for rule in rules.read(example, rules.known())] == [
+        "critical",
+        "critical",
+        "supporting",
+        "advisory",
+    ]
+    words = ["gate", str(tmp_path / "new"), "--rules", str(example), "--baseline", str(tmp_path / "new")]
+    files = [tmp_path / name for name in ("v.json", "v.xml", "v.md")]
+    assert cli.main([*words, "--json", str(files[0]), "--junit", str(files[1]), "--markdown", str(files[2])]) == 1
+    assert "MISSING (exit code 1)" not in capsys.readouterr().out
+    assert all(path.stat().st_size for path in files)
+    assert cli.main(["gate", str(tmp_path / "new"), "--rules", str(tmp_path / "none.toml")]) == 2
