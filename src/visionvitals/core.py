@@ -142,7 +142,8 @@ class BackboneCard:
         digest: sha256 over the names, shapes and bytes of the weights, the architecture, its build options, and the source of a
             user's own code.
         preprocess: see `Preprocess`.
-        outputs: number of logits.
+        outputs: number of logits; 0 of a network without a classifier, whose `logits` are its features: no study that compares answers
+            with labels runs on it.
         parameters: number of weights.
         provides: the optional capabilities it has: `features`, `token_removal`, `attention` (the last attention map is one over the
             patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see

@@ -56,6 +56,8 @@ class Study(Record):
         conditions: (preset, size) -> the points of the experiment for a network input of `size` (height, width).
         refusal: (condition, backbone card, image set card) -> why this condition cannot be measured on that backbone and image set,
             as one sentence, or None. Default: never.
+        unfit: (condition, backbone card, card of a backbone that the condition names) -> why that other one cannot be used for it, as one
+            sentence, or None. Default: never.
         passes: condition -> forward passes per image, for the estimate of time; a backward pass counts as two. Default 1.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; the one place where images change.
             None for a study that shows no changed images.
@@ -69,6 +71,7 @@ class Study(Record):
     Condition: type
     conditions: Callable[[Preset, tuple[int, int]], list[Any]]
     refusal: Callable[[Any, BackboneCard, ImageSetCard], str | None]
+    unfit: Callable[[Any, BackboneCard, BackboneCard], str | None]
     passes: Callable[[Any], float]
     perturb: "Callable[[Any, Batch, int], Tensor] | None"
     item: Callable[[str], str]
@@ -88,7 +91,7 @@ _TYPES = {
     "SIGNS": tuple,
     "PUBLISHED": tuple,
 }
-_ARGUMENTS = {"conditions": 2, "refusal": 3, "passes": 1, "perturb": 3, "item": 1, "measure": 1}
+_ARGUMENTS = {"conditions": 2, "refusal": 3, "unfit": 3, "passes": 1, "perturb": 3, "item": 1, "measure": 1}
 
 
 def names() -> list[str]:
@@ -147,7 +150,8 @@ def _made(module: ModuleType, name: str) -> Study:
         defaults={f.name: getattr(condition, f.name) for f in dataclasses.fields(condition)},
         Condition=module.Condition,
         conditions=_listed(part("conditions"), module),
-        refusal=_sentence(part("refusal", lambda condition, backbone, images: None), file),
+        refusal=_sentence(part("refusal", lambda condition, backbone, images: None), "refusal", file),
+        unfit=_sentence(part("unfit", lambda condition, backbone, other: None), "unfit", file),
         passes=part("passes", lambda condition: 1),
         perturb=perturb,
         item=getattr(module, "item", str),
@@ -178,12 +182,12 @@ def _listed(function: Callable[..., Any], module: ModuleType) -> Callable[[Prese
     return conditions
 
 
-def _sentence(refusal: Callable[..., Any], file: str) -> Callable[[Any, BackboneCard, ImageSetCard], str | None]:
-    """A study's `refusal`, which must return a sentence or None."""
+def _sentence(function: Callable[..., Any], name: str, file: str) -> Callable[[Any, BackboneCard, Any], str | None]:
+    """A study's `refusal` or `unfit`, which must return a sentence or None."""
 
-    def refused(condition: Any, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-        said = refusal(condition, backbone, images)
-        require(said is None or isinstance(said, str), f"`refusal` of `{file}` must return a sentence or None", said)
+    def refused(condition: Any, backbone: BackboneCard, other: Any) -> str | None:
+        said = function(condition, backbone, other)
+        require(said is None or isinstance(said, str), f"`{name}` of `{file}` must return a sentence or None", said)
         return said or None
 
     return refused

@@ -280,13 +280,12 @@ def test_a_patch_of_another_network_and_size_is_transferred() -> None:
     found = scores(job(asked, companion=lambda spec: other, attach=files.__setitem__))
     assert load(files["patch.safetensors"])["patch"].shape == (3, 14, 14)
     assert np.mean(list(found.values())) < 0.5
-    few = dataclasses.replace(other, card=dataclasses.replace(other.card, outputs=3))
-    ours = network()
-    ours = dataclasses.replace(ours, card=dataclasses.replace(ours.card, classes=("a", "b", "c", "d")))
-    reordered = dataclasses.replace(other, card=dataclasses.replace(other.card, classes=("b", "a", "c", "d")))
+    few = dataclasses.replace(other.card, outputs=3)
+    ours = dataclasses.replace(network().card, classes=("a", "b", "c", "d"))
+    reordered = dataclasses.replace(other.card, classes=("b", "a", "c", "d"))
     for wrong in (few, reordered):
-        with pytest.raises(VitalsError, match="the same outputs, in the same order, in both networks"):
-            scores(job(asked, backbone=ours, companion=lambda spec, wrong=wrong: wrong))
+        assert "the same outputs, in the same order, in both networks" in str(study.unfit(asked, ours, wrong))
+    assert study.unfit(asked, ours, dataclasses.replace(ours, spec="a:b")) is None
 
 
 def test_bad_networks_are_named() -> None:

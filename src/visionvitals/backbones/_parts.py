@@ -19,6 +19,8 @@ from visionvitals.perturb import position
 
 Pass = Callable[[Tensor], Any]
 _T = TypeVar("_T")
+HEADLESS = "has no classifier: what it gives are features, so studies of its answers are skipped"
+_HEADS = ("head", "fc", "classifier", "heads")
 AVERAGED = "its logits are the mean of its class head and its second head; `?token=class` or `?token=distillation` asks one of them"
 
 
@@ -39,6 +41,8 @@ class Network:
         tokens: its patch tokens; None is what the module's class tells.
         names: the classes of the outputs; None is ImageNet's where their number is that of an ImageNet subset.
         imagenet: that default is known to be true, so that no note says it is assumed.
+        classifier: False where it is known to have none; else the network is looked at: one of timm without classes, or one whose `head`,
+            `fc`, `heads` or `classifier` passes on what it gets, has none.
         notes: warnings for the report.
     """
 
@@ -53,6 +57,7 @@ class Network:
     tokens: _token_removal.Tokens | None = None
     names: _classes.Names | None = None
     imagenet: bool = False
+    classifier: bool = True
     notes: tuple[str, ...] = ()
 
     def without_position(self, option: Literal["none"] | None) -> "Network":
@@ -110,8 +115,9 @@ def assemble(
     tokens = _token_removal.find(module) if network.tokens is None else network.tokens
     run = _Run(module, network.preprocess, device, spelling)
     logits = run.through(network.forward or module)
-    outputs, last, inside, seen = _look(module, logits, tokens, network.preprocess.size, device)
+    outputs, last, inside, seen = _look(network, logits, tokens, device)
     features = network.features or (heads.given(last, network.forward or module) if last else None)
+    features = features or (None if outputs else network.forward or module)
     removable = tokens.keep is not None and tokens.grid is not None
     answers = _answers.ask(logits, network.preprocess.size, device)
     names, assumed = _names(outputs, _classes.from_file(classes) if classes else network.names, network.imagenet)
@@ -208,9 +214,12 @@ def seeded(make: Callable[[], _T], *, seed: int) -> _T:
 
 
 def _look(
-    module: nn.Module, logits: Pass, tokens: _token_removal.Tokens, size: tuple[int, int], device: torch.device
+    network: Network, logits: Pass, tokens: _token_removal.Tokens, device: torch.device
 ) -> tuple[int, nn.Module | None, Inside | None, tuple[str, ...]]:
-    """One image passes: the number of logits, the last linear layer if its output is the logits, what is inside, and notes on it."""
+    """One image passes: the number of logits, 0 where they are features; the last linear layer if its output is the logits; what is
+    inside, and notes on it.
+    """
+    module, size = network.module, network.preprocess.size
     maps: list[attention.Map] = []
     linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
     images = _answers.pictures(size, device)
@@ -229,8 +238,16 @@ def _look(
         found = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
         layout, notes = _certify.certified(found, trace, logits, images)
     calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid)) for m in maps)
+    inside = Inside(layout, calls) if layout or calls else None
+    passed_on = (part for name in _HEADS if isinstance(part := getattr(module, name, None), nn.Identity))
+    if (
+        not network.classifier
+        or getattr(module, "num_classes", 1) == 0
+        or any(trace.answers(p, result) for p in passed_on)
+    ):
+        return 0, None, inside, (*notes, HEADLESS)
     last = linear[-1] if linear and trace.answers(linear[-1], result) else None
-    return result.shape[1], last, Inside(layout, calls) if layout or calls else None, notes + _probabilities(result)
+    return result.shape[1], last, inside, notes + _probabilities(result)
 
 
 def _probabilities(logits: Tensor) -> tuple[str, ...]:
@@ -285,7 +302,10 @@ def _unseen(size: tuple[int, int], grid: tuple[int, int] | None) -> tuple[str, .
 
 
 def _names(outputs: int, names: _classes.Names | None, imagenet: bool) -> tuple[_classes.Names | None, tuple[str, ...]]:
-    """The classes, and a note where they are assumed."""
+    """The classes, and a note where they are assumed; none of a network without a classifier."""
+    if outputs == 0:
+        require(names is None, "`classes` needs a classifier", "a network without one", "Leave `classes` out.")
+        return None, ()
     if names is not None:
         must = f"It has {outputs} outputs, so there must be as many classes"
         require(len(names.keys) == outputs, must, len(names.keys), "Give them in output order: `?classes=FILE`.")

@@ -64,18 +64,24 @@ def find(module: torch.nn.Module) -> Tokens:
 
 def find_hugging_face(module: Any, size: tuple[int, int]) -> Tokens:
     """The same for transformers' models, by their declared model type; `size` is the network input in pixels."""
-    config = module.config
-    prefixes = {"vit": 1, "vit_msn": 1, "deit": 2, "dinov2": 1}
-    if config.model_type == "dinov2_with_registers":
-        prefixes["dinov2_with_registers"] = 1 + config.num_register_tokens
-    if config.model_type == "beit":  # its relative positions are those of the whole grid, so no token can be taken out
-        return Tokens((size[0] // config.patch_size, size[1] // config.patch_size), 1)
-    if config.model_type not in prefixes:
+    config = getattr(module.config, "vision_config", module.config)
+    kind = str(config.model_type)
+    registers = getattr(config, "num_register_tokens", 0)
+    prefixes = {
+        **dict.fromkeys(("vit", "vit_msn", "dinov2", "clip_vision_model", "beit"), 1),
+        **dict.fromkeys(("siglip_vision_model",), 0),
+        **dict.fromkeys(("dinov2_with_registers", "dinov3_vit"), 1 + registers),
+        "deit": 2,
+    }
+    if kind not in prefixes:
         return Tokens()
     patch = config.patch_size
     height, width = patch if isinstance(patch, list | tuple) else (patch, patch)
-    prefix = prefixes[config.model_type]
-    return Tokens((size[0] // height, size[1] // width), prefix, by_hook(module.base_model.embeddings, prefix))
+    grid, prefix = (size[0] // height, size[1] // width), prefixes[kind]
+    if kind in ("beit", "dinov3_vit"):  # positions enter each block for the whole grid, so no token can be taken out
+        return Tokens(grid, prefix)
+    embeddings = next(part for name, part in module.named_modules() if name.rpartition(".")[2] == "embeddings")
+    return Tokens(grid, prefix, by_hook(embeddings, prefix))
 
 
 def by_hook(place: torch.nn.Module, prefix: int) -> Keep:

@@ -143,8 +143,10 @@ def _metadata(weights: weight_files.Weights) -> dict[str, Any]:
 
 
 def _outputs(weights: weight_files.Weights, classifier: Any, default: int) -> int:
-    """The number of classes, from the rows of the head's weight."""
-    for name in (classifier,) if isinstance(classifier, str) else classifier or ():
+    """The number of classes, from the rows of the head's weight; 0 where the file holds nothing of the head."""
+    names = (classifier,) if isinstance(classifier, str) else classifier or ()
+    for name in names:
         if f"{name}.weight" in weights.state:
             return int(weights.state[f"{name}.weight"].shape[0])
-    return default
+    there = not names or any(key.startswith(f"{name}.") for key in weights.state for name in names)
+    return default if there else 0

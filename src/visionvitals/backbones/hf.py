@@ -1,4 +1,4 @@
-"""Hugging Face: any image classifier of transformers, from the hub or a local folder. Needs the extra `[hf]`.
+"""Hugging Face: any image classifier of transformers, or a backbone without one, from the hub or a local folder. Needs `[hf]`.
 
 `hf:USER/REPO`, `hf:./folder`. The preprocessing is that of its image processor; options `size`, `resize`, `crop`, `interpolation`,
 `mean`, `std` and `classes` change it. Code that a repository brings along is never run.
@@ -49,32 +49,37 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     """The backbone that a `hf:` spelling names.
 
     Raises:
-        VitalsError: the extra is not installed, there is no such folder, the hub cannot be reached, the repository is no image
-            classifier, or it lacks weights (such as those of the classifier).
+        VitalsError: the extra is not installed, there is no such folder, the hub cannot be reached, the repository holds no network of
+            images, or it lacks weights (such as those of the classifier that it says it has).
     """
     if importlib.util.find_spec("transformers") is None:
         raise VitalsError('It needs transformers. Install it: pip install "visionvitals[hf]"')
     _require_folder(spec.name)
     module = _model(spec.name)
     config = module.config
+    classifier = "ImageClassification" in type(module).__name__
+    tower = module if classifier else getattr(module, "vision_model", module)
     processor = _processor(spec.name, config, options)
     base, notes = preprocessing(processor)
     preprocess = _preprocess.override(base, options, size=options.size)
-    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    tokens = _token_removal.find_hugging_face(tower, preprocess.size)
+    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label)) if classifier else ()
     generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
 
     def forward(images: Tensor) -> Any:
-        return module(images.flip(1) if processor.get("do_flip_channel_order") else images).logits
+        found = tower(images.flip(1) if processor.get("do_flip_channel_order") else images)
+        return found.logits if classifier else _pooled(found, tokens.prefix)
 
     made = _parts.Network(
-        module=module,
-        architecture=type(module).__name__,
+        module=tower,
+        architecture=type(tower).__name__,
         preprocess=preprocess,
         build={key: value for key, value in config.to_diff_dict().items() if key not in volatile},
         forward=forward,
-        tokens=_token_removal.find_hugging_face(module, preprocess.size),
+        tokens=tokens,
         names=None if generic else _classes.named(names),
+        classifier=classifier,
         notes=notes,
     )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
@@ -143,17 +148,39 @@ def _model(name: str) -> Any:
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=here)
         if config.model_type == "timm_wrapper":
             raise VitalsError(f"It holds a timm network. Spell it `timm:hf-hub:{name}`.")
-        module, report = transformers.AutoModelForImageClassification.from_pretrained(
-            name, local_files_only=here, output_loading_info=True
-        )
+        module, report = _loaded(name, config, here=here)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if Path(name).is_dir():
-            raise VitalsError(f"It is no image classifier that transformers can load: {error}") from error
+            raise VitalsError(f"It is no network of images that transformers can load: {error}") from error
         raise _cannot_fetch(name, f"{type(error).__name__}: {error}") from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
     must = f"It must hold all weights of {type(module).__name__}; transformers would make the others up at random"
     require(not lacking, must, f"{len(lacking)} missing: {', '.join(lacking[:4])}")
     return module
+
+
+def _loaded(name: str, config: Any, *, here: bool) -> tuple[Any, Mapping[str, Any]]:
+    """The network, and what transformers says of the loading: a classifier where the repository holds one, else the bare backbone."""
+    import transformers
+
+    held = [str(each) for each in config.architectures or ()]
+    bare = held and not any("ImageClassification" in each for each in held)
+    kind = transformers.AutoModel if bare else transformers.AutoModelForImageClassification
+    how = {"local_files_only": here, "output_loading_info": True}
+    module, report = kind.from_pretrained(name, **how)
+    if bare and report["missing_keys"] and all(key.startswith("pooler.") for key in report["missing_keys"]):
+        module, report = kind.from_pretrained(name, add_pooling_layer=False, **how)  # it was trained without one
+    return module, report
+
+
+def _pooled(output: Any, prefix: int) -> Tensor:
+    """The features of a bare backbone (b, d): its own pooled output, else its first token, or the mean where it has no class token."""
+    found = getattr(output, "pooler_output", None)
+    if found is None:
+        last: Tensor = output.last_hidden_state
+        found = last.mean(dim=(2, 3)) if last.ndim == 4 else last[:, 0] if prefix else last.mean(dim=1)
+    result: Tensor = found.flatten(1)
+    return result
 
 
 def _processor(name: str, config: Any, options: Options) -> Mapping[str, Any]:

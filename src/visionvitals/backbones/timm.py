@@ -111,8 +111,6 @@ def described(
     if size is not None and size != base.size and config.get("fixed_input_size"):
         set_input_size(module, base.size, size)
     share = None if preprocess or base.resize is None else min(1.0, resolve_model_data_config(module)["crop_pct"])
-    if module.num_classes == 0:
-        notes = (*notes, "has no classifier: its outputs are its features, so no accuracy of it means anything")
     registers = int(getattr(module, "num_prefix_tokens", 0))
     if registers and not any(name.rpartition(".")[2] == "cls_token" for name, _ in module.named_parameters()):
         notes = (*notes, f"has no class token: what is called so is the first of its {registers} registers")

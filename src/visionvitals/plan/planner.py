@@ -205,6 +205,8 @@ class _Making:
             reason = unfit if chosen.labels == "outputs" else None
             reason = reason or chosen.refusal(condition, card, images)
             others, missing = self.companions.of(condition) if reason is None else ((), None)
+            for spec in spelled(condition).values() if reason is None and missing is None else ():
+                reason = reason or chosen.unfit(condition, card, self.companions.cards[spec])
             if reason is None and missing is None:
                 reason = self._add(chosen, condition, card, images, others)
             if reason or missing:

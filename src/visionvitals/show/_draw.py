@@ -69,11 +69,13 @@ class _View:
         return changes.perturb(changes.Condition(**values), self.batch, self.work.seed)[0]
 
     def tiles(self, shown: "Sequence[tuple[str, Tensor]]") -> list[Tile]:
-        """Each (title, image (3, h, w)) with what the network says to it."""
+        """Each (title, image (3, h, w)) with what the network says to it; one without a classifier says nothing."""
         import torch
 
         from visionvitals.run.exhibits import class_name
 
+        if self.card.outputs == 0:
+            return [Tile(_paint.picture(image), title) for title, image in shown]
         with torch.inference_mode():
             chances = self.backbone.logits(torch.stack([image for _, image in shown])).float().softmax(dim=1)
         found = []

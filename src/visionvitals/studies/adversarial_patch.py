@@ -214,6 +214,17 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return None
 
 
+def unfit(condition: Condition, backbone: BackboneCard, other: BackboneCard) -> str | None:
+    """The labels of a patch are outputs, so both networks need the same ones, in the same order."""
+    reordered = other.classes != backbone.classes and set(other.classes or ()) == set(backbone.classes or ())
+    if other.outputs == backbone.outputs and not reordered:
+        return None
+    got = "no classifier" if other.outputs == 0 else "others"
+    return (
+        f"a patch's labels need the same outputs, in the same order, in both networks; `source` {other.spec} has {got}"
+    )
+
+
 def passes(condition: Condition) -> float:
     """At most: half of the images train, the others are seen clean and with the patch."""
     return 1 + (1.5 * condition.epochs if condition.content == "trained" else 0)
@@ -292,15 +303,6 @@ def _patch(job: Job, training: np.ndarray) -> "Tensor":
         key = randomness.stream(job.seed, ["patch"], f"adversarial_patch/noise/run={c.run}")
         return randomness.uniform(key, 3 * side * side).view(3, side, side)
     source = job.companion(c.source) if c.source else job.backbone
-    theirs, ours = source.card, job.backbone.card
-    reordered = theirs.classes != ours.classes and set(theirs.classes or ()) == set(ours.classes or ())
-    same = theirs.outputs == ours.outputs and not reordered
-    require(
-        same,
-        "A patch's labels need the same outputs, in the same order, in both networks",
-        c.source,
-        "Leave this `source` out.",
-    )
     placement = _placement(c, source.card, _side(c, source.card))
     plan = Training(placement=placement, target=c.target, epochs=c.epochs, lr=c.lr, run=c.run)
     patch = torch.from_numpy(train(job, source, training, plan))

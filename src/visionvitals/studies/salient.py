@@ -198,6 +198,13 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     return division_refusal(condition.grid, backbone.preprocess.size)
 
 
+def unfit(condition: Condition, backbone: BackboneCard, other: BackboneCard) -> str | None:
+    """The source of saliency is its attention."""
+    if "attention" in other.provides:
+        return None
+    return f"`source = model` needs attention over patches; {other.architecture} has none"
+
+
 def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> "tuple[Tensor, Shares]":
     """The images without the cells that the condition takes from them, and what that was.
 

@@ -166,6 +166,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return (
             "shape bias needs pictures that know their texture, such as cue_conflict: or shapes:test?variant=conflict"
         )
+    if backbone.outputs == 0:
+        return f"{backbone.architecture} has no classifier: what it gives are features, which are no answers"
     if outputs_of(backbone, images.classes) is None:
         some = ", ".join(images.classes[:3])
         return (

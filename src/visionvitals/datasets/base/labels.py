@@ -43,8 +43,11 @@ def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     is taken to have them in the sorted order of the classes, if their numbers agree.
 
     Raises:
-        VitalsError: a class that matches nothing or several outputs, or numbers that do not agree; says how to map them.
+        VitalsError: a class that matches nothing or several outputs, or numbers that do not agree (it says how to map them), or a
+            backbone without a classifier.
     """
+    if backbone.outputs == 0:
+        raise VitalsError(f"`{backbone.spec}` has no classifier: what it gives are features, which are no answers")
     numbers = all(key.isdecimal() and key.isascii() for key in images.classes)
     if images.kind == "indices":
         return _by_index(images, backbone)
