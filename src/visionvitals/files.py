@@ -61,7 +61,7 @@ def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
     try:
         with temporary.open("xb") as file:
             if callable(content):
-                content(file)
+                _fill(file, content)
             else:
                 file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
@@ -70,6 +70,17 @@ def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _fill(file: BinaryIO, content: Callable[[BinaryIO], None]) -> None:
+    """Let a function write. What the disk refuses is raised as such, also where a library's clean-up hides it behind an error of its own."""
+    try:
+        content(file)
+    except Exception as error:
+        hidden: BaseException | None = error
+        while hidden is not None and not isinstance(hidden, OSError):
+            hidden = hidden.__cause__ or hidden.__context__
+        raise hidden or error from None
 
 
 def temporary_beside(path: Path) -> Path:

@@ -1,12 +1,15 @@
 """Training beyond the embedded pair: teachers, accumulation, processes, timm's augmentation, what a training leaves behind."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -482,3 +485,23 @@ def test_channels_are_read_one_or_three() -> None:
     assert changed.channels("mean") == (0.485, 0.456, 0.406)
     assert changed.channels("std") == (0.25,) * 3
     assert Recipe(**json.loads(json.dumps(facts(changed)))) == changed
+
+
+def test_a_full_disk_under_a_checkpoint_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's archive is closed after the error of the disk, and raises one of its own."""
+    opened = Path.open
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > 20_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    from visionvitals.training import checkpoints
+
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", **kw: Full(self, mode) if mode == "xb" else opened(self, mode, **kw)
+    )
+    with pytest.raises(OSError, match="No space left on device"):
+        checkpoints.save(tmp_path, {"a": torch.zeros(10_000)})
+    assert list(tmp_path.iterdir()) == []

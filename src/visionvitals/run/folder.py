@@ -84,8 +84,8 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     free = shutil.disk_usage(out).free
     require(
         free > needed,
-        f"The disk of {out} must have room for about {needed / 1e6:,.0f} MB of results",
-        f"{free / 1e6:,.0f} MB free",
+        f"The disk of {out} must have room for about {needed / 1e6:,.1f} MB of results",
+        f"{free / 1e6:,.1f} MB free",
         "Free some, or give another --out.",
     )
     return store
