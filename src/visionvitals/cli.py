@@ -99,31 +99,35 @@ def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
         out: The run folder.
     """
     data = f"shapes:test?n={DEMO_IMAGES}"
-    return _audit(Choices(data=(data,), studies=DEMO, preset="quick").plan(["tiny:vit", "tiny:cnn"]), out, machine)
+    asked = Choices(data=(data,), studies=DEMO, preset="quick").plan(["tiny:vit", "tiny:cnn"])
+    return _audit([asked], out, machine)
 
 
 @app.command
 def audit(*backbones: str, out: Path, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
-    """Measure backbones on image sets and write a report. The same command again resumes.
+    """Measure backbones on image sets and write a report. The same command again resumes; another one into the same folder adds to it.
 
     Args:
         backbones: `family:name[@checkpoint][?key=value]`, e.g. timm:resnet50.tv_in1k. See `vitals list backbones`.
         out: The run folder.
     """
-    return _audit(choices.plan(backbones), out, machine)
+    return _audit([choices.plan(backbones)], out, machine)
 
 
 @app.command
-def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
-    """Show what would run, what would be skipped and why, and how long it would take. Nothing is kept.
+def plan(*what: str, out: Path | None = None, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+    """Show what would run, what would be skipped and why, and how long it would take.
 
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
+        out: Keep the request in this run folder, for `vitals run DIR`; nothing is kept without it.
     """
     from visionvitals.plan import planner
-    from visionvitals.run import calibrate, devices
+    from visionvitals.run import calibrate, devices, folder
 
     asked = _plan_of(what, choices)
+    if out is not None:
+        folder.refuse_another(out, asked)
     device = devices.choose_device(machine.device)
     batch_size = machine.batch_size or devices.default_batch_size(device)
     rates: dict[str, float] = {}
@@ -131,7 +135,11 @@ def plan(*what: str, choices: Choices = Choices(), machine: Machine = Machine())
     def measure(backbone: visionvitals.Backbone) -> None:
         rates[backbone.card.spec] = calibrate.rate(backbone, batch_size=batch_size)
 
-    show_plan(planner.make(asked, device=device, visit=measure), rates, str(device))
+    planned = planner.make(asked, device=device, visit=measure)
+    show_plan(planned, rates, str(device))
+    if out is not None:
+        folder.claim(out, planned, command=("vitals", *_typed.get()))
+        print_line(f"Kept. To measure it: vitals run {shlex.quote(str(out))}")
     return 0
 
 
@@ -156,7 +164,7 @@ def run(
 
     if os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
-        return _audit(folder.read_plan(what, trusted=trust), what, machine)
+        return _audit(folder.read_plans(what, trusted=trust), what, machine)
     require(
         out is not None,
         "`--out` must name the run folder of a plan file",
@@ -164,7 +172,7 @@ def run(
         f"Try `vitals run {what} --out runs/1`.",
     )
     assert out is not None
-    return _audit(plan_file.read(what), out, machine)
+    return _audit([plan_file.read(what)], out, machine)
 
 
 @app.command
@@ -204,21 +212,20 @@ def train(
     return 0
 
 
-def _audit(asked: "Plan", out: Path, machine: Machine) -> int:
+def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
     from visionvitals.run import folder
 
-    done = folder.finished(out, asked)
-    if done is not None:
-        say(
-            f"0 cells measured, {done} found from before: everything is there, and nothing that it depends on has changed"
-        )
-        if folder.report_is_current(out):
-            print_line(f"Report: {out / 'report.html'}")
-        else:
-            _finish(out)
-        return 0
-    return _measure(asked, out, machine)
+    done = [folder.finished(out, plan) for plan in asked]
+    if None in done:
+        return max(_measure(plan, out, machine) for plan, found in zip(asked, done, strict=True) if found is None)
+    found = sum(n for n in done if n is not None)
+    say(f"0 cells measured, {found} found from before: everything is there, and nothing that it depends on has changed")
+    if folder.report_is_current(out):
+        print_line(f"Report: {out / 'report.html'}")
+    else:
+        _finish(out)
+    return 0
 
 
 def _measure(asked: "Plan", out: Path, machine: Machine) -> int:

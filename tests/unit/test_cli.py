@@ -12,6 +12,7 @@ import pytest
 
 import visionvitals
 from visionvitals import cli, terminal
+from visionvitals.results import load
 from visionvitals.run import devices, runner
 from visionvitals.run.progress import duration, meter
 from visionvitals.run.provenance import checkout, versions
@@ -200,14 +201,44 @@ def test_what_the_user_can_mend_is_a_sentence_and_exit_code_two(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_plan_is_refused_before_anything_is_loaded(
+def test_numbers_that_cannot_be_compared_are_refused_before_anything_is_loaded(
     finished: Path, vitals: Vitals, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "choose_device", lambda name: pytest.fail("too late"))
-    code, _, err = vitals("audit", toy_backbone, "--data", toy_images, "--out", finished, "--studies", "clean")
+    words = ("audit", toy_backbone, "--data", toy_images, "--out", finished, "--studies", "clean", "--limit", "5")
+    code, _, err = vitals(*words)
     assert code == 2
-    assert "holds the run of another plan" in err
-    assert f"vitals run {finished}" in err
+    assert "must stay comparable" in err
+    assert "limit: null there, 5 here" in err
+
+
+def test_a_run_grows(
+    tmp_path: Path, vitals: Vitals, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second day: one more network, then one more study; only what is new is measured, and everything is in one report."""
+    out, second = tmp_path / "run", f"{toy_backbone}?seed=1"
+    here = ("--data", toy_images, "--out", out, "--device", "cpu")
+    assert vitals("audit", toy_backbone, *here, "--studies", "clean")[0] == 0
+    code, _, err = vitals("audit", second, *here, "--studies", "clean")
+    assert code == 0
+    assert "1 cells measured, 0 found from before" in err
+    code, _, err = vitals("plan", toy_backbone, second, *here, "--studies", "clean,shuffle", "--preset", "quick")
+    assert code == 0
+    status = vitals("status", out)[1]
+    assert "shuffle" in status
+    assert f"vitals run {out}" in status
+    code, _, err = vitals("run", out, "--device", "cpu")
+    assert code == 0
+    assert "2 found from before" in err, "the third request, whose clean cells are there"
+    assert "Complete" in vitals("status", out)[1]
+    run = load(out)
+    assert {(p.backbone, p.study) for p in run.points} == {(b, s) for b in run.backbones for s in ("clean", "shuffle")}
+    assert [command[1] for command in run.plan["commands"]] == ["audit", "audit", "plan"]
+    monkeypatch.setattr(devices, "choose_device", lambda name: pytest.fail("nothing is left to do"))
+    assert vitals("run", out)[0] == 0
+    assert vitals("audit", second, *here, "--studies", "clean")[0] == 0
+    whole = load(out)
+    assert [whole.estimate(p, "top1") for p in whole.points] == [run.estimate(p, "top1") for p in run.points]
 
 
 def test_table_prints_and_writes(finished: Path, vitals: Vitals, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_killed_run_resumes_to_the_same_rows(
     assert sum(p.done for p in progress) == len(kept)
     assert sum(p.missing for p in progress) == CELLS - len(kept)
 
-    for out, asked in ((killed, folder.read_plan(killed, trusted=True)), (whole, plan_file.read(plan))):
+    for out, asked in ((killed, folder.read_plans(killed, trusted=True)[0]), (whole, plan_file.read(plan))):
         planned = planner.make(asked, device=CPU)
         outcome = runner.execute(planned, out=out, device=CPU, batch_size=6)
         assert outcome.failed == ()

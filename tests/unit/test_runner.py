@@ -238,21 +238,36 @@ def test_what_counts_as_out_of_memory(error: Exception, answer: bool) -> None:
     assert devices.out_of_memory(error) is answer
 
 
-def test_another_plan_is_refused_and_nothing_is_touched(
-    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+@pytest.mark.parametrize(("key", "value"), [("seed", 7), ("limit", 3), ("decoder", "fast")])
+def test_what_cannot_be_compared_is_refused_and_nothing_is_touched(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str, key: str, value: object
 ) -> None:
     out = tmp_path / "run"
     run(plan([toy_backbone], toy_images, Section(name="clean")), out, batch_size=3)
     before = (out / "plan.json").read_bytes()
-    with pytest.raises(VitalsError) as caught:
-        run(plan([toy_backbone], toy_images, study(toy_study, 0.5), seed=7), out)
-    message = str(caught.value)
-    assert "seed: 0 there, 7 here" in message
-    assert 'studies: [{"name": "clean"}] there' in message
-    assert "preset" not in message
-    assert f"another --out, or continue that one with `vitals run {out}`" in message
+    with pytest.raises(
+        VitalsError, match=rf"must stay comparable with each other. It has another:\n  {key}: .* there, "
+    ):
+        run(plan([toy_backbone], toy_images, study(toy_study, 0.5), **{key: value}), out)
     assert (out / "plan.json").read_bytes() == before
-    assert folder.read_plan(out, trusted=False).seed == 0
+    assert len(folder.read_plans(out, trusted=False)) == 1
+
+
+def test_a_request_is_added_once_and_what_it_shares_is_not_measured_again(
+    tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str
+) -> None:
+    out = tmp_path / "run"
+    first = plan([toy_backbone], toy_images, Section(name="clean"))
+    second = plan([toy_backbone, f"{toy_backbone}?seed=1"], toy_images, Section(name="clean"), study(toy_study, 0.5))
+    assert run(first, out).measured == 1
+    outcome = run(second, out)
+    assert (outcome.found, outcome.measured) == (1, len(second.cells) - 1)
+    before = values(out)
+    for planned in (first, second, first):
+        assert run(planned, out).measured == 0
+    assert values(out) == before
+    assert [len(asked.backbones) for asked in folder.read_plans(out, trusted=True)] == [1, 2]
+    assert sum(p.done for p in folder.status(out)[0]) == len(second.cells)
 
 
 def test_weights_that_changed_behind_their_name_are_refused(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
@@ -287,7 +302,7 @@ def test_a_disk_without_room_is_refused_before_computing(
 ) -> None:
     planned = plan([toy_backbone], toy_images, Section(name="clean"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))
-    with pytest.raises(VitalsError, match=r"must have room for about .* MB of results. Got '0 MB free'"):
+    with pytest.raises(VitalsError, match=r"must have room for about .* MB of results. Got '0.0 MB free'"):
         run(planned, tmp_path / "run")
     assert values(tmp_path / "run") == {}
 
@@ -524,7 +539,7 @@ def test_a_damaged_plan_is_one_clear_line(tmp_path: Path, content: bytes | None)
     asked = Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=(Section(name="clean"),))
     readers: list[Callable[[], object]] = [
         lambda: folder.status(tmp_path),
-        lambda: folder.read_plan(tmp_path, trusted=True),
+        lambda: folder.read_plans(tmp_path, trusted=True),
         lambda: folder.finished(tmp_path, asked),
         lambda: load(tmp_path),
     ]

@@ -81,7 +81,7 @@ def test_a_plan_that_was_changed_is_not_executed(
     }
     foreign(run, **changes[kind])
     with pytest.raises(VitalsError, match="was not begun here by you"):
-        folder.read_plan(run, trusted=False)
+        folder.read_plans(run, trusted=False)
     for words in (["run", "--device", "cpu"], ["status"], ["table"], ["report"]):
         cli.main([words[0], str(run), *words[1:]])
     assert not marker.exists()

@@ -11,8 +11,8 @@ from visionvitals.run.store import Stored
 
 
 def command(run: Run) -> str:
-    """The command that repeats the run, as it is typed; empty where it is not known."""
-    return shlex.join(run.plan.get("command", ()))
+    """The commands that repeat the run, a line each, as they are typed; empty where they are not known."""
+    return "\n".join(shlex.join(command) for command in run.plan.get("commands", ()))
 
 
 def date(run: Run) -> str:

@@ -21,7 +21,7 @@ from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.documents import STUDIES, WARNINGS, spared
-from visionvitals.run.folder import content_of
+from visionvitals.run.folder import asked_of
 from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
 
 
@@ -55,7 +55,7 @@ def _load(folders: Sequence[Path]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
     cells = _cells(stores, noticed)
-    plan = content_of(folders[0]) if os.path.lexists(folders[0] / "plan.json") else {}
+    plan = asked_of(folders[0]) if os.path.lexists(folders[0] / "plan.json") else {}
     asked = plan.get("plan", {})
     order = [study.name_of(section["name"]) for section in asked.get("studies", ())]
     written: dict[str, Any] = {}

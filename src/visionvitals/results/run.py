@@ -73,7 +73,7 @@ class Run:
         studies: name -> what is known of the study, or the reason why nothing is; in the order of the report.
         backbones, images: short name -> card as plain values, with the whole spelling in it; in the order of the report.
         failures: records of the cells whose last try failed.
-        plan: content of `plan.json`.
+        plan: what was asked, see `run.folder.asked_of`.
         finished: ids of all finished cells.
         held: the ids that each folder holds, in their order.
         warned: content of `warnings.json`.

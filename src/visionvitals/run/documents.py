@@ -89,7 +89,7 @@ FAILURE = {
     "error": str,
     "traceback": str,
 }
-PLAN = {
+_REQUEST: dict[str, Any] = {
     "plan": {"backbones": [str], "data": [str], "studies": [{"name": str}], "preset": str},
     "digests": {str: {str: lambda value: True}},
     "answers": {str: {"logits": [[_NUMBER]], "stable": bool, "versions": [[str, str]]}},
@@ -102,6 +102,7 @@ PLAN = {
     "started": _time,
     "token": str,
 }
+PLAN = {**_REQUEST, "later?": [_REQUEST]}
 """Of `plan.json`, beside its schema."""
 STUDIES: dict[type, dict[str, Any]] = {str: {}}
 WARNINGS = [str]

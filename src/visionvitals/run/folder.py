@@ -1,6 +1,7 @@
-"""The run folder: one plan, its store, its warnings.
+"""The run folder: what was asked of it, its store, its warnings. It grows: a later request adds backbones, image sets or studies.
 
-plan.json       what was asked for, what it resolved to (cells, skips, digests), the command; written before anything is computed
+plan.json       the first request (its plan, what it resolved to: cells, skips, digests; the command), and under `later` those that came
+                after it; written before anything is computed
 studies.json    the records of its studies, so that a reader needs none of their files
 store/          the finished cells, see `run.store`
 warnings.json   what the run noticed, a list of sentences
@@ -33,20 +34,23 @@ from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 
 SCHEMA = 2
+ALIKE = ("seed", "limit", "decoder")
+"""What all requests of a run must share, so that its numbers can be compared."""
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
 _CELL_BYTES = 60_000  # of cell.json and four exhibits
 
 
 def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
-    """Make `out` the run folder of a plan, or go on with it where it is already.
+    """Make `out` the run folder of a plan, go on with it where it is already, or add the plan to a run of others.
 
     Args:
-        out: a new or empty folder, or the run folder of the same plan.
+        out: a new or empty folder, or a run folder.
         planned: the resolved plan.
-        command: what the user typed, as words; the first one stays.
+        command: what the user typed, as words; the first one of a plan stays.
 
     Raises:
-        VitalsError: another plan, foreign files, no right to write, no room.
+        VitalsError: a run of another seed, limit or decoder, other contents behind the same names, foreign files, no right to write, no
+            room.
     """
     content = document(
         plan_file.to_dict(planned.plan),
@@ -59,10 +63,14 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         stamp=stamp(planned.plan),
         token=secrets.token_hex(16),
     )
-    there = refuse_another(out, planned.plan)
-    if there is not None:
-        _refuse_changed(out, there, content)
-        content |= {key: there[key] for key in ("command", "versions", "started", "token")}
+    known = requests(there) if (there := refuse_another(out, planned.plan)) is not None else []
+    for request in known:
+        _refuse_changed(out, request, content)
+    same = next((k for k, request in enumerate(known) if request["plan"] == content["plan"]), len(known))
+    if same < len(known):
+        content |= {key: known[same][key] for key in ("command", "versions", "started", "token")}
+    asked = [*known[:same], content, *known[same + 1 :]]
+    whole = {**asked[0], "later": asked[1:]}
     inside = (out / "store").resolve().is_relative_to(out.resolve())
     require(
         inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
@@ -71,9 +79,10 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
     try:
         (out / "store").mkdir(parents=True, exist_ok=True)
-        write_safely(out / "plan.json", json.dumps(content, indent=1))
-        if there is None:
-            trust.record(out, content)
+        begun = not known or trust.is_ours(out, there or {})
+        write_safely(out / "plan.json", json.dumps(whole, indent=1))
+        if begun:
+            trust.record(out, whole)
         store.shelf.sweep()
     except OSError as error:
         raise VitalsError(
@@ -104,14 +113,19 @@ def planned_cell(cell: Cell) -> dict[str, Any]:
     return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **where}
 
 
+def requests(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was asked of a run, one after the other, each in the form of `document`."""
+    return [{key: value for key, value in content.items() if key != "later"}, *content.get("later", ())]
+
+
 def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
-    """Refuse a folder that is not this plan's, before anything is loaded.
+    """Refuse a folder that cannot take a plan, before anything is loaded.
 
     Returns:
         The content of its `plan.json`; None for a new or empty folder.
 
     Raises:
-        VitalsError: the folder holds another plan (what differs is listed) or foreign files.
+        VitalsError: the folder holds a run of another seed, limit or decoder, or foreign files.
     """
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -124,20 +138,21 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
             return None
     except OSError as error:
         raise VitalsError(f"`--out` must be a folder that can be read. Got {out}: {error.strerror}.") from error
-    there = content_of(out)
-    asked = _differences(there["plan"], plan_file.to_dict(plan))
-    if asked:
-        listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in asked)
+    there, here = content_of(out), plan_file.to_dict(plan)
+    apart = [(key, there["plan"].get(key), here.get(key)) for key in ALIKE if there["plan"].get(key) != here.get(key)]
+    if apart:
+        listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in apart)
         raise VitalsError(
-            f"The folder {out} holds the run of another plan:\n  {listed}\n"
-            f"Give another --out, or continue that one with `vitals run {out}`."
+            f"The numbers of the run in {out} must stay comparable with each other. It has another:\n  {listed}\n"
+            "Ask with the same, or give another --out."
         )
     return there
 
 
 def finished(out: Path, plan: Plan) -> int | None:
     """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
-    there, store = refuse_another(out, plan), Store(out / "store")
+    content, store, asked = refuse_another(out, plan), Store(out / "store"), plan_file.to_dict(plan)
+    there = next((r for r in requests(content) if r["plan"] == asked), None) if content is not None else None
     if there is None or there["versions"] != versions() or there["stamp"] != stamp(plan):
         return None
     if not {cell["id"] for cell in there["cells"]} <= set(store.ids()):
@@ -161,8 +176,8 @@ def report_is_current(out: Path) -> bool:
     return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
 
 
-def read_plan(out: Path, *, trusted: bool) -> Plan:
-    """The plan of a run folder. Its studies are loaded, so that those that are files are executed.
+def read_plans(out: Path, *, trusted: bool) -> list[Plan]:
+    """What was asked of a run folder. Its studies are loaded, so that those that are files are executed.
 
     Args:
         out: the run folder.
@@ -174,7 +189,24 @@ def read_plan(out: Path, *, trusted: bool) -> Plan:
     content = content_of(out)
     if not trusted:
         trust.check(out, content)
-    return plan_file.from_dict(content["plan"], source=str(out / "plan.json"))
+    return [plan_file.from_dict(request["plan"], source=str(out / "plan.json")) for request in requests(content)]
+
+
+def asked_of(out: Path) -> Mapping[str, Any]:
+    """All requests as one, in the form of `document`: names, cells and skips each once, notes and commands one after the other."""
+    every = requests(content_of(out))
+    plans = [request["plan"] for request in every]
+    names = {key: list(dict.fromkeys(name for plan in plans for name in plan[key])) for key in ("backbones", "data")}
+    studies = {section["name"]: section for plan in reversed(plans) for section in plan["studies"]}
+    order = dict.fromkeys(section["name"] for plan in plans for section in plan["studies"])
+    presets = ", ".join(dict.fromkeys(plan["preset"] for plan in plans))
+    plan = {**plans[0], **names, "studies": [studies[name] for name in order], "preset": presets}
+    cells = {cell["id"]: cell for request in every for cell in request["cells"]}
+    skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
+    notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
+    commands = [request["command"] for request in every]
+    listed = {"cells": list(cells.values()), "skips": list(skips.values()), "notes": notes, "commands": commands}
+    return {**every[0], "plan": plan, **listed}
 
 
 def describe(out: Path, records: Iterable[figure.Record]) -> None:
@@ -225,7 +257,7 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
     Raises:
         VitalsError: not a run folder.
     """
-    content = content_of(out)
+    content = asked_of(out)
     store = Store(out / "store")
     whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
@@ -242,11 +274,6 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
     return found, [record for identifier, record in failures.items() if identifier not in whole]
-
-
-def command_of(out: Path) -> tuple[str, ...]:
-    """The command that began the run."""
-    return tuple(content_of(out)["command"])
 
 
 def content_of(out: Path) -> Mapping[str, Any]:

@@ -28,33 +28,42 @@ def code_of(asked: Any) -> list[str]:
 
 def record(out: Path, content: Mapping[str, Any]) -> None:
     """Note that this user began the run in `out`; a home that cannot be written only means that `--trust` must be given later."""
-    if code_of(content["plan"]):
+    if code_of(_plans(content)):
         try:
             write_safely(_note(out), _proof(content))
         except OSError:
             return
 
 
+def is_ours(out: Path, content: Mapping[str, Any]) -> bool:
+    """Whether the run was begun here by this user, or names no code."""
+    if not code_of(_plans(content)):
+        return True
+    try:
+        return _note(out).read_text(encoding="utf-8") == _proof(content)
+    except (OSError, ValueError):
+        return False
+
+
 def check(out: Path, content: Mapping[str, Any]) -> None:
-    """Refuse to execute code that the plan of a run folder names, unless the run was begun here.
+    """Refuse to execute code that the plans of a run folder name, unless the run was begun here.
 
     Raises:
         VitalsError: it was not; what would be executed is listed.
     """
-    code = code_of(content["plan"])
-    if not code:
+    if is_ours(out, content):
         return
-    try:
-        known = _note(out).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        known = ""
-    if known != _proof(content):
-        listed = "\n  ".join(text if len(text) <= 200 else f"{text[:197]}..." for text in code[:20])
-        more = f"\n  and {len(code) - 20} more" if len(code) > 20 else ""
-        raise VitalsError(
-            f"The run in {out} was not begun here by you, and going on with it would execute:\n  {listed}{more}\n"
-            "Read that code. If you trust it, give `--trust`."
-        )
+    code = code_of(_plans(content))
+    listed = "\n  ".join(text if len(text) <= 200 else f"{text[:197]}..." for text in code[:20])
+    more = f"\n  and {len(code) - 20} more" if len(code) > 20 else ""
+    raise VitalsError(
+        f"The run in {out} was not begun here by you, and going on with it would execute:\n  {listed}{more}\n"
+        "Read that code. If you trust it, give `--trust`."
+    )
+
+
+def _plans(content: Mapping[str, Any]) -> list[Any]:
+    return [request["plan"] for request in (content, *content.get("later", ()))]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -76,5 +85,5 @@ def _note(out: Path) -> Path:
 
 
 def _proof(content: Mapping[str, Any]) -> str:
-    plan = json.dumps(content["plan"], sort_keys=True)
-    return hashlib.sha256(f"{content['token']}\0{plan}".encode()).hexdigest()
+    plans = json.dumps(_plans(content), sort_keys=True)
+    return hashlib.sha256(f"{content['token']}\0{plans}".encode()).hexdigest()
