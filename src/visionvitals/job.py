@@ -188,7 +188,7 @@ class Job:
             "function": f"{code.__module__}.{code.__qualname__}",
             "network": {"digest": card.digest, "preprocess": asdict(card.preprocess), "classes": card.classes},
             "images": {"digest": self.images.digest, "classes": self.images.classes, "n": len(self.ids)},
-            "cut": [own.size, own.resize, own.interpolation],
+            "cut": [own.size, own.resize, own.interpolation, own.stretch, own.crop],
             "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
             "seed": self.seed,
             **self.facts,

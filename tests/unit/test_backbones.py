@@ -360,8 +360,10 @@ def test_timm_preprocessing_is_timms_own() -> None:
     small = "?pretrained=false&model.depths=(1,1,1,1)&model.dims=(8,16,16,32)"
     stretching = load(f"timm:convnextv2_nano.fcmae_ft_in22k_in1k_384{small}").card
     assert (stretching.preprocess.size, stretching.preprocess.resize, stretching.notes) == ((384, 384), None, ())
-    cropping_too = load("timm:vit_medium_patch16_gap_384.sw_in12k_ft_in1k?pretrained=false&size=64&model.depth=1").card
-    assert any("timm stretches the picture, then crops 0.95 of it" in note for note in cropping_too.notes)
+    cropping_too = load(
+        "timm:vit_medium_patch16_gap_384.sw_in12k_ft_in1k?pretrained=false&model.depth=1"
+    ).card.preprocess
+    assert (cropping_too.size, cropping_too.resize, cropping_too.stretch) == ((384, 384), 404, True)
 
 
 BASE = Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
@@ -572,7 +574,7 @@ def test_a_local_folder_of_transformers(folder: Path) -> None:
     backbone = load(f"hf:{folder}")
     card = backbone.card
     assert card.preprocess == Preprocess(
-        size=(64, 64), resize=80, interpolation="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+        size=(64, 64), resize=80, interpolation="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), crop="floor"
     )
     assert card.class_names == ("cat", "dog", "cow")
     assert (card.patch_grid, card.prefix_tokens, card.blocks) == ((4, 4), 4, 2)
@@ -641,8 +643,8 @@ def test_image_processors(
 ) -> None:
     from visionvitals.backbones.hf import preprocessing
 
-    found, notes = preprocessing({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 2, **processor})
-    assert (found.size, found.resize, notes) == (size, resize, ())
+    found = preprocessing({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 2, **processor})
+    assert (found.size, found.resize) == (size, resize)
     assert found.mean == pytest.approx((mean,) * 3)
     assert found.std == pytest.approx((std,) * 3)
 

@@ -43,11 +43,13 @@ def override(base: Preprocess, look: Look, *, size: Size | None = None, crop: fl
         interpolation=look.interpolation or base.interpolation,
         mean=look.mean or base.mean,
         std=look.std or base.std,
+        stretch=base.stretch and look.resize is None,
+        crop=base.crop,
     )
 
 
 def from_json(value: Mapping[str, Any], *, where: str) -> Preprocess:
-    """A `Preprocess` from what a checkpoint's metadata says of it: size, resize, interpolation, mean, std."""
+    """A `Preprocess` from what a checkpoint's metadata says of it: size, resize, interpolation, mean, std, and `stretch` and `crop` where it says them."""
     try:
         size = value["size"]
         return Preprocess(
@@ -56,6 +58,8 @@ def from_json(value: Mapping[str, Any], *, where: str) -> Preprocess:
             interpolation=value["interpolation"],
             mean=_triple(value["mean"]),
             std=_triple(value["std"]),
+            stretch=bool(value.get("stretch", False)),
+            crop=value.get("crop", "round"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise VitalsError(f"{where}: cannot read its `preprocess` metadata {dict(value)!r}: {error!r}.") from error

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visionvitals import core
-from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess, _token_removal
+from visionvitals.backbones import _classes, _hub, _options, _parts, _preprocess, _processor, _token_removal
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec, reads
 
@@ -59,8 +59,11 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     config = module.config
     classifier = "ImageClassification" in type(module).__name__
     tower = module if classifier else getattr(module, "vision_model", module)
-    processor = _processor(spec.name, config, options)
-    base, notes = preprocessing(processor)
+    processor, running = _image_processor(spec.name, config, options)
+    base = preprocessing(processor)
+    notes: tuple[str, ...] = ()
+    if running is not None and (options.resize, options.crop, options.size, options.interpolation) == (None,) * 4:
+        base, notes = _processor.fitted(base, running, flips=bool(processor.get("do_flip_channel_order")))
     preprocess = _preprocess.override(base, options, size=options.size)
     tokens = _token_removal.find_hugging_face(tower, preprocess.size)
     names = tuple(str(config.id2label[i]) for i in sorted(config.id2label)) if classifier else ()
@@ -85,12 +88,12 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
-def preprocessing(processor: Mapping[str, Any]) -> tuple[core.Preprocess, tuple[str, ...]]:
-    """What an image processor's configuration does to a picture, in our terms, and a note where they cannot say it.
+def preprocessing(processor: Mapping[str, Any]) -> core.Preprocess:
+    """What an image processor's configuration does to a picture, in our terms. Its code may do otherwise, see `_processor.fitted`.
 
     Args:
         processor: `to_dict()` of an image processor of transformers. `size` is {height, width} (stretch) or {shortest_edge}; then
-            comes a centre crop of `crop_size`. With `crop_pct` and no `crop_size`, as ConvNeXt has it, a size below 384 is resized
+            comes a centre crop of `crop_size`, down to whole pixels. With `crop_pct` and no `crop_size`, as ConvNeXt has it, a size below 384 is resized
             to size / crop_pct and cropped, and a larger one is stretched. Where values are not rescaled to [0, 1] or are shifted
             or divided once more (EfficientNet), mean and std are brought to the [0, 1] scale.
     """
@@ -114,17 +117,15 @@ def preprocessing(processor: Mapping[str, Any]) -> tuple[core.Preprocess, tuple[
     std = _triple(processor["image_std"]) if normalises else (1.0, 1.0, 1.0)
     power = 2 if processor.get("include_top") else 1
     resample = processor.get("resample")
-    told = core.Preprocess(
+    return core.Preprocess(
         size=final,
         resize=resize,
         interpolation=_RESAMPLE.get(2 if resample is None else int(resample), "bilinear"),
         mean=_triple([(m + offset) / scale for m in mean]),
         std=_triple([math.pow(s, power) / scale for s in std]),
+        stretch=stretches and resize is not None,
+        crop="round" if resize is None else "floor",
     )
-    bends = stretches and resize is not None
-    return told, (
-        "its image processor stretches the picture, then crops it; ours keeps its aspect ratio",
-    ) if bends else ()
 
 
 def _require_folder(name: str) -> None:
@@ -183,24 +184,26 @@ def _pooled(output: Any, prefix: int) -> Tensor:
     return result
 
 
-def _processor(name: str, config: Any, options: Options) -> Mapping[str, Any]:
-    """The image processor's configuration with its class's defaults, or one made of the spelling's options."""
+def _image_processor(name: str, config: Any, options: Options) -> tuple[Mapping[str, Any], Any]:
+    """The image processor's configuration with its class's defaults, and itself: with Pillow's filters, where it has them. Where there is
+    none, a configuration made of the spelling's options, and None.
+    """
     import transformers
 
     try:
         here = Path(name).is_dir() or _hub.cached(name, "preprocessor_config.json") is not None
-        processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=here)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=here, use_fast=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if options.mean is not None and options.std is not None:
             size = options.size or _pixels(getattr(config, "image_size", 224))
             assert size is not None
-            return {"size": {"height": size[0], "width": size[1]}, "resample": 2}
+            return {"size": {"height": size[0], "width": size[1]}, "resample": 2}, None
         raise VitalsError(
             f"It has no image processor that transformers can load ({error}). "
             "Say what its images are like: `?mean=..&std=..`, and `size`, `resize`, `interpolation` where they matter."
         ) from error
     found: dict[str, Any] = processor.to_dict()
-    return {key: found[key] if key in found else getattr(processor, key, None) for key in _READ}
+    return {key: found[key] if key in found else getattr(processor, key, None) for key in _READ}, processor
 
 
 def _cannot_fetch(name: str, reason: str) -> VitalsError:

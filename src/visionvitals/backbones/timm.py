@@ -228,8 +228,6 @@ def _preprocessing(module: Any, img_size: Any) -> tuple[core.Preprocess, tuple[s
     notes: list[str] = []
     if mode == "border":
         notes.append("timm pads the picture to a square here; ours crops it")
-    if mode == "squash" and crop < 1:
-        notes.append(f"timm stretches the picture, then crops {crop:g} of it; ours keeps its aspect ratio")
     if crop > 1:
         notes.append(f"timm pads the picture by {crop:g} here; ours does not")
     if interpolation not in get_args(core.Interpolation):
@@ -242,5 +240,6 @@ def _preprocessing(module: Any, img_size: Any) -> tuple[core.Preprocess, tuple[s
         interpolation=interpolation,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        stretch=mode == "squash" and not stretch,
     )
     return base, tuple(notes)

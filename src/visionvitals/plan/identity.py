@@ -33,7 +33,7 @@ def identity(cell: Cell) -> dict[str, Any]:
         "version": cell.version,
         "condition": condition,
         "weights": cell.backbone.digest,
-        "preprocess": plain(cell.backbone.preprocess),
+        "preprocess": changed(cell.backbone.preprocess),
         "classes": cell.backbone.classes,
         "data": cell.images.digest,
         "data_classes": cell.images.classes,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, blamed, near, require, shortened
-from visionvitals.plan.identity import cell_id, folders, plain, spelled
+from visionvitals.plan.identity import cell_id, changed, folders, plain, spelled
 
 if TYPE_CHECKING:
     import torch
@@ -275,7 +275,7 @@ class _Companions:
             if spec in self.missing:
                 return (), f"it needs another backbone: {self.missing[spec]}"
             card = self.cards[spec]
-            seen = json.dumps(plain(card.preprocess), sort_keys=True)
+            seen = json.dumps(changed(card.preprocess), sort_keys=True)
             found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
         for path in folders(condition).values():
             if path not in self.folders:

@@ -62,6 +62,8 @@ def preprocessing(card: Mapping[str, Any]) -> str:
     size = f"{height} × {width}"
     if p["resize"] is None:
         cut = f"stretched to {size} px"
+    elif p.get("stretch"):
+        cut = f"stretched to {p['resize']} px, centre {size} px cropped"
     else:
         cut = f"shorter side resized to {p['resize']} px, centre {size} px cropped"
     mean, std = (", ".join(f"{v:.4g}" for v in p[key]) for key in ("mean", "std"))
@@ -71,7 +73,8 @@ def preprocessing(card: Mapping[str, Any]) -> str:
 def facts(card: Mapping[str, Any]) -> str:
     """Size and shape of a backbone in a few words."""
     grid = f", {words.short(tuple(card['patch_grid']))} patches" if card["patch_grid"] else ""
-    return f"{_millions(card['parameters'])} parameters, {card['outputs']:,} outputs{grid}"
+    outputs = f"{card['outputs']:,} outputs" if card["outputs"] else "no classifier"
+    return f"{_millions(card['parameters'])} parameters, {outputs}{grid}"
 
 
 def _cells(run: Run) -> list[Stored]:

@@ -170,8 +170,8 @@ def draw(images: ImageSet, limit: int | None, seed: int) -> list[int]:
 
 
 def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, seed: int) -> str:
-    how = (preprocess.size, preprocess.resize, preprocess.interpolation, decoder, PIL.__version__)
-    part = None if limit is None else (limit, seed)
+    p, part = preprocess, None if limit is None else (limit, seed)
+    how = (p.size, p.resize, p.interpolation, p.stretch, p.crop, decoder, PIL.__version__)
     return hashlib.sha256(json.dumps([CACHE_VERSION, digest, how, part]).encode()).hexdigest()[:32]
 
 

@@ -180,24 +180,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resized_size(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
-    """(width, height) after the resize: torchvision's rule, the longer side is truncated to a whole number of pixels.
+def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
+    """(width, height) after the resize.
 
     Raises:
-        UnreadableImage: so narrow a picture that its resized form would exceed Pillow's pixel limit.
+        UnreadableImage: so narrow a picture that its resized form would exceed `MAX_PIXELS`.
     """
-    if preprocess.resize is None:
-        return preprocess.size[1], preprocess.size[0]
-    short, long = min(width, height), max(width, height)
-    new_long = int(preprocess.resize * long / short)
-    if preprocess.resize * new_long > MAX_PIXELS:
+    found = preprocess.resized(width, height)
+    if found[0] * found[1] > MAX_PIXELS:
         raise UnreadableImage(f"{width} x {height} pixels are too narrow to resize")
-    return (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
-
-
-def crop_corner(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
-    """(left, top) of the centre crop in a resized picture: torchvision's rule, halves go to the even pixel."""
-    return round((width - preprocess.size[1]) / 2), round((height - preprocess.size[0]) / 2)
+    return found
 
 
 def decode(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
@@ -212,9 +204,9 @@ def decode(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     Raises:
         UnreadableImage: a mode or a shape that has no decided meaning.
     """
-    width, height = resized_size(*image.size, preprocess)
+    width, height = _resized(*image.size, preprocess)
     resized = to_rgb(image).resize((width, height), RESAMPLING[preprocess.interpolation])
-    left, top = crop_corner(width, height, preprocess)
+    left, top = preprocess.corner(width, height)
     return np.asarray(resized.crop((left, top, left + preprocess.size[1], top + preprocess.size[0])))
 
 
@@ -225,8 +217,8 @@ def decode_mask(mask: np.ndarray, preprocess: Preprocess) -> np.ndarray:
         uint8 (h, w).
     """
     picture = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
-    resized = picture.resize(resized_size(*picture.size, preprocess), Image.Resampling.NEAREST)
-    left, top = crop_corner(*resized.size, preprocess)
+    resized = picture.resize(_resized(*picture.size, preprocess), Image.Resampling.NEAREST)
+    left, top = preprocess.corner(*resized.size)
     return np.asarray(resized.crop((left, top, left + preprocess.size[1], top + preprocess.size[0])))
 
 
@@ -264,13 +256,13 @@ def decode_fast(data: bytes, preprocess: Preprocess, id: str, *, upright: bool =
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize
 
-    width, height = resized_size(array.shape[1], array.shape[0], preprocess)
+    width, height = _resized(array.shape[1], array.shape[0], preprocess)
     pixels = resize(
         torch.from_numpy(array).permute(2, 0, 1),
         [height, width],
         interpolation=InterpolationMode(preprocess.interpolation),
     ).permute(1, 2, 0)
-    left, top = crop_corner(width, height, preprocess)
+    left, top = preprocess.corner(width, height)
     return np.ascontiguousarray(pixels[top : top + preprocess.size[0], left : left + preprocess.size[1]].numpy())
 
 
