@@ -146,7 +146,7 @@ class Sign:
     Attributes:
         title: the column's head.
         kind: `mean` of the metric; `kept`: its mean over that of the baseline, paired; `area`: under the curve over `x`; `lowest`,
-            `highest`: the smallest and largest mean over `x`, chosen on one half of the images and read on the other; `index`:
+            `highest`: the smallest and largest mean over `x`, corrected for the choice (`stats.extreme`); `index`:
             `index` of the means at all points that match.
         where: fields that must have these values. Where several combinations of the other fields remain, the one
             with the most cells counts.
@@ -171,12 +171,14 @@ class Sign:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A number that was published for the same condition on the same data, shown beside ours.
+    """A number that was published, shown beside ours of the same condition.
 
     Attributes:
         architectures: names of `BackboneCard.architecture` that are this model (its weights must be the published ones too;
             the report says that it cannot check that).
         where: the condition's fields and places on the axes.
+        size: (height, width) of the network's input in pixels.
+        families: of image sets that hold this data, such as `voc`; empty where a folder of any kind may hold it.
         value: on the metric's own scale (accuracy in [0, 1]).
         data: the data it was measured on.
         source: the publication and place.
@@ -187,6 +189,8 @@ class Published:
     where: Mapping[str, Any]
     value: float
     metric: str = "top1"
+    size: tuple[int, int] = (224, 224)
+    families: tuple[str, ...] = ()
     data: str = "ImageNet-1k validation"
     source: str = "Naseer et al. 2021"
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from visionvitals import registry, source
-from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCard, Place, Preset, Scores
+from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCard, Place, Preprocess, Preset, Scores
 from visionvitals.errors import VitalsError, blamed, guarded, near, require
 from visionvitals.figure import COMMON, Chart, Metric, Published, Record, Sign
 from visionvitals.job import Batch, Job
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BASELINE", "BackboneCard", "BackboneSpec", "Batch", "COMMON", "Chart", "FolderSpec", "ImageSetCard", "Job", "Metric", "Place",
-    "Preset", "Published", "Record", "Scores", "Sign", "Study", "VitalsError", "answers", "load", "name_of", "names", "near",
+    "Preprocess", "Preset", "Published", "Record", "Scores", "Sign", "Study", "VitalsError", "answers", "load", "name_of", "names", "near",
     "require", "score",
 ]  # fmt: skip
 
@@ -59,6 +59,8 @@ class Study(Record):
         unfit: (condition, backbone card, card of a backbone that the condition names) -> why that other one cannot be used for it, as one
             sentence, or None. Default: never.
         passes: condition -> forward passes per image, for the estimate of time; a backward pass counts as two. Default 1.
+        cut: (condition, preprocess of the backbone) -> how the pictures are brought to the size of its input, which stays. Default: as
+            the backbone says.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; the one place where images change.
             None for a study that shows no changed images.
         item: image id -> the item that its scores are of, where several images are forms of one picture, told apart by their
@@ -73,6 +75,7 @@ class Study(Record):
     refusal: Callable[[Any, BackboneCard, ImageSetCard], str | None]
     unfit: Callable[[Any, BackboneCard, BackboneCard], str | None]
     passes: Callable[[Any], float]
+    cut: Callable[[Any, Preprocess], Preprocess]
     perturb: "Callable[[Any, Batch, int], Tensor] | None"
     item: Callable[[str], str]
     measure: Callable[[Job], Iterator[Scores]]
@@ -91,7 +94,7 @@ _TYPES = {
     "SIGNS": tuple,
     "PUBLISHED": tuple,
 }
-_ARGUMENTS = {"conditions": 2, "refusal": 3, "unfit": 3, "passes": 1, "perturb": 3, "item": 1, "measure": 1}
+_ARGUMENTS = {"conditions": 2, "refusal": 3, "unfit": 3, "passes": 1, "cut": 2, "perturb": 3, "item": 1, "measure": 1}
 
 
 def names() -> list[str]:
@@ -153,6 +156,7 @@ def _made(module: ModuleType, name: str) -> Study:
         refusal=_sentence(part("refusal", lambda condition, backbone, images: None), "refusal", file),
         unfit=_sentence(part("unfit", lambda condition, backbone, other: None), "unfit", file),
         passes=part("passes", lambda condition: 1),
+        cut=part("cut", lambda condition, preprocess: preprocess),
         perturb=perturb,
         item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
@@ -285,6 +289,8 @@ def score(
 
     Args:
         job: the cell's work.
+        cut: (condition, preprocess of the backbone) -> how the pictures are brought to the size of its input, which stays. Default: as
+            the backbone says.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; None shows them as they are.
         at: the place on the study's axes.
         logits: (images to show, batch) -> logits; the backbone's own `logits` where None.

@@ -262,6 +262,19 @@ def test_published_numbers_stand_beside_ours_where_the_model_and_the_condition_a
         ("timm:resnet50.tv_in1k", "0.1 %", "fraction 0.5, fill black")
     ]
     assert tables.beside_published(run, "shuffle") == []
+    larger = {
+        b: {**card, "preprocess": {**card["preprocess"], "size": [384, 384]}} for b, card in run.backbones.items()
+    }
+    assert tables.beside_published(dataclasses.replace(run, backbones=larger), "clean") == []
+
+
+def test_published_numbers_of_a_named_set_stand_beside_no_other(run: Run) -> None:
+    record = run.record("clean")
+    assert record is not None
+    for families, count in (((), 2), (("folder", "hf"), 2), (("cub",), 0)):
+        published = tuple(dataclasses.replace(p, families=families) for p in record.published)
+        told = {**run.studies, "clean": dataclasses.replace(record, published=published)}
+        assert len(tables.beside_published(dataclasses.replace(run, studies=told), "clean")) == count
 
 
 def test_the_table_holds_every_point_and_says_what_is_constant(run: Run) -> None:

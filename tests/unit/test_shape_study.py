@@ -141,6 +141,29 @@ def test_the_embedded_networks_answer_the_embedded_conflicts(tmp_path: Path) -> 
     assert exhibit["correct"] == (said[exhibit["item"]] == shown[exhibit["item"]][0])
 
 
+def test_whole_stimuli_are_neither_resized_nor_cropped(tmp_path: Path) -> None:
+    """The embedded network sees 64 px; pictures of 64 px reach it as they are, whatever its own preparation."""
+    data, usual, zoomed = "shapes:test?n=60&variant=conflict&size=64", "tiny:vit?resize=none", "tiny:vit?resize=96"
+    planned, outcome = measure(
+        (usual, zoomed), data, tmp_path / "run", token=("output",), stimuli=("prepared", "whole")
+    )
+    assert outcome.failed == ()
+    assert planned.backbones[usual].preprocess.size == (64, 64)
+    said = {
+        (c.cell["backbone"]["spec"], c.cell["condition"]["stimuli"]): column(c, "prediction")
+        for c in Store(tmp_path / "run" / "store").cells()
+    }
+    assert said[zoomed, "whole"] == said[usual, "whole"] == said[usual, "prepared"]
+    assert said[zoomed, "prepared"] != said[zoomed, "whole"]
+
+
+def test_published_bias_is_of_whole_stimuli_on_the_published_pictures_only() -> None:
+    assert {p.where["stimuli"] for p in shape_bias.PUBLISHED} == {"whole"}
+    assert {p.families for p in shape_bias.PUBLISHED} == {("cue_conflict",)}
+    for preset, stimuli in (("quick", "prepared"), ("default", "prepared"), ("paper", "whole")):
+        assert {c.stimuli for c in shape_bias.conditions(preset, (224, 224))} == {stimuli}  # type: ignore[arg-type]
+
+
 def test_pictures_without_a_conflict_do_not_count(run_folder: Path) -> None:
     cells = Store(run_folder / "store").cells()
     assert {c.cell["condition"]["token"] for c in cells} == {"output", "class", "distillation"}

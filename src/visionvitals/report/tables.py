@@ -79,7 +79,7 @@ def of_study(run: Run, study: str) -> Table:
 
 
 def beside_published(run: Run, study: str) -> list[Beside]:
-    """The published numbers whose architecture and condition were measured here."""
+    """The published numbers whose architecture, size of the input, image sets and condition are those of a point here."""
     record = run.record(study)
     varies = varying(run.of(study))
     found = [
@@ -96,11 +96,19 @@ def beside_published(run: Run, study: str) -> list[Beside]:
         for published in (record.published if record else ())
         for metric in (run.metric(study, published.metric),)
         for p in run.of(study)
-        if run.backbones[p.backbone]["architecture"] in published.architectures
-        and published.metric in p.metrics
-        and all(p.condition.get(k) == v for k, v in published.where.items())
+        if published.metric in p.metrics and _was_published(run, p, published)
     ]
     return sorted(found, key=lambda beside: list(run.backbones).index(beside.backbone))
+
+
+def _was_published(run: Run, p: Point, published: Published) -> bool:
+    card, family = run.backbones[p.backbone], run.images[p.images]["spec"].partition(":")[0]
+    return (
+        card["architecture"] in published.architectures
+        and tuple(card["preprocess"]["size"]) == published.size
+        and (not published.families or family in published.families)
+        and all(p.condition.get(k) == v for k, v in published.where.items())
+    )
 
 
 def _sizes(run: Run, p: Point) -> set[int]:

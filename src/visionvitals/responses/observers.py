@@ -59,7 +59,7 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
     """
     trials = csv_files.read(answers)
     store = Store(run_folder / "store")
-    sets = {(c.cell["images"]["spec"], c.cell["images"]["digest"]): c for c in _cells(run_folder)}
+    sets = {(c.cell["images"]["spec"], c.cell["images"]["digest"], _stimuli(c)): c for c in _cells(run_folder)}
     added = []
     for stored in sets.values():
         items = {shown.name: item for item in _conflicts(stored) if (shown := csv_files.stimulus(item)) is not None}
@@ -131,9 +131,10 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
             require(shown is not None, must, item, "The csv format knows cue-conflict pictures only.")
             assert shown is not None
             answers.append((shown, card.classes[int(prediction)]))
-        token = stored.cell["condition"]["token"]
+        token, stimuli = stored.cell["condition"]["token"], _stimuli(stored)
         name = labels[stored.cell["backbone"]["spec"]].partition(":")[2] or labels[stored.cell["backbone"]["spec"]]
         name = "".join(ch if ch.isalnum() else "-" for ch in name) + ("" if token == "output" else f"-{token}")
+        name += "" if stimuli == asked.Condition().stimuli else f"-{stimuli}"
         path = folder / f"cue-conflict_{name}_session-1.csv"
         require(path not in written, "Every backbone must be measured on one image set to be written", path.name)
         csv_files.write(path, name, answers)
@@ -147,6 +148,11 @@ def _cells(run_folder: Path) -> list[Stored]:
     found = [c for c in mine if not c.cell["backbone"]["spec"].startswith(f"{FAMILY}:")]
     do = f"Measure some: `vitals audit BACKBONE --data cue_conflict:FOLDER --studies {STUDY} --out {run_folder}`."
     require(bool(found), f"The run folder must hold finished cells of `{STUDY}`", str(run_folder), do)
+    return found
+
+
+def _stimuli(stored: Stored) -> asked.Stimuli:
+    found: asked.Stimuli = stored.cell["condition"].get("stimuli", asked.Condition().stimuli)
     return found
 
 
@@ -199,7 +205,11 @@ def _cell(observer: str, trials: Sequence[Trial], beside: Stored) -> Cell:
         notes=tuple(stored["notes"]),
     )
     return Cell(
-        study=STUDY, version=study.load(STUDY).version, condition=asked.Condition(), backbone=card, images=images
+        study=STUDY,
+        version=study.load(STUDY).version,
+        condition=asked.Condition(stimuli=_stimuli(beside)),
+        backbone=card,
+        images=images,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals.core import Backbone, Cell
+from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
@@ -129,12 +129,6 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
         mine = sorted((c for c in cells if c.images.spec == images), key=lambda c: c.study != BASELINE)
         if not mine:
             continue
-        try:
-            data = _decode(run, backbone, images)
-        except Exception as error:
-            for cell in mine:
-                run.fail(cell, error)
-            continue
         aligned = run.planned.alignments.get((spec, images))
         if (
             aligned is not None
@@ -142,16 +136,40 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             and any(run.planned.studies[c.study].labels == "outputs" for c in mine)
         ):
             run.warn(f"{spec} on {images}: {aligned.how}; `?classes=FILE` or `?order=as-is` says it")
-        work = Work(
-            backbone=backbone,
-            data=data,
-            outputs=None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)[data.labels],
-            shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
-            companion=companion,
-            provenance=facts,
-        )
-        for cell in mine:
-            _cell(run, work, cell)
+        outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)
+        for cut, same in _by_cut(run, backbone.card.preprocess, mine).items():
+            seeing = dataclasses.replace(backbone, card=dataclasses.replace(backbone.card, preprocess=cut))
+            try:
+                data = _decode(run, seeing, images)
+            except Exception as error:
+                for cell in same:
+                    run.fail(cell, error)
+                continue
+            work = Work(
+                backbone=seeing,
+                data=data,
+                outputs=None if outputs is None else outputs[data.labels],
+                shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
+                companion=companion,
+                provenance=facts,
+            )
+            for cell in same:
+                _cell(run, work, cell)
+
+
+def _by_cut(run: Running, usual: Preprocess, cells: Sequence[Cell]) -> dict[Preprocess, list[Cell]]:
+    """The cells by how their studies want the pictures cut; one whose study cannot say fails."""
+    found: dict[Preprocess, list[Cell]] = {}
+    for cell in cells:
+        try:
+            cut = run.planned.studies[cell.study].cut(cell.condition, usual)
+            must = f"`cut` of `{cell.study}` must return a Preprocess of the network's own size"
+            require(isinstance(cut, Preprocess) and cut.size == usual.size, must, cut)
+        except Exception as error:
+            run.fail(cell, error)
+        else:
+            found.setdefault(cut, []).append(cell)
+    return found
 
 
 def _cell(run: Running, work: Work, cell: Cell) -> None:

@@ -105,6 +105,8 @@ def _published(
         where=where,
         value=value,
         metric="jaccard",
+        size=(512, 512),
+        families=("voc",),
         data="VOC2012 validation at 512 px",
         source=source,
     )

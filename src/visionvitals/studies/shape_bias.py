@@ -8,8 +8,9 @@ points, so both are shown.
 Conventions. On `cue_conflict:` sets, a network with ImageNet's 1,000 outputs answers the entry class with the highest mean softmax
 probability; a network that has the set's classes as outputs answers the best of these. `token` asks one head of a network with two:
 the class token's, or that of the distillation token, which is the shape token where the teacher was trained on stylised pictures. The
-pictures are prepared as the backbone says, while model-vs-human does not resize the 224-px stimuli; that moves ResNet-50 by about
-0.8 points (`?resize=224` does the same here).
+pictures are `prepared` as the backbone says, or shown `whole`: all of the picture is the network's input, so that the 224-px stimuli
+are neither resized nor cropped, as in model-vs-human. That moves ResNet-50 by about 0.8 points, SqueezeNet by 3.3 (docs/case_shape.md). What
+was published is of whole stimuli and stands beside those only.
 
 People and published networks are measured on the same pictures by `vitals responses RUN --add FOLDER`.
 
@@ -20,6 +21,7 @@ Metrics, over the pictures with a conflict: `shape_accuracy`, `texture_accuracy`
 once more at each shape class; at `(all)` also `class_shape_bias`, whose items are shape classes, and `prediction`, in the set's classes.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -32,6 +34,7 @@ from visionvitals.study import (
     ImageSetCard,
     Job,
     Metric,
+    Preprocess,
     Preset,
     Published,
     Scores,
@@ -84,7 +87,7 @@ CHARTS = (
         x="",
         metric="shape_choice",
         where={"shape": ALL},
-        facet=("token",),
+        facet=("token", "stimuli"),
         title="pooled",
         reads="100 % goes by shape, 0 % by texture; people are at 96 %. Bars end with 95 % intervals over the pictures answered by either.",
     ),
@@ -92,7 +95,7 @@ CHARTS = (
         x="shape",
         x_title="shape",
         metric="shape_choice",
-        facet=("token",),
+        facet=("token", "stimuli"),
         title="by shape class",
         reads="The same for the pictures of each shape. Few pictures stand behind each bar: see the intervals.",
     ),
@@ -116,9 +119,10 @@ PUBLISHED = (
         Published(
             model=model,
             architectures=(model.lower(),),
-            where={"token": "output", "shape": ALL},
+            where={"token": "output", "stimuli": "whole", "shape": ALL},
             value=value,
             metric="shape_choice",
+            families=("cue_conflict",),
             data="the 1,200 cue conflicts",
             source="Geirhos et al. 2019, recounted from the published answers",
         )
@@ -128,9 +132,10 @@ PUBLISHED = (
         Published(
             model=model,
             architectures=(architecture,),
-            where={"token": token, "shape": ALL},
+            where={"token": token, "stimuli": "whole", "shape": ALL},
             value=value,
             metric="shape_choice",
+            families=("cue_conflict",),
             data="the 1,200 cue conflicts",
         )
         for model, architecture, token, value in _SIN
@@ -138,26 +143,36 @@ PUBLISHED = (
 )
 
 Token = Literal["output", "class", "distillation"]
+Stimuli = Literal["prepared", "whole"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Who is asked.
+    """Who is asked, of which picture.
 
     Attributes:
         token: `output`, the network's own; or the head of the `class` or the `distillation` (shape) token alone.
+        stimuli: `prepared` as the backbone says; or `whole`, brought to the size of its input without a crop.
     """
 
     token: Token = "output"
+    stimuli: Stimuli = "prepared"
 
     def __post_init__(self) -> None:
         require(self.token in get_args(Token), f"`token` must be one of {', '.join(get_args(Token))}", self.token)
+        must = f"`stimuli` must be one of {', '.join(get_args(Stimuli))}"
+        require(self.stimuli in get_args(Stimuli), must, self.stimuli)
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """quick: the network's output. default, paper: each head of a network with two as well."""
+    """quick: the network's output. default: each head of a network with two as well. paper: the same of whole stimuli."""
     tokens = get_args(Token)[:1] if preset == "quick" else get_args(Token)
-    return [Condition(token=token) for token in tokens]
+    return [Condition(token=token, stimuli="whole" if preset == "paper" else "prepared") for token in tokens]
+
+
+def cut(condition: Condition, preprocess: Preprocess) -> Preprocess:
+    """Whole stimuli are not cropped; those of the input's own size are not resized."""
+    return dataclasses.replace(preprocess, resize=None) if condition.stimuli == "whole" else preprocess
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:

@@ -108,17 +108,19 @@ _TABLE_5 = {
     ("ensemble", "class"): (0.7358, 0.9000, 0.4515),
     ("ensemble", "class + mean"): (0.7337, 0.9033, 0.4512),
 }
+_TABLE_5_DATA = (("cub", "CUB-200-2011"), ("flowers", "Flowers-102"), ("inaturalist", "iNaturalist 2019"))
 PUBLISHED = tuple(
     Published(
         model="DeiT-S",
         architectures=("deit_small_patch16_224",),
         where={"protocol": "paper", "probe": ADAMW, "blocks": blocks, "tokens": tokens},
         value=value,
+        families=(family,),
         data=data,
         source="Naseer et al. 2021, Table 5",
     )
     for (blocks, tokens), values in _TABLE_5.items()
-    for data, value in zip(("CUB-200-2011", "Flowers-102", "iNaturalist 2019"), values, strict=True)
+    for (family, data), value in zip(_TABLE_5_DATA, values, strict=True)
 )
 
 
