@@ -137,12 +137,20 @@ def test_an_edited_helper_in_another_file_is_caught_by_the_answers(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "noisy",
-    ["self.body(x.flatten(1)) + torch.randn(1)", "self.body(x.flatten(1)) - x.mean(dim=0).sum()"],
-    ids=["noise", "the rest of the batch"],
+    [
+        "self.body(x.flatten(1)) + torch.randn(1)",
+        "torch.nn.functional.dropout(self.body(x.flatten(1)), 0.5)",
+        "self.body(x.flatten(1)) + next(COUNT)",
+        "self.body(x.flatten(1)) - x.mean(dim=0).sum()",
+    ],
+    ids=["noise", "functional dropout", "a counter", "the rest of the batch"],
 )
 def test_a_network_that_is_not_repeatable_is_noted_and_not_compared(tmp_path: Path, noisy: str) -> None:
     state = torch.random.get_rng_state()
-    card = written(tmp_path / "net.py", FACTORY.replace("self.body(x.flatten(1))", f"({noisy})"))
+    card = written(
+        tmp_path / "net.py",
+        "import itertools\nCOUNT = itertools.count()\n" + FACTORY.replace("self.body(x.flatten(1))", f"({noisy})"),
+    )
     assert card.answers is not None
     assert not card.answers.stable
     assert any("cannot be repeated exactly" in note for note in card.notes)

@@ -1,120 +1,251 @@
 """Whether what was found are blocks: stages on the way from the picture to the logits. What cannot be certified is not offered.
 
-A block of tokens is certified where it answers two pictures differently and where the logits depend on what it gives: their gradient to it
+A block answers two pictures differently. A block of tokens is certified where the logits depend on what it gives: their gradient to it
 is not zero, or, for a network that has no gradient, the logits change when the two pictures swap what the block gives. A stage of maps
-must be a place that all passes: with its maps swapped, the two pictures swap their logits, which no side branch does. Where most weights
-work on sequences outside the stages (a stem before a transformer), the stages are no layout of the network.
+must be a place that all passes: with all that enters it swapped, and with all that leaves it swapped, the two pictures swap their logits,
+which no side branch does; and the map itself must matter. What is kept as a sequence, by a network that does not declare its grid, must
+stand row by row: a change of the picture at a place is seen most in the token of that place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from visionvitals.backbones._layout import Trace
+from visionvitals.backbones._layout import Call, Found, Trace, alike, covered
 from visionvitals.inside import blocks
-from visionvitals.inside.blocks import Layout
+from visionvitals.inside.blocks import Block, Layout, places, rebuilt, sequence, tensors
 
 _SAME = 1e-6  # of the largest value: float32's rounding
 _SWAPPED = 1e-3
+_TRIED = 3  # calls of a stage, from its end or its start, that are tried for its exit or its entry
+_PLACES = ((0, 0), (0, 6), (6, 0), (6, 6), (1, 3), (3, 5), (5, 2), (3, 1))  # of 7 x 7
+
+Logits = Callable[[Tensor], Any]
+Patches = tuple[tuple[int, int], int]
+"""(rows, columns) of what is kept as a sequence, and the prefix tokens before it."""
 
 
 def certified(
-    found: Layout | None, trace: Trace, logits: Callable[[Tensor], Any], images: Tensor
-) -> tuple[Layout | None, tuple[str, ...]]:
-    """A layout with its certified blocks only, or None where none is left, and a note on what is not offered.
+    likely: Iterator[Found], trace: Trace, logits: Logits, images: Tensor
+) -> tuple[Layout | None, Patches | None, tuple[str, ...]]:
+    """The first layout that has certified blocks, with these only, or None where there is none.
 
     Args:
-        found: the layout.
+        likely: what may be the blocks, the likeliest first.
         trace: of one image.
         logits: images in [0, 1] -> (b, k).
         images: two different pictures.
+
+    Returns: the layout, the patches that leave its last block where they are kept as a sequence, and a note on what is not offered.
     """
-    if found is None:
-        return None, ()
-    reasons = _reasons(found, logits, images)
-    good = tuple(block for block, reason in zip(found.blocks, reasons, strict=True) if reason is None)
-    bad = [f"`{b.name}` {reason}" for b, reason in zip(found.blocks, reasons, strict=True) if reason is not None]
-    note = (f"{len(bad)} of its {len(found.blocks)} blocks are not offered: {bad[0]}",) if bad else ()
-    if not good:
-        return None, note
-    left = found._replace(blocks=good, readout=found.readout if reasons[-1] is None else None)
-    share = _covered(left, trace) if left.kind == "maps" else 1.0
-    if share < 0.5:
-        where = f"lie outside the {len(good)} stages of feature maps that were found"
-        return None, (*note, f"its blocks are not offered: {1 - share:.0%} of its weights {where}")
-    return left, note
+    note: tuple[str, ...] = ()
+    for found in likely:
+        good, reasons = _Check(found, trace, logits, images).blocks()
+        bad = [(name, reason) for name, reason in reasons if reason is not None]
+        if bad:
+            note = (f"{len(bad)} of its {len(reasons)} blocks are not offered: `{bad[0][0]}` {bad[0][1]}",)
+        if good is not None:
+            return *good, note if bad else ()
+    return None, None, note
 
 
-def _reasons(found: Layout, logits: Callable[[Tensor], Any], images: Tensor) -> list[str | None]:
-    """Why each block is none, or None."""
-    seen: dict[int, Tensor] = {}
-    with torch.enable_grad(), blocks.watch(found, lambda block, x: seen.update({block: x})):
-        plain = logits(images.clone().requires_grad_())
-    if not bool(plain.isfinite().all()) or _equal(plain[0], plain[1]):
-        return [None] * len(found.blocks)  # such an answer tells nothing of any block
-    slopes = _slopes(plain, seen) if found.kind == "tokens" else {}
-    found_out: list[str | None] = []
-    for k in range(len(found.blocks)):
-        reason = _blind(seen.get(k))
-        if reason is None and found.kind == "maps":
-            if not _equal(plain.flip(0), _swapped(found, k, logits, images), within=_SWAPPED):
-                reason = "is a side branch: what reaches the logits passes beside it too"
-        elif reason is None and not slopes.get(k) and _equal(plain, _swapped(found, k, logits, images)):
+class _Check:
+    """The passes that certify one layout."""
+
+    def __init__(self, found: Found, trace: Trace, logits: Logits, images: Tensor) -> None:
+        self.found, self.trace, self.logits, self.images = found, trace, logits, images
+        self.size = (images.shape[2], images.shape[3])
+        self.tokens = found.kind == "tokens"
+        with torch.set_grad_enabled(self.tokens):
+            self.plain, self.seen = self._pass([c for run in found.runs for c in run], images.clone().requires_grad_())
+        self.tells = bool(self.plain.isfinite().all()) and not _equal(self.plain[0], self.plain[1])
+        self.slopes = self._slopes() if self.tokens and self.tells else set()
+        self.strangers = self._out_of_order()
+        self.passed: list[set[int]] = []  # the tensors of the trace, by `id`, that all of the network passes
+
+    def blocks(self) -> tuple[tuple[Layout, Patches | None] | None, list[tuple[str, str | None]]]:
+        """The layout of the certified blocks with the patches of the last one, and for each block its name and why it is none, or None."""
+        offered = [self._token_block(run[0]) if self.tokens else self._stage(run) for run in self.found.runs]
+        why = [reason for _, reason in offered]
+        if self.tokens and self.strangers:
+            why = ["keeps its tokens in another order than row by row"] * len(why)
+        names = [block.name for block, _ in offered]
+        left = [(run, block) for run, (block, _), no in zip(self.found.runs, offered, why, strict=True) if no is None]
+        if left and not self.tokens and (share := covered(self.trace, [run for run, _ in left])) < 0.5:
+            where = f"and the stages beside it leave out {1 - share:.0%} of the network's layers"
+            why, left = [no or where for no in why], []
+        reasons = list(zip(names, why, strict=True))
+        if not left:
+            return None, reasons
+        f, good = self.found, tuple(block for _, block in left)
+        if self.tokens:
+            assert f.grid is not None
+            n, readout = f.grid[0] * f.grid[1], f.readout if why[-1] is None else None
+            return (Layout("tokens", good, f.prefix, n, self.size, readout), (f.grid, f.prefix)), reasons
+        kept = [k for k, no in enumerate(why) if no is None]
+        unordered = tuple(place for place, k in enumerate(kept) if k in self.strangers)
+        last = None if kept[-1] in self.strangers else self._grid(left[-1][0][-1])
+        return (Layout("maps", good, 0, 0, self.size, None, unordered), last), reasons
+
+    def _token_block(self, call: Call) -> tuple[Block, str | None]:
+        reason = self._blind(call)
+        flat = reason is None and self.tells and call.order not in self.slopes
+        if flat and _equal(self.plain, self._swapped(call, after=True)):
             reason = "gives what the logits do not depend on"
-        found_out.append(reason)
-    return found_out
+        return self.trace.block(call, call), reason
 
+    def _stage(self, run: Sequence[Call]) -> tuple[Block, str | None]:
+        exit, why = self._passed(run[: -_TRIED - 1 : -1], after=True)
+        entry, why = self._passed(run[:_TRIED], after=False) if why is None else (run[0], why)
+        block = self.trace.block(entry, exit)
+        more = len(exit.made) > 1 or exit.made[0].ndim == 3  # than the map left it, and was swapped with it
+        if why is None and self.tells and more and all(_equal(self.plain, x) for x in self._with_other_maps(block)):
+            why = "gives what the logits do not depend on"
+        return block, why
 
-def _blind(given: Tensor | None) -> str | None:
-    if given is None:
-        return "was not passed"
-    return "gives the same for two different pictures" if _equal(given[0], given[1]) else None
+    def _passed(self, run: Sequence[Call], *, after: bool) -> tuple[Call, str | None]:
+        """The first of some calls that everything passes, or else the first one and the reason why not."""
+        reasons: list[str] = []
+        for call in run:
+            reason = self._blind(call) if after else None
+            met = {id(x) for x in (call.made if after else call.given)}
+            if reason is None and self.tells and met not in self.passed:
+                swapped = self._swapped(call, after=after)
+                if not _equal(self.plain.flip(0), swapped, within=_SWAPPED):
+                    reason = "is a side branch: what reaches the logits passes beside it too"
+            if reason is None:
+                self.passed.append(met)
+                return call, None
+            reasons.append(reason)
+        return run[0], reasons[0]
 
+    def _pass(self, calls: Sequence[Call], images: Tensor) -> tuple[Tensor, dict[int, list[tuple[Tensor, ...]]]]:
+        """The logits, and what each of some calls gave, by its order in the trace."""
+        seen: dict[int, list[tuple[Tensor, ...]]] = {}
 
-def _slopes(plain: Tensor, seen: dict[int, Tensor]) -> dict[int, bool]:
-    """For each block, whether the gradient of the logits to what it gives is not zero; empty where there is no gradient."""
-    asked = {k: x for k, x in seen.items() if x.requires_grad}
-    if not (plain.requires_grad and asked):
-        return {}
-    weights = torch.arange(1, plain.shape[1] + 1, device=plain.device) % 7 - 3.5
-    try:
-        slopes = torch.autograd.grad((plain * weights).sum(), list(asked.values()), allow_unused=True)
-    except RuntimeError:  # such as a tensor that was changed in place
-        return {}
-    return {
-        k: g is not None and bool(g.isfinite().all() and (g != 0).any()) for k, g in zip(asked, slopes, strict=True)
-    }
+        def note(order: int) -> Callable[[Any], None]:
+            return lambda output: seen.setdefault(order, []).append(tensors(output))
 
+        handles = [self.trace.visit(call).after(note(call.order)) for call in calls]
+        try:
+            answer: Tensor = self.logits(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return answer, seen
 
-def _swapped(found: Layout, block: int, logits: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """The logits of two pictures when what a block gives of each is taken for the other's."""
-    upto = found._replace(blocks=found.blocks[: block + 1])
-    with torch.no_grad(), blocks.entering(upto, block + 1, lambda x: x.flip(0)):
-        answer: Tensor = logits(images)
+    def _blind(self, call: Call) -> str | None:
+        seen = self.seen.get(call.order, [])
+        if len(seen) != 1 or len(seen[0]) != len(call.made):
+            return "is not called once for a batch, whatever its size"
+        pairs = [x for x, own in zip(seen[0], call.made, strict=True) if x.shape == (2 * own.shape[0], *own.shape[1:])]
+        if not pairs:
+            return "does not give something for each picture"
+        same = all(_equal(*x.reshape(2, -1)) for x in pairs)
+        return "gives the same for two different pictures" if same else None
+
+    def _slopes(self) -> set[int]:
+        """The calls, by their order, to whose outputs the logits have a gradient that is not zero."""
+        asked = [(order, x) for order, seen in self.seen.items() for x in seen[-1] if x.requires_grad]
+        if not (self.plain.requires_grad and asked):
+            return set()
+        weights = torch.arange(1, self.plain.shape[1] + 1, device=self.plain.device) % 7 - 3.5
+        try:
+            slopes = torch.autograd.grad((self.plain * weights).sum(), [x for _, x in asked], allow_unused=True)
+        except RuntimeError:  # such as a tensor that was changed in place
+            return set()
+        return {
+            order
+            for (order, _), g in zip(asked, slopes, strict=True)
+            if g is not None and g.isfinite().all() and (g != 0).any()
+        }
+
+    def _swapped(self, call: Call, *, after: bool) -> Tensor:
+        """The logits of two pictures when all that a call gives, or is given, of each is taken for the other's."""
+        mine = call.made if after else call.given
+
+        def swap(output: Any) -> Any:
+            left = iter(mine)
+
+            def change(x: Tensor) -> Tensor:
+                own = next(left, None)
+                if own is None or x.shape != (2 * own.shape[0], *own.shape[1:]):
+                    return x
+                return x.reshape(2, *own.shape).flip(0).reshape(x.shape)
+
+            return rebuilt(output, change)
+
+        visit = self.trace.visit(call)
+        handle = visit.after(swap) if after else visit.before(lambda args, kwargs: swap((args, kwargs)))
+        try:
+            with torch.no_grad():
+                answer: Tensor = self.logits(self.images)
+        finally:
+            handle.remove()
         return answer
+
+    def _with_other_maps(self, block: Block) -> Iterator[Tensor]:
+        """The logits of two pictures when the maps that leave a stage, or those that enter it, are each taken for the other's."""
+        where = Layout("maps", (block,), 0, 0, self.size)
+        for place in (1, 0):
+            with torch.no_grad(), blocks.entering(where, place, lambda x: x.flip(0)):
+                yield self.logits(self.images)
+
+    def _out_of_order(self) -> set[int]:
+        """The runs, by number, whose sequences do not stand row by row, of those for which nothing but their length says so.
+
+        A sequence is in order where one of the calls within the first or the last call of its run shows it; others may mix all tokens.
+        """
+        runs = () if self.found.declared else self.found.runs[:1] if self.tokens else self.found.runs
+        ends = [(k, own) for k, run in enumerate(runs) for own in dict.fromkeys((run[0].order, run[-1].order))]
+        asked: list[tuple[int, list[Call], Patches]] = []
+        for k, order in ends:
+            own = self.trace.calls[order]
+            grid = self._grid(own)
+            if grid is not None:
+                asked.append((k, alike(own, (1, grid[1] + grid[0][0] * grid[0][1])), grid))
+        if not asked:
+            return set()
+        with torch.no_grad():
+            _, seen = self._pass([call for _, calls, _ in asked for call in calls], self._probes())
+        return {
+            k for k, calls, grid in asked if not any(_in_order(seen.get(call.order, [()])[0], *grid) for call in calls)
+        }
+
+    def _grid(self, call: Call) -> Patches | None:
+        """The patches of the sequence that a call gives; None for maps."""
+        if self.tokens:
+            assert self.found.grid is not None
+            return self.found.grid, self.found.prefix
+        own = next(x for x in call.made if places(x, self.size) is not None)
+        return sequence(own, self.size) if own.ndim == 3 else None
+
+    def _probes(self) -> Tensor:
+        """The first picture, and that picture with one of 8 places taken from the second."""
+        probes = self.images[:1].repeat(1 + len(_PLACES), 1, 1, 1)
+        for probe, (row, column) in zip(probes[1:], _PLACES, strict=True):
+            rows, columns = (
+                slice(k * side // 7, (k + 1) * side // 7) for k, side in zip((row, column), self.size, strict=True)
+            )
+            probe[:, rows, columns] = self.images[1, :, rows, columns]
+        return probes
+
+
+def _in_order(given: Sequence[Tensor], grid: tuple[int, int], prefix: int) -> bool:
+    """Whether each place's token changes most, of all changes of the picture, by that of this place; two tokens may be wrong."""
+    shape = (1 + len(_PLACES), prefix + grid[0] * grid[1])
+    x = next((x for x in given if x.ndim == 3 and x.shape[:2] == shape), None)
+    if x is None:
+        return False
+    changes = (x[1:] - x[:1]).float().norm(dim=2)[:, prefix:]
+    changes = changes / changes.sum(dim=1, keepdim=True)
+    at = [(2 * r + 1) * grid[0] // 14 * grid[1] + (2 * c + 1) * grid[1] // 14 for r, c in _PLACES]
+    right = [all(changes[k, i] > changes[j, i] for j in range(len(at)) if at[j] != i) for k, i in enumerate(at)]
+    return sum(right) >= len(at) - 2
 
 
 def _equal(a: Tensor, b: Tensor, *, within: float = _SAME) -> bool:
     largest = max(float(a.detach().abs().max()), float(b.detach().abs().max()))
     return bool((a - b).detach().abs().max() <= within * largest)
-
-
-def _covered(found: Layout, trace: Trace) -> float:
-    """The share of the weights that is not used on sequences outside of what lies between the first stage's entry and the last's exit."""
-    inside = outside = 0
-    first = min(trace.orders(found.blocks[0].entry), default=0)
-    last = max((o for part in found.blocks[-1].exit.modules() for o in trace.orders(part)), default=0)
-    counted: set[int] = set()
-    for name, call in trace.calls.items():
-        part: nn.Module = trace.parts[name]
-        if id(part) in counted:
-            continue
-        counted.add(id(part))
-        weights = sum(p.numel() for p in part.parameters(recurse=False))
-        if first <= call.order <= last or call.given is None or call.given.ndim != 3:
-            inside += weights
-        else:
-            outside += weights
-    return inside / max(1, inside + outside)

@@ -1,47 +1,88 @@
 """Where a network's blocks are: found by watching one image go through, not by names of families.
 
-Two kinds. `tokens`: the shallowest list of modules through which the whole sequence of tokens passes, each once. `maps`: the
-stages of a convolutional or hierarchical network, a stage being all parts in a row whose feature maps have one size.
+Two kinds. `tokens`: the shallowest row of calls through which a sequence of tokens of one length passes. `maps`: the stages of a
+convolutional or hierarchical network, a stage being all parts in a row whose feature maps have one size, whether it keeps them as maps
+or as sequences. What reads the image is the stem, no stage.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from visionvitals.inside.blocks import Block, Layout, Readout, channels_at, tensors
+from visionvitals.inside.blocks import Block, Readout, Visit, grid_of, places, tensors
 
 _HEADS = ("head", "heads", "head_dist", "classifier", "fc", "last_linear")
 _CLOSE = 1e-4
+_STEM = 0.2  # of the layers: what reads the image and has fewer is a stem
+_BODY = 0.75  # of the weights that work on maps or sequences: tokens of a grid that the network does not declare
+_MOST = 16  # prefix tokens
 
 
-class _Call(NamedTuple):
-    """The first call of a module: when it began, the first tensor in, the tensors out."""
+class Call(NamedTuple):
+    """One call of a module.
 
+    Attributes:
+        name: path of the module.
+        part: the module.
+        order: how many calls had begun before, in the whole pass.
+        nth: how many of them were of this module.
+        given, made: the tensors in and out.
+        inner: the calls within it, in order.
+    """
+
+    name: str
+    part: nn.Module
     order: int
-    given: Tensor | None
-    made: tuple[Tensor, ...]
+    nth: int
+    given: tuple[Tensor, ...]
+    made: list[Tensor]
+    inner: "list[Call]"
+
+
+class Found(NamedTuple):
+    """What may be the blocks.
+
+    Attributes:
+        kind, prefix, readout: as in `Layout`.
+        grid: of tokens, (rows, columns) of the patches.
+        declared: the network itself says what its grid is.
+        runs: for each block or stage, the calls that it consists of.
+    """
+
+    kind: Literal["tokens", "maps"]
+    runs: "tuple[tuple[Call, ...], ...]"
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    declared: bool = False
+    readout: Readout | None = None
 
 
 class Trace:
-    """Hooks that note each module's first call; a context manager around one forward pass of one image."""
+    """Hooks that note every call of every module; a context manager around one forward pass of one image."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.parts = dict(module.named_modules(remove_duplicate=False))  # a part with two names is found by either
-        self.calls: dict[str, _Call] = {}
-        self._begun: dict[str, tuple[int, Tensor | None]] = {}
+        self.module = module
+        self.calls: list[Call] = []
+        self._open: list[Call] = []
         self._handles: list[Any] = []
 
     def __enter__(self) -> "Trace":
-        for name, part in self.parts.items():
+        counts: dict[str, int] = {}
+        for name, part in self.module.named_modules():
 
-            def begin(_m: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
-                given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-                self._begun.setdefault(name, (len(self._begun), given))
+            def begin(part: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                nth = counts.get(name, 0)
+                counts[name] = nth + 1
+                call = Call(name, part, len(self.calls), nth, tensors((args, kwargs)), [], [])
+                if self._open:
+                    self._open[-1].inner.append(call)
+                self.calls.append(call)
+                self._open.append(call)
 
-            def end(_m: nn.Module, _a: Any, output: Any, name: str = name) -> None:
-                self.calls.setdefault(name, _Call(*self._begun[name], tensors(output)))
+            def end(_m: nn.Module, _a: Any, output: Any) -> None:
+                self._open.pop().made.extend(tensors(output))
 
             self._handles += [part.register_forward_pre_hook(begin, with_kwargs=True), part.register_forward_hook(end)]
         return self
@@ -50,58 +91,134 @@ class Trace:
         for handle in self._handles:
             handle.remove()
 
-    def orders(self, part: nn.Module) -> list[int]:
-        """When a module was called first, by each of its names."""
-        return [self.calls[name].order for name, own in self.parts.items() if own is part and name in self.calls]
+    def visit(self, call: Call) -> Visit:
+        """The call, to be met again in any pass."""
+        return Visit(call.part, call.nth, sum(other.part is call.part for other in self.calls))
+
+    def block(self, entry: Call, exit: Call) -> Block:
+        """The block between two calls, each named by how often its module is called."""
+        last = self.visit(exit)
+        return Block(f"{exit.name}, call {last.nth + 1}" if last.calls > 1 else exit.name, self.visit(entry), last)
 
     def answers(self, layer: nn.Module, logits: Tensor) -> bool:
         """Whether what a layer gave, on one vector an image, is the network's answer."""
-        call = next(
-            (self.calls[name] for name, part in self.parts.items() if part is layer and name in self.calls), None
-        )
-        one = call is not None and call.given is not None and call.given.ndim == 2 and len(call.made) == 1
-        return bool(one and call and torch.equal(call.made[0], logits))
+        calls = [call for call in self.calls if call.part is layer]
+        one = len(calls) == 1 and len(calls[0].given) == 1 and calls[0].given[0].ndim == 2 and len(calls[0].made) == 1
+        return one and torch.equal(calls[0].made[0], logits)
 
 
 def find(
     trace: Trace, logits: Tensor, *, prefix: int, grid: tuple[int, int] | None, size: tuple[int, int]
-) -> Layout | None:
-    """The layout of a traced network, or None where it has neither tokens of its patch grid nor feature maps."""
-    return (_tokens(trace, logits, prefix, grid, size) if grid else None) or _maps(trace, size)
+) -> Iterator[Found]:
+    """What may be the blocks of a traced network, the likeliest first.
+
+    Args:
+        trace: of one image.
+        logits: what it answered, (1, k).
+        prefix, grid: what the network declares of its tokens.
+        size: (height, width) of the input.
+    """
+    rows = list(_rows(trace, prefix, grid, size))
+    maps = _maps(trace, size)
+    flat = maps is not None and len(maps.runs) == 1 and maps.runs[0][-1].made[0].ndim == 3
+    least = 0 if flat else _BODY * _weights(trace.calls[:1], size)
+    rows = [row for row in rows if row.declared or _of_row(row, size) >= least]
+    if rows:
+        found = _shallowest(rows, size)
+        joined = found.prefix < prefix  # its class token joins later
+        yield found._replace(readout=None if joined else _readout(trace, found, logits))
+    if maps is not None:
+        yield maps
 
 
-def _tokens(trace: Trace, logits: Tensor, prefix: int, grid: tuple[int, int], size: tuple[int, int]) -> Layout | None:
-    n = grid[0] * grid[1]
-    best: tuple[int, int, list[str], int] | None = None
-    for name, part in trace.parts.items():
-        children = [f"{name}.{child}".lstrip(".") for child, _ in part.named_children()]
-        if not isinstance(part, nn.ModuleList | nn.Sequential) or not all(c in trace.calls for c in children):
-            continue
-        for before in dict.fromkeys((prefix, 0)):
-            through = children and all(
-                any(x.ndim == 3 and x.shape[:2] == (1, before + n) for x in trace.calls[c].made) for c in children
-            )
-            depth = name.count(".")
-            if through and (best is None or (depth, -len(children)) < (best[0], -best[1])):
-                best = depth, len(children), children, before
-    if best is None:
-        return None
-    names, before = best[2], best[3]
-    last = next(x for x in trace.calls[names[-1]].made if x.ndim == 3 and x.shape[1] == before + n)
-    readout = _readout(trace, last, logits, before) if before == prefix else None
-    return Layout("tokens", tuple(Block(c, trace.parts[c], trace.parts[c]) for c in names), before, n, size, readout)
+def _of_row(row: Found, size: tuple[int, int]) -> int:
+    return _weights([call for run in row.runs for call in run], size)
 
 
-def _readout(trace: Trace, last: Tensor, logits: Tensor, prefix: int) -> Readout | None:
+def _shallowest(rows: Sequence[Found], size: tuple[int, int]) -> Found:
+    """Of the rows with at least half as many weights as the largest has, the shallowest; of several the longest."""
+    most = max(_of_row(row, size) for row in rows)
+
+    def depth(row: Found) -> tuple[bool, bool, int, int]:
+        small = 2 * _of_row(row, size) < most
+        return small, len(row.runs) == 1, row.runs[0][0].name.count("."), -len(row.runs)
+
+    return min(rows, key=depth)
+
+
+def _rows(trace: Trace, prefix: int, grid: tuple[int, int] | None, size: tuple[int, int]) -> Iterator[Found]:
+    """The longest run of calls in each list of modules, or of one class beside each other, that give sequences of one shape."""
+    parts = dict(trace.module.named_modules(remove_duplicate=False))
+    for parent in trace.calls:
+        beside: dict[str, list[Call]] = {}
+        for call in parent.inner:
+            if not _computes(call):
+                continue
+            above = call.name.rpartition(".")[0]
+            listed = isinstance(parts[above], nn.ModuleList | nn.Sequential)
+            beside.setdefault(above if listed else f"class {type(call.part).__qualname__}", []).append(call)
+        for key, calls in beside.items():
+            row = max(_alike(calls, prefix, grid, size), key=lambda found: len(found.runs), default=None)
+            if row is not None and (len(row.runs) > 1 or (row.declared and not key.startswith("class "))):
+                yield row
+
+
+def _alike(calls: Sequence[Call], prefix: int, grid: tuple[int, int] | None, size: tuple[int, int]) -> Iterator[Found]:
+    """The runs of calls that take and give sequences of tokens of one shape, not of two calls that take the same one."""
+    n = grid[0] * grid[1] if grid else 0
+    run: list[Call] = []
+    shape: tuple[int, ...] | None = None
+    for call in [*calls, None]:
+        given = {tuple(x.shape[:2]) for x in (call.given if call else ())}
+        made = [tuple(x.shape) for x in (call.made if call else ()) if x.ndim == 3 and tuple(x.shape[:2]) in given]
+        fits = [s for s in made if s[0] == 1 and (s[1] - n in (0, prefix) if n else grid_of(s[1], size, most=_MOST))]
+        now = shape if shape in fits else next(iter(fits), None)
+        beside = bool(run and call and call.given[:1] and run[-1].given[:1] and call.given[0] is run[-1].given[0])
+        if run and (now != shape or beside):
+            assert shape is not None
+            told = (grid, shape[1] - n) if grid else _declaring(shape[1], prefix, size)
+            yield Found("tokens", tuple((c,) for c in run), told[1], told[0], grid is not None)
+            run = []
+        shape = now
+        if call is not None and now is not None:
+            run.append(call)
+
+
+def _declaring(tokens: int, prefix: int, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """Grid and prefix of a sequence: with the prefix tokens that the network declares, if that leaves a grid, else with the fewest."""
+    own = grid_of(tokens - prefix, size, most=0) if prefix else None
+    fewest = grid_of(tokens, size, most=_MOST)
+    assert fewest is not None
+    return (own[0], prefix) if own and fewest[1] else fewest
+
+
+def _weights(calls: Sequence[Call], size: tuple[int, int]) -> int:
+    """How many weights work on maps or sequences, not on the image itself, in these calls, each counted once."""
+    every = (c for each in calls for c in _all(each) if c.given and c.given[0].ndim > 2 and not _reads_image(c, size))
+    own = {id(c.part): c.part for c in every}
+    return sum(p.numel() for part in own.values() for p in part.parameters(recurse=False))
+
+
+def alike(call: Call, place: tuple[int, int]) -> list[Call]:
+    """A call and those within it that give a sequence (1, tokens, d) of that shape."""
+    return [c for c in _all(call) if any(x.ndim == 3 and tuple(x.shape[:2]) == place for x in c.made)]
+
+
+def _all(call: Call) -> Iterator[Call]:
+    yield call
+    for inner in call.inner:
+        yield from _all(inner)
+
+
+def _readout(trace: Trace, found: Found, logits: Tensor) -> Readout | None:
     """The final norm and the head, kept only if they give the network's own logits from its last tokens."""
-    parts = trace.parts
-    norms = [parts[n] for n, c in trace.calls.items() if c.given is last and c.made and c.made[0].shape == last.shape]
+    prefix, grid = found.prefix, found.grid
+    assert grid is not None
+    last = next(x for x in found.runs[-1][0].made if x.ndim == 3 and x.shape[1] == prefix + grid[0] * grid[1])
+    firsts = [(c.part, c.given[0], c.made[0]) for c in trace.calls if c.nth == 0 and c.given and c.made]
+    norms = [part for part, given, made in firsts if given is last and made.shape == last.shape]
     norms = [part for part in norms if "Norm" in type(part).__name__]
-    pooled = [
-        parts[n]
-        for n, c in sorted(trace.calls.items(), key=lambda item: item[1].order)
-        if c.given is not None and c.given.ndim == 2 and c.given.shape[1] == last.shape[2]
-    ]
+    pooled = [part for part, given, _ in firsts if given.ndim == 2 and given.shape[1] == last.shape[2]]
     heads = [p for p in pooled if isinstance(p, nn.Linear) and p.out_features == logits.shape[1]]
     after = [p for p in pooled if "Norm" in type(p).__name__]
     if not heads or len(norms) > 1 or len(after) > 1:
@@ -128,60 +245,65 @@ def _equal(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).abs().max() <= _CLOSE * max(1.0, float(theirs.abs().max())))
 
 
-def _maps(trace: Trace, size: tuple[int, int]) -> Layout | None:
-    parts = trace.parts
-    stages: list[tuple[tuple[int, int], str, str]] = []
-    for name in _path(trace, "", size):
-        call = trace.calls[name]
-        if name.partition(".")[0] in _HEADS or call.given is None or not _computes(parts[name]):
+def _maps(trace: Trace, size: tuple[int, int]) -> Found | None:
+    stages: list[tuple[tuple[int, int], list[Call]]] = []
+    layers = sum(_layer(call) for call in trace.calls)
+    for call in _way(trace.calls[0], size, _STEM * layers):
+        if call.name.partition(".")[0] in _HEADS or not _computes(call):
             continue
-        if tuple(call.given.shape[1:]) == (3, *size):
-            continue  # the stem: what enters it is the image
-        here = places(call.made[0], size)
+        here = _place(call.made, size)
         assert here is not None
         if stages and stages[-1][0] == here:
-            stages[-1] = (here, stages[-1][1], name)
+            stages[-1][1].append(call)
         elif here != (1, 1):
-            stages.append((here, name, name))
-    if not stages:
-        return None
-    blocks = tuple(Block(last, parts[first], parts[last]) for _, first, last in stages)
-    return Layout("maps", blocks, 0, 0, size)
+            stages.append((here, [call]))
+    return Found("maps", tuple(tuple(run) for _, run in stages)) if stages else None
 
 
-def _path(trace: Trace, name: str, size: tuple[int, int]) -> Iterator[str]:
-    """The coarsest chain of modules, in order, none of which shrinks its feature map by more than half or is a list over several
-    sizes.
+def _way(call: Call, size: tuple[int, int], stem: float) -> Iterator[Call]:
+    """The coarsest chain of calls, in order, none of which reads the image, shrinks its feature map by more than half or is, or holds, a
+    list over several sizes.
     """
-    call = trace.calls.get(name)
-    if call is not None and call.given is not None and call.made:
-        before, after = places(call.given, size), places(call.made[0], size)
-        image = tuple(call.given.shape[1:]) == (3, *size)
-        children = [trace.calls.get(f"{name}.{child}") for child, _ in trace.parts[name].named_children()]
-        sizes = {places(c.made[0], size) for c in children if c is not None and c.made} - {None}
-        several = isinstance(trace.parts[name], nn.Sequential) and len(sizes) > 1
-        halved = before and after and before[0] <= 2 * after[0] + 1 and not several
-        if before and after and name and (halved or (image and not children)):
-            yield name
-            return
-    inner = [f"{name}.{child}".lstrip(".") for child, _ in trace.parts[name].named_children()]
-    for child in sorted(inner, key=lambda c: _first(trace, c)):
-        yield from _path(trace, child, size)
+    image = _reads_image(call, size)
+    if image and call.name and _convolutions(call) and sum(_layer(c) for c in _all(call)) < stem:
+        return
+    before, after = _place(call.given, size), _place(call.made, size)
+    sizes = {_place(inner.made, size) for inner in call.inner} - {None}
+    beside = [inner for inner in call.inner if inner.name.rpartition(".")[0] != call.name]
+    listed = {_place(inner.made, size) for inner in beside if _computes(inner)} - {None}
+    several = (isinstance(call.part, nn.Sequential) and len(sizes) > 1) or (before in listed and before != after)
+    if before and after and call.name and not image and before[0] <= 2 * after[0] + 1 and not several:
+        yield call
+        return
+    for inner in call.inner:
+        yield from _way(inner, size, stem)
 
 
-def _first(trace: Trace, name: str) -> float:
-    """When a module, or the first one within it, was called."""
-    own = [c.order for n, c in trace.calls.items() if n == name or n.startswith(f"{name}.")]
-    return float(min(own, default=float("inf")))
+def _reads_image(call: Call, size: tuple[int, int]) -> bool:
+    return any(tuple(x.shape[1:]) == (3, *size) for x in call.given)
 
 
-def _computes(part: nn.Module) -> bool:
-    return any(isinstance(p, nn.Conv2d | nn.Linear) for p in part.modules())
+def _computes(call: Call) -> bool:
+    return any(p.ndim > 1 for p in call.part.parameters())
 
 
-def places(x: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
-    """(h, w) of a feature map, or None where it is none."""
-    where = channels_at(x, size)
-    if where is None:
-        return None
-    return (x.shape[2], x.shape[3]) if where == 1 else (x.shape[1], x.shape[2])
+def _convolutions(call: Call) -> bool:
+    return all(p.ndim in (1, 4) for p in call.part.parameters())
+
+
+def _layer(call: Call) -> bool:
+    """Whether it is a layer with weights, such as a convolution, that works on maps or sequences."""
+    return bool(call.given) and call.given[0].ndim > 2 and any(p.ndim > 1 for p in call.part.parameters(recurse=False))
+
+
+def _place(among: Sequence[Tensor], size: tuple[int, int]) -> tuple[int, int] | None:
+    return next((found for x in among if (found := places(x, size)) is not None), None)
+
+
+def covered(trace: Trace, runs: Sequence[Sequence[Call]]) -> float:
+    """The share of the layers, but for convolutions outside, that work between the first call and the last of these."""
+    first, last = runs[0][0].order, max(call.order for call in _all(runs[-1][-1]))
+    layers = [call for call in trace.calls if _layer(call)]
+    inside = [call for call in layers if first <= call.order <= last]
+    beside = [call for call in layers if not first <= call.order <= last and call.given[0].ndim == 3]
+    return len(inside) / max(1, len(inside) + len(beside))

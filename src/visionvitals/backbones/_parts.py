@@ -35,7 +35,7 @@ class Network:
         build: what shaped it beside its name; part of the digest.
         sources: digests of the user's code that made it; part of the digest.
         open_ended: see `_identity.digest`.
-        forward: normalised images -> logits (b, k); None is the module itself.
+        forward: normalised images -> logits (b, k), or a mapping or an object with such `logits`; None is the module itself.
         features: normalised images -> pre-logit features (b, d); None is the input of the network's last linear layer, where that
             layer's output is the logits.
         tokens: its patch tokens; None is what the module's class tells.
@@ -115,7 +115,7 @@ def assemble(
     tokens = _token_removal.find(module) if network.tokens is None else network.tokens
     run = _Run(module, network.preprocess, device, spelling)
     logits = run.through(network.forward or module)
-    outputs, last, inside, seen = _look(network, logits, tokens, device)
+    outputs, last, inside, tokens, seen = _look(network, logits, tokens, device)
     features = network.features or (heads.given(last, network.forward or module) if last else None)
     features = features or (None if outputs else network.forward or module)
     removable = tokens.keep is not None and tokens.grid is not None
@@ -181,10 +181,16 @@ class _Run:
                 images.shape[1:] == expected, must, tuple(images.shape), "Another size is another backbone: `?size=`."
             )
             with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-                result: Tensor = function(torch.sub(images, mean).div_(std))
-                return result
+                return logits_of(function(torch.sub(images, mean).div_(std)))
 
         return run
+
+
+def logits_of(output: Any) -> Tensor:
+    """What a network answered: the tensor itself, or what a mapping or an output object calls `logits`; anything else as it is."""
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    found: Tensor = output if isinstance(output, Tensor) or named is None else named
+    return found
 
 
 def refuse_training_mode(module: nn.Module) -> None:
@@ -215,18 +221,16 @@ def seeded(make: Callable[[], _T], *, seed: int) -> _T:
 
 def _look(
     network: Network, logits: Pass, tokens: _token_removal.Tokens, device: torch.device
-) -> tuple[int, nn.Module | None, Inside | None, tuple[str, ...]]:
+) -> tuple[int, nn.Module | None, Inside | None, _token_removal.Tokens, tuple[str, ...]]:
     """One image passes: the number of logits, 0 where they are features; the last linear layer if its output is the logits; what is
-    inside, and notes on it.
+    inside; its tokens, which are those that were found where the network does not declare them; and notes.
     """
     module, size = network.module, network.preprocess.size
-    maps: list[attention.Map] = []
     linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
     images = _answers.pictures(size, device)
-    watching = attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid)
     with _answers.exact(device):
         try:
-            with watching, _layout.Trace(module) as trace:
+            with _layout.Trace(module) as trace:
                 result = logits(images[:1])
         except Exception as error:
             raise VitalsError(
@@ -235,19 +239,26 @@ def _look(
             ) from error
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         require(isinstance(result, Tensor) and result.ndim == 2, "A network must give logits of shape (b, k)", got)
-        found = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
-        layout, notes = _certify.certified(found, trace, logits, images)
+        likely = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
+        layout, patches, notes = _certify.certified(likely, trace, logits, images)
+        if tokens.grid is None and patches is not None:
+            tokens = tokens._replace(grid=patches[0], prefix=max(tokens.prefix, patches[1]))
+        maps: list[attention.Map] = []
+        with attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid):
+            logits(images[:1])
     calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid)) for m in maps)
     inside = Inside(layout, calls) if layout or calls else None
+    if layout is not None and layout.unordered:
+        notes = (*notes, f"{len(layout.unordered)} of its stages show no order row by row, so their maps are not drawn")
     passed_on = (part for name in _HEADS if isinstance(part := getattr(module, name, None), nn.Identity))
     if (
         not network.classifier
         or getattr(module, "num_classes", 1) == 0
         or any(trace.answers(p, result) for p in passed_on)
     ):
-        return 0, None, inside, (*notes, HEADLESS)
+        return 0, None, inside, tokens, (*notes, HEADLESS)
     last = linear[-1] if linear and trace.answers(linear[-1], result) else None
-    return result.shape[1], last, inside, notes + _probabilities(result)
+    return result.shape[1], last, inside, tokens, notes + _probabilities(result)
 
 
 def _probabilities(logits: Tensor) -> tuple[str, ...]:

@@ -66,13 +66,14 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         base, notes = _processor.fitted(base, running, flips=bool(processor.get("do_flip_channel_order")))
     preprocess = _preprocess.override(base, options, size=options.size)
     tokens = _token_removal.find_hugging_face(tower, preprocess.size)
-    names = tuple(str(config.id2label[i]) for i in sorted(config.id2label)) if classifier else ()
+    labels = config.id2label or {}  # some configurations have none
+    names = tuple(str(labels[i]) for i in sorted(labels)) if classifier else ()
     generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
 
     def forward(images: Tensor) -> Any:
         found = tower(images.flip(1) if processor.get("do_flip_channel_order") else images)
-        return found.logits if classifier else _pooled(found, tokens.prefix)
+        return found if classifier else _pooled(found, tokens.prefix)
 
     made = _parts.Network(
         module=tower,

@@ -6,10 +6,14 @@ is seen as it leaves the block: before the final norm. `Layout.readout` has that
 logits are verified to be the head of one normed token.
 """
 
-from collections.abc import Callable, Iterator
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,12 +45,41 @@ class Readout(NamedTuple):
         return self.head(self.features(tokens, prefix))
 
 
+class Visit(NamedTuple):
+    """One call of a module in a forward pass: the `nth` (from 0) of its `calls`."""
+
+    module: nn.Module
+    nth: int = 0
+    calls: int = 1
+
+    def before(self, change: Callable[[Any, Any], Any]) -> Any:
+        """Have `change(arguments, keywords)` take their place at this call of each pass; gives the handle to remove it with."""
+        count = itertools.count()
+
+        def hook(_m: nn.Module, args: Any, kwargs: Any) -> Any:
+            return change(args, kwargs) if next(count) % self.calls == self.nth else None
+
+        return self.module.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def after(self, change: Callable[[Any], Any]) -> Any:
+        """Have what `change(output)` gives, unless it is None, take the place of the output at this call of each pass."""
+        count = itertools.count()
+
+        def hook(_m: nn.Module, _a: Any, output: Any) -> Any:
+            return change(output) if next(count) % self.calls == self.nth else None
+
+        return self.module.register_forward_hook(hook)
+
+
 class Block(NamedTuple):
-    """A block or a stage: its path, the module that its input enters, and the one that its output leaves."""
+    """A block or a stage: its path, the call that its input enters, and the one that its output leaves.
+
+    A module that is called several times in a pass is as many blocks.
+    """
 
     name: str
-    entry: nn.Module
-    exit: nn.Module
+    entry: Visit
+    exit: Visit
 
 
 class Layout(NamedTuple):
@@ -59,6 +92,8 @@ class Layout(NamedTuple):
         patches: n, or 0 for maps.
         size: (height, width) of the input in pixels.
         readout: None where the logits are not the head of one pooled, normed token (verified on one image).
+        unordered: of the stages that the network keeps as sequences, those that do not stand row by row: their maps have the right
+            values at wrong places.
     """
 
     kind: Literal["tokens", "maps"]
@@ -67,16 +102,17 @@ class Layout(NamedTuple):
     patches: int
     size: tuple[int, int]
     readout: Readout | None = None
+    unordered: tuple[int, ...] = ()
 
 
 @contextmanager
 def watch(where: Layout, take: Callable[[int, Tensor], None]) -> Iterator[None]:
     """A context in which `take` gets (block, what leaves it) while the network runs; keep less than all of it to save memory."""
 
-    def hook(block: int) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _m, _a, output: take(block, _outward(where, _of(where, output)))
+    def hook(block: int) -> Callable[[Any], None]:
+        return lambda output: take(block, _outward(where, _of(where, output)))
 
-    handles = [part.exit.register_forward_hook(hook(k)) for k, part in enumerate(where.blocks)]
+    handles = [part.exit.after(hook(k)) for k, part in enumerate(where.blocks)]
     try:
         yield
     finally:
@@ -94,23 +130,17 @@ def entering(where: Layout, block: int, edit: Callable[[Tensor], Tensor]) -> Ite
         edit: (b, prefix + n, d) or (b, c, h, w) -> the same shape.
     """
 
-    def change(x: Tensor) -> Tensor:
-        return _inward(where, edit(_outward(where, x)), x)
+    def changed(given: Any) -> Any:
+        chosen = _of(where, given)
+        return rebuilt(given, lambda x: _inward(where, edit(_outward(where, x)), x) if x is chosen else x)
 
-    def before(_m: nn.Module, args: Any, kwargs: Any) -> Any:
-        changed = [change(x) if x is _of(where, args) else x for x in args]
-        return tuple(changed), kwargs
-
-    def after(_m: nn.Module, _a: Any, output: Any) -> Any:
-        chosen = _of(where, output)
-        if isinstance(output, Tensor):
-            return change(chosen)
-        return type(output)(change(x) if x is chosen else x for x in output)
+    def before(args: Any, kwargs: Any) -> Any:
+        return changed((args, kwargs))
 
     if block < len(where.blocks):
-        handle = where.blocks[block].entry.register_forward_pre_hook(before, with_kwargs=True)
+        handle = where.blocks[block].entry.before(before)
     else:
-        handle = where.blocks[-1].exit.register_forward_hook(after)
+        handle = where.blocks[-1].exit.after(changed)
     try:
         yield
     finally:
@@ -130,11 +160,14 @@ def _of(where: Layout, given: object) -> Tensor:
     among = tensors(given)
     if where.kind == "tokens":
         return next(x for x in among if x.ndim == 3 and x.shape[1] == where.prefix + where.patches)
-    return next(x for x in among if x.ndim == 4)
+    return next(x for x in among if places(x, where.size) is not None)
 
 
 def _outward(where: Layout, x: Tensor) -> Tensor:
-    """The network's own order of a map as (b, c, h, w)."""
+    """The network's own order of a map as (b, c, h, w); of one that is kept as a sequence, without its prefix tokens."""
+    if where.kind == "maps" and x.ndim == 3:
+        (h, w), prefix = sequence(x, where.size)
+        return x[:, prefix:].mT.reshape(x.shape[0], x.shape[2], h, w)
     if where.kind == "maps" and channels_at(x, where.size) == 3:
         return x.permute(0, 3, 1, 2)
     return x
@@ -142,26 +175,73 @@ def _outward(where: Layout, x: Tensor) -> Tensor:
 
 def _inward(where: Layout, edited: Tensor, own: Tensor) -> Tensor:
     """The reverse of `_outward` for a map that came as `own`."""
+    if where.kind == "maps" and own.ndim == 3:
+        prefix = sequence(own, where.size)[1]
+        return torch.cat([own[:, :prefix], edited.flatten(2).mT], dim=1)
     if where.kind == "maps" and channels_at(own, where.size) == 3:
         return edited.permute(0, 2, 3, 1)
     return edited
 
 
 def tensors(output: object) -> tuple[Tensor, ...]:
-    """The tensors that a module returned, alone or among others."""
+    """The tensors that a module was given or gave, alone or among others, in their order."""
+    found: list[Tensor] = []
+    rebuilt(output, lambda x: found.append(x) or x)  # type: ignore[func-returns-value]
+    return tuple(found)
+
+
+def rebuilt(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same tuple, list or mapping with each tensor `change`d, also in those within it."""
     if isinstance(output, Tensor):
-        return (output,)
-    return tuple(x for x in output if isinstance(x, Tensor)) if isinstance(output, tuple | list) else ()
+        return change(output)
+    if isinstance(output, Mapping):
+        made = copy.copy(output)
+        for key, value in output.items():
+            made[key] = rebuilt(value, change)  # type: ignore[index]  # those of libraries are dicts
+        return made
+    if isinstance(output, tuple | list):
+        inner = [rebuilt(value, change) for value in output]
+        return output._make(inner) if hasattr(output, "_make") else type(output)(inner)
+    return output
 
 
 def channels_at(x: Tensor, size: tuple[int, int]) -> int | None:
     """1 for (b, c, h, w), 3 for (b, h, w, c): whichever has the sides of the input in proportion, to one pixel."""
     if x.ndim != 4:
         return None
-
-    def fits(h: int, w: int) -> bool:
-        return abs(h * size[1] - w * size[0]) <= max(size) and h <= size[0] and w <= size[1]
-
-    if fits(x.shape[2], x.shape[3]):
+    if _in_proportion(x.shape[2], x.shape[3], size):
         return 1
-    return 3 if fits(x.shape[1], x.shape[2]) else None
+    return 3 if _in_proportion(x.shape[1], x.shape[2], size) else None
+
+
+def _in_proportion(h: int, w: int, size: tuple[int, int]) -> bool:
+    return abs(h * size[1] - w * size[0]) <= max(size) and h <= size[0] and w <= size[1]
+
+
+def grid_of(tokens: int, size: tuple[int, int], *, most: int) -> tuple[tuple[int, int], int] | None:
+    """The grid in proportion to the input that leaves the fewest prefix tokens, at most `most`: (rows, columns) and their number."""
+    for prefix in range(min(most, tokens - 4) + 1):
+        n = tokens - prefix
+        middle = round(math.sqrt(n * size[0] / size[1]))
+        for h in (middle, middle - 1, middle + 1):
+            if h > 1 and n % h == 0 and n // h > 1 and _in_proportion(h, n // h, size):
+                return (h, n // h), prefix
+    return None
+
+
+def sequence(x: Tensor, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """(rows, columns) of a map that is kept as a sequence (b, prefix + n, c), and its prefix tokens."""
+    found = grid_of(x.shape[1], size, most=1)
+    assert found is not None
+    return found
+
+
+def places(x: Tensor, size: tuple[int, int]) -> tuple[int, int] | None:
+    """(h, w) of a feature map, also of one that is kept as a sequence, or None where it is none."""
+    if x.ndim == 3:
+        found = grid_of(x.shape[1], size, most=1)
+        return found[0] if found else None
+    where = channels_at(x, size)
+    if where is None:
+        return None
+    return (x.shape[2], x.shape[3]) if where == 1 else (x.shape[1], x.shape[2])

@@ -284,7 +284,7 @@ def _tokens(view: _View) -> Iterator[Section]:
             flat = found.flatten(2).mT
         else:
             flat = found[:, where.prefix :]
-        if grid is None or min(flat.shape[1:]) < 3:
+        if grid is None or min(flat.shape[1:]) < 3 or number in where.unordered:
             continue
         colours = components.principal_colours(flat)[0].T.reshape(3, *grid)
         tiles.append(Tile(_paint.picture(colours.float()), f"after block {number + 1} of {len(blocks)}"))
