@@ -40,6 +40,11 @@ def certified(
 
     Returns: the layout, the patches that leave its last block where they are kept as a sequence, and a note on what is not offered.
     """
+    with torch.no_grad():
+        plain = logits(images)
+    if not bool(plain.isfinite().all()) or _equal(plain[0], plain[1]):
+        how = "the same for two different pictures" if bool(plain.isfinite().all()) else "not finite"
+        return None, None, (f"its blocks are not offered: they cannot be certified, since its logits are {how}",)
     note: tuple[str, ...] = ()
     for found in likely:
         good, reasons = _Check(found, trace, logits, images).blocks()
@@ -60,8 +65,7 @@ class _Check:
         self.tokens = found.kind == "tokens"
         with torch.set_grad_enabled(self.tokens):
             self.plain, self.seen = self._pass([c for run in found.runs for c in run], images.clone().requires_grad_())
-        self.tells = bool(self.plain.isfinite().all()) and not _equal(self.plain[0], self.plain[1])
-        self.slopes = self._slopes() if self.tokens and self.tells else set()
+        self.slopes = self._slopes() if self.tokens else set()
         self.strangers = self._out_of_order()
         self.passed: list[set[int]] = []  # the tensors of the trace, by `id`, that all of the network passes
 
@@ -91,7 +95,7 @@ class _Check:
 
     def _token_block(self, call: Call) -> tuple[Block, str | None]:
         reason = self._blind(call)
-        flat = reason is None and self.tells and call.order not in self.slopes
+        flat = reason is None and call.order not in self.slopes
         if flat and _equal(self.plain, self._swapped(call, after=True)):
             reason = "gives what the logits do not depend on"
         return self.trace.block(call, call), reason
@@ -101,7 +105,7 @@ class _Check:
         entry, why = self._passed(run[:_TRIED], after=False) if why is None else (run[0], why)
         block = self.trace.block(entry, exit)
         more = len(exit.made) > 1 or exit.made[0].ndim == 3  # than the map left it, and was swapped with it
-        if why is None and self.tells and more and all(_equal(self.plain, x) for x in self._with_other_maps(block)):
+        if why is None and more and all(_equal(self.plain, x) for x in self._with_other_maps(block)):
             why = "gives what the logits do not depend on"
         return block, why
 
@@ -111,7 +115,7 @@ class _Check:
         for call in run:
             reason = self._blind(call) if after else None
             met = {id(x) for x in (call.made if after else call.given)}
-            if reason is None and self.tells and met not in self.passed:
+            if reason is None and met not in self.passed:
                 swapped = self._swapped(call, after=after)
                 if not _equal(self.plain.flip(0), swapped, within=_SWAPPED):
                     reason = "is a side branch: what reaches the logits passes beside it too"

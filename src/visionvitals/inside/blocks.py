@@ -7,8 +7,8 @@ logits are verified to be the head of one normed token.
 """
 
 import copy
+import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -209,24 +209,28 @@ def channels_at(x: Tensor, size: tuple[int, int]) -> int | None:
     """1 for (b, c, h, w), 3 for (b, h, w, c): whichever has the sides of the input in proportion, to one pixel."""
     if x.ndim != 4:
         return None
-    if _in_proportion(x.shape[2], x.shape[3], size):
+
+    def fits(h: int, w: int) -> bool:
+        return abs(h * size[1] - w * size[0]) <= max(size) and h <= size[0] and w <= size[1]
+
+    if fits(x.shape[2], x.shape[3]):
         return 1
-    return 3 if _in_proportion(x.shape[1], x.shape[2], size) else None
-
-
-def _in_proportion(h: int, w: int, size: tuple[int, int]) -> bool:
-    return abs(h * size[1] - w * size[0]) <= max(size) and h <= size[0] and w <= size[1]
+    return 3 if fits(x.shape[1], x.shape[2]) else None
 
 
 def grid_of(tokens: int, size: tuple[int, int], *, most: int) -> tuple[tuple[int, int], int] | None:
-    """The grid in proportion to the input that leaves the fewest prefix tokens, at most `most`: (rows, columns) and their number."""
-    for prefix in range(min(most, tokens - 4) + 1):
-        n = tokens - prefix
-        middle = round(math.sqrt(n * size[0] / size[1]))
-        for h in (middle, middle - 1, middle + 1):
-            if h > 1 and n % h == 0 and n // h > 1 and _in_proportion(h, n // h, size):
-                return (h, n // h), prefix
-    return None
+    """The grid over the input that leaves the fewest prefix tokens, at most `most`: (rows, columns) and their number; None without."""
+    grids = _grids(size)
+    return next(((grids[tokens - k], k) for k in range(most + 1) if tokens - k in grids), None)
+
+
+@functools.cache
+def _grids(size: tuple[int, int]) -> dict[int, tuple[int, int]]:
+    """Number of patches -> (rows, columns), at least 2 x 2: one patch for so many pixels along both sides, or any square of a square."""
+    sides = [(size[0] // step, size[1] // step) for step in range(1, min(size) // 2 + 1)]
+    sides += [(-(-size[0] // step), -(-size[1] // step)) for step in range(1, min(size))]
+    sides += [(side, side) for side in range(2, size[0] + 1) if size[0] == size[1]]
+    return {h * w: (h, w) for h, w in sides if min(h, w) > 1}
 
 
 def sequence(x: Tensor, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
