@@ -172,7 +172,7 @@ class BackboneCard:
             patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see
             `probes.tokens`), `readout` (final norm and head apply to each block's tokens), `heads` (a head of its own for a further token).
         blocks: how many blocks of tokens or stages of maps it has.
-        patch_grid: (rows, columns) of patch tokens, or None where the network has no patch tokens.
+        patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.

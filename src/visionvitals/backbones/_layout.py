@@ -15,7 +15,11 @@ from visionvitals.inside.blocks import Block, Readout, Visit, grid_of, places, t
 
 _HEADS = ("head", "heads", "head_dist", "classifier", "fc", "last_linear")
 _CLOSE = 1e-4
-_STEM = 0.2  # of the layers: what reads the image and has fewer is a stem
+_STEM = (
+    0.2,
+    0.1,
+    0.5,
+)  # convolutions that read the image are a stem below this share of layers, or of weights below that of layers
 _BODY = 0.75  # of the weights that work on maps or sequences: tokens of a grid that the network does not declare
 _MOST = 16  # prefix tokens
 
@@ -247,8 +251,8 @@ def _equal(ours: Tensor, theirs: Tensor) -> bool:
 
 def _maps(trace: Trace, size: tuple[int, int]) -> Found | None:
     stages: list[tuple[tuple[int, int], list[Call]]] = []
-    layers = sum(_layer(call) for call in trace.calls)
-    for call in _way(trace.calls[0], size, _STEM * layers):
+    root = trace.calls[0]
+    for call in _way(root, root, size):
         if call.name.partition(".")[0] in _HEADS or not _computes(call):
             continue
         here = _place(call.made, size)
@@ -260,12 +264,12 @@ def _maps(trace: Trace, size: tuple[int, int]) -> Found | None:
     return Found("maps", tuple(tuple(run) for _, run in stages)) if stages else None
 
 
-def _way(call: Call, size: tuple[int, int], stem: float) -> Iterator[Call]:
+def _way(call: Call, root: Call, size: tuple[int, int]) -> Iterator[Call]:
     """The coarsest chain of calls, in order, none of which reads the image, shrinks its feature map by more than half or is, or holds, a
     list over several sizes.
     """
     image = _reads_image(call, size)
-    if image and call.name and _convolutions(call) and sum(_layer(c) for c in _all(call)) < stem:
+    if image and call is not root and _stem(call, root):
         return
     before, after = _place(call.given, size), _place(call.made, size)
     sizes = {_place(inner.made, size) for inner in call.inner} - {None}
@@ -276,7 +280,7 @@ def _way(call: Call, size: tuple[int, int], stem: float) -> Iterator[Call]:
         yield call
         return
     for inner in call.inner:
-        yield from _way(inner, size, stem)
+        yield from _way(inner, root, size)
 
 
 def _reads_image(call: Call, size: tuple[int, int]) -> bool:
@@ -287,8 +291,14 @@ def _computes(call: Call) -> bool:
     return any(p.ndim > 1 for p in call.part.parameters())
 
 
-def _convolutions(call: Call) -> bool:
-    return all(p.ndim in (1, 4) for p in call.part.parameters())
+def _stem(call: Call, root: Call) -> bool:
+    """Whether a call that reads the image is a stem: convolutions only, few of the layers, or some of them with few of the weights."""
+    if not all(p.ndim in (1, 4) for p in call.part.parameters()):
+        return False
+    share = sum(_layer(c) for c in _all(call)) / sum(_layer(c) for c in _all(root))
+    weights = [sum(p.numel() for p in each.part.parameters()) for each in (call, root)]
+    few, light, some = _STEM
+    return share < few or (share < some and weights[0] < light * weights[1])
 
 
 def _layer(call: Call) -> bool:
