@@ -91,10 +91,7 @@ NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())
 
 
 class ImageSet(Protocol):
-    """A deterministic, indexable set of pictures. `[i]` raises `UnreadableImage` for a picture that cannot be decoded.
-
-    Sets of files also know which pictures are copies of one another: `datasets.base.files.EncodedImages.copies`.
-    """
+    """A deterministic, indexable set of pictures. `[i]` raises `UnreadableImage` for a picture that cannot be decoded."""
 
     @property
     def card(self) -> ImageSetCard: ...

@@ -92,6 +92,7 @@ class Job:
         textures: int64 (n,), -1 where unknown; None where the set does not provide them.
         masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
         splits: the part of the set that each image belongs to; None where the set has no parts.
+        copies: id -> id of the first image that shows the same picture, of every other one; `different` keeps them on one side.
         seed: root of all randomness.
         batch_size: images a forward pass; results do not depend on it.
         exhibits: ids of the few images whose perturbed form is kept for the report.
@@ -114,6 +115,7 @@ class Job:
     textures: np.ndarray | None = None
     masks: np.ndarray | None = None
     splits: Sequence[Split] | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     batch_size: int = 32
     exhibits: frozenset[str] = frozenset()
@@ -147,6 +149,25 @@ class Job:
                     coming = reader.submit(read, part.stop)
                 labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
                 yield Batch(tuple(self.ids[part]), images, labels, part, self.backbone.card)
+
+    def different(self, rows: Sequence[int] | np.ndarray, besides: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+        """The rows that show one picture each, the first of its copies, and none of the pictures that the rows `besides` show.
+
+        Every study that parts its images asks for this: what stands on both sides is learnt by heart.
+
+        Returns:
+            int64, in the order of `rows`.
+        """
+        seen = {self._picture(row) for row in besides}
+        found = []
+        for row in rows:
+            if (picture := self._picture(row)) not in seen:
+                seen.add(picture)
+                found.append(row)
+        return np.asarray(found, dtype=np.int64)
+
+    def _picture(self, row: int) -> str:
+        return self.copies.get(self.ids[row], self.ids[row])
 
     def memo(
         self, name: str, settings: Mapping[str, Any], make: Callable[[], Arrays], *, of: Backbone | None = None

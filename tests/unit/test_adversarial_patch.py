@@ -23,6 +23,7 @@ from visionvitals.perturb.limits import extent, patch_side
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Plan, Section
 from visionvitals.run import runner
+from visionvitals.studies import _universal_patch
 from visionvitals.studies import adversarial_patch as study
 
 SIZE = (32, 32)
@@ -204,6 +205,38 @@ def test_the_sets_own_parts_are_kept() -> None:
     splits = ["train" if k % 4 == 1 else "test" for k in range(40)]
     found = scores(job(dataclasses.replace(FIXED, content="gray"), splits=splits))
     assert found.keys() == {f"i{k}" for k in range(40) if k % 4 != 1}
+
+
+def test_no_picture_is_trained_on_and_scored() -> None:
+    """Every picture is there twice; in a set with parts, one copy in each."""
+    said: list[str] = []
+    twice = job(FIXED, copies={f"i{k + 20}": f"i{k}" for k in range(20)}, warn=said.append)
+    training, scored = _universal_patch.parts(twice, most=100)
+    assert (len(training), len(scored)) == (10, 10)
+    assert not {k % 20 for k in training} & {int(item[1:]) % 20 for item in scored}
+    assert said == ["20 images are copies of others and are left out: no picture is trained on and scored"]
+    known = dataclasses.replace(twice, splits=["train" if k < 25 else "test" for k in range(40)])
+    training, scored = _universal_patch.parts(known, most=100)
+    assert scored == {f"i{k}" for k in range(25, 40)}
+    assert {k % 20 for k in training} == {0, 1, 2, 3, 4}
+    with pytest.raises(VitalsError, match="others to score"):
+        _universal_patch.parts(dataclasses.replace(twice, copies={f"i{k}": "i0" for k in range(1, 40)}), most=100)
+
+
+def test_an_image_without_logits_is_not_right_without_a_patch() -> None:
+    """`argmax` of NaN is 0, the label of a quarter of the images."""
+    plain = network()
+
+    def breaks(images: Tensor) -> Tensor:
+        covered = images[:, 0, -1, -1] == 0.5
+        return plain.logits(images).masked_fill(~covered[:, None], torch.nan)
+
+    gray = dataclasses.replace(FIXED, content="gray")
+    fragile = job(gray, backbone=dataclasses.replace(plain, logits=breaks))
+    assert len(scores(fragile)) == 20
+    assert scores(fragile, "first-correct") == {}
+    none = _universal_patch._first_correct(fragile, fragile.backbone, np.arange(40), -1)
+    assert none.tolist() == []
 
 
 def test_another_run_is_another_patch_and_the_files_are_the_patch() -> None:

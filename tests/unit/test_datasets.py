@@ -11,7 +11,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -672,6 +672,34 @@ def test_copies_of_a_picture_are_counted_and_known(tmp_path: Path) -> None:
     found = decoded(images, how, limit=4, seed=kept[0])
     assert {id for id in found.copies.values() if id not in found.ids} == set()
     assert [decoded(images, how, limit=4, seed=s).copies.get("b/3.png") for s in kept].count("a/2.png") > 0
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "fast"])
+def test_copies_are_known_by_the_picture_not_by_the_file(tmp_path: Path, decoder: Literal["pillow", "fast"]) -> None:
+    """The same picture in another format, with a palette or with other metadata; and two that differ in one pixel, though not once they
+    are small."""
+    if decoder == "fast":
+        pytest.importorskip("simplejpeg")
+    root = tmp_path / "set"
+    for name, colours in {
+        "a/0.png": picture(),
+        "a/1.bmp": picture(),
+        "b/2.tif": picture(),
+        "b/3.gif": picture(1),
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        colours.save(root / name)
+    with Image.open(root / "b" / "3.gif") as indexed:
+        indexed.convert("RGB").save(root / "b" / "4.png")
+    picture(2).save(root / "a" / "5.jpg")
+    picture(2).save(root / "a" / "6.jpg", comment="metadata")
+    near = picture()
+    near.putpixel((0, 0), tuple(value ^ 1 for value in near.getpixel((0, 0))))  # type: ignore[union-attr]
+    near.save(root / "b" / "7.png")
+    images = open_folder(root)
+    expected = {"a/1.bmp": "a/0.png", "b/2.tif": "a/0.png", "b/4.png": "b/3.gif", "a/6.jpg": "a/5.jpg"}
+    for size in (2, 8, 30):
+        assert decoded(images, preprocess((size, size), None), decoder=decoder).copies == expected
 
 
 def test_copies_in_two_parts_of_a_set_are_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import fake_run
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from visionvitals import results
@@ -488,6 +489,19 @@ def test_a_guessed_order_that_the_answers_contradict_ends_the_run(tmp_path: Path
     assert any(
         "its 3 outputs were taken as the 3 classes in their order; `?classes=FILE`" in w for w in outcome.warnings
     )
+
+
+def test_copies_do_not_judge_the_order_that_they_chose(tmp_path: Path) -> None:
+    """Six pictures, each there thirty times: another order of the outputs fits five of them, but six pictures prove nothing."""
+    for k in range(6):
+        colour = [k, 0, 0]
+        colour[(k + (k > 0)) % 3] = 200
+        for copy in range(30):
+            (tmp_path / "set" / f"class {k % 3}").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), tuple(colour)).save(tmp_path / "set" / f"class {k % 3}" / f"{k}-{copy}.png")
+    (tmp_path / "net.py").write_text(CHANNELS.format(order=[0, 1, 2]))
+    spelling = f"python:{tmp_path / 'net.py'}:build?size=32"
+    assert run(plan([spelling], f"folder:{tmp_path / 'set'}", Section(name="clean")), tmp_path / "run").measured == 1
 
 
 def test_devices_that_are_not_there_are_refused() -> None:

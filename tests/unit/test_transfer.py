@@ -234,14 +234,26 @@ def test_bad_input_is_left_out_and_named(vit: Backbone) -> None:
     assert "2 images have features that are not finite" in broken.notes[0]
 
 
-def test_training_images_that_are_test_images_are_found_by_their_pixels(vit: Backbone) -> None:
-    pixels = job(vit).pixels.copy()
-    pixels[0] = pixels[47]
+def test_copies_of_a_picture_are_on_one_side_of_every_split(vit: Backbone) -> None:
+    copies = {"i47": "i0", "i20": "i1", "i41": "i40"}
     splits = ["train"] * 36 + ["test"] * 12
-    found = parts(vit, pixels=pixels, splits=splits)
-    assert 0 not in np.concatenate(found[:2])
-    assert any("1 training images are also test images" in note and "i0" in note for note in found.notes)
-    assert 0 in np.concatenate(parts(vit, pixels=pixels, splits=splits, keep=True)[:2])
+    found = parts(vit, copies=copies, splits=splits)
+    assert sorted(np.concatenate(found[:2])) == [k for k in range(1, 36) if k != 20], "the test image stays"
+    assert found.test.tolist() == list(range(36, 48)), "a published test part is not cut"
+    said = "2 training images are copies of test images or of other training images; they are left out: i0, i20"
+    assert said in found.notes
+    kept = parts(vit, copies=copies, splits=splits, keep=True)
+    assert sorted(np.concatenate(kept[:2])) == list(range(36))
+    three = parts(vit, copies={"i47": "i3", "i30": "i20"}, splits=["val"] * 12 + ["train"] * 24 + ["test"] * 12)
+    assert (3 in three.validation, 30 in three.fit, 20 in three.fit) == (False, False, True)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_split_of_our_own_has_each_picture_once(vit: Backbone, keep: bool) -> None:
+    """Half of the pictures are there twice, under two labels; the paper's own parts have no say in parts that we draw."""
+    found = parts(vit, copies={f"i{k + 24}": f"i{k}" for k in range(12)}, keep=keep)
+    assert sorted(np.concatenate(found[:3])) == [k for k in range(48) if not 24 <= k < 36]
+    assert "12 images are copies of others and are left out" in found.notes
 
 
 def test_what_cannot_be_measured_says_why(vit: Backbone) -> None:

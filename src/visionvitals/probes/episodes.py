@@ -89,7 +89,7 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None, *, ids: Seque
     """The images of every class.
 
     Args:
-        labels: int (n,); negative ones take no part.
+        labels: int (n,); negative ones take no part. Of copies of a picture one at most may take part, or a query is learnt by heart.
         parts: of each image, or None.
         ids: of the images; None where they stand in the order of their ids.
 
@@ -104,16 +104,22 @@ def pools(labels: np.ndarray, parts: Sequence[Part] | None = None, *, ids: Seque
     rank = np.arange(len(labels)) if ids is None else np.argsort(np.argsort(np.array(ids), kind="stable"))
     if parts is None:
         return Pools(rows, rows, sizes, sizes, True, rank)
-    part = np.asarray(parts)
-    asked = "test" if "test" in parts else "val"
-    require(
-        "train" in parts and asked in parts,
-        "A set with parts must have images in train and in test (or val) to draw episodes from",
-        ", ".join(sorted(set(parts))),
-    )
+    part, asked = np.asarray(parts), asked_part(parts)
     support, query = (tuple(r[part[r] == name] for r in rows) for name in ("train", asked))
     shown, told = (np.array([len(each) for each in side], dtype=np.int64) for side in (support, query))
     return Pools(support, query, shown, told, False, rank)
+
+
+def asked_part(parts: Sequence[Part]) -> Part:
+    """The part that queries are drawn from.
+
+    Raises:
+        VitalsError: parts without train, or without val and test.
+    """
+    asked: Part = "test" if "test" in parts else "val"
+    must = "A set with parts must have images in train and in test (or val) to draw episodes from"
+    require("train" in parts and asked in parts, must, ", ".join(sorted(set(parts))))
+    return asked
 
 
 def fixed(pool: Pools, number: int, *, way: int, shot: int, queries: int = QUERIES, seed: int = 0) -> Episode:

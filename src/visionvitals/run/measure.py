@@ -162,6 +162,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         textures=work.data.textures,
         masks=work.data.masks,
         splits=work.data.splits,
+        copies=work.data.copies,
         seed=cell.seed,
         batch_size=run.batch_size,
         exhibits=work.shown if first_run else frozenset(),

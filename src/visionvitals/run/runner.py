@@ -267,6 +267,7 @@ def _check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> No
     labelled = dict(zip(work.data.ids, work.labels(run.planned.studies[cell.study]).tolist(), strict=True))
     wanted = np.array([labelled[item] for item in block.items])
     scored = np.isfinite(block.values["prediction"])
+    scored &= [item not in work.data.copies for item in block.items]  # a copy would choose the order and judge it
     found = labels.better_order(block.values["prediction"][scored].astype(np.int64), wanted[scored])
     if found is None:
         return

@@ -1,6 +1,5 @@
 """Which images a probe is fitted on, chosen by and tested on: the set's own parts, or stratified ones drawn by the images' hash."""
 
-import hashlib
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -30,12 +29,13 @@ def partition(job: Job, usable: np.ndarray, *, keep_duplicates: bool) -> Partiti
     """Part the images of a job.
 
     With `job.splits`: test is `test`, or `val` where there is no `test`; validation is `val`, or a stratified fifth of `train` where
-    there is none or it is the test. Without: of each class a quarter (at least one of two or more) is the test.
+    there is none or it is the test. Without: of each class a quarter (at least one of two or more) is the test. Copies of a picture
+    never lie in two parts, nor twice in a part that is fitted: of copies a test image stays, then a validation image, then the first.
 
     Args:
         job: with its labels; images of classes with one image go to the fit, for nothing could be tested otherwise.
         usable: bool (n,), False where the features are not finite: such images are left out.
-        keep_duplicates: whether training images that are also test images, pixel for pixel, stay (they are reported in any case).
+        keep_duplicates: whether copies stay where the set's own parts have them (they are reported in any case).
 
     Raises:
         VitalsError: fewer than two classes, or a part is empty, or two spellings of one class.
@@ -44,8 +44,11 @@ def partition(job: Job, usable: np.ndarray, *, keep_duplicates: bool) -> Partiti
     if not usable.all():
         notes.append(f"{int((~usable).sum())} images have features that are not finite and are left out")
     if job.splits is None:
-        test = _drawn(job, np.flatnonzero(usable), TEST_SHARE, "transfer/test")
-        train = np.setdiff1d(np.flatnonzero(usable), test)
+        different = job.different(np.flatnonzero(usable))
+        if copies := int(usable.sum()) - len(different):
+            notes.append(f"{copies} images are copies of others and are left out")
+        test = _drawn(job, different, TEST_SHARE, "transfer/test")
+        train = np.setdiff1d(different, test)
         given = np.empty(0, dtype=np.int64)
         notes.append(f"no parts in the set: {len(test)} test images drawn, a quarter of each class (seed {job.seed})")
     else:
@@ -94,20 +97,16 @@ def _drawn(job: Job, rows: np.ndarray, share: float, purpose: str) -> np.ndarray
 def _without_duplicates(
     job: Job, train: np.ndarray, given: np.ndarray, test: np.ndarray, *, keep: bool
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Training and validation images that are no test image, by the hash of the decoded pixels."""
-
-    def hashes(rows: np.ndarray) -> list[bytes]:
-        return [hashlib.blake2b(np.ascontiguousarray(job.pixels[k]).data, digest_size=16).digest() for k in rows]
-
-    seen = set(hashes(test))
-    doubled = [np.array([h in seen for h in hashes(rows)], dtype=bool) for rows in (train, given)]
-    both = [job.ids[k] for rows, flags in zip((train, given), doubled, strict=True) for k in rows[flags]]
+    """Training and validation images that show a picture each and none of the test images'."""
+    chosen = job.different(given, besides=test)
+    fitted = job.different(train, besides=[*test, *chosen])
+    both = [job.ids[k] for k in np.setdiff1d([*train, *given], [*fitted, *chosen])]
     if not both:
         return train, given, []
     named = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
-    what = "they stay, as in the paper" if keep else "they are left out of the training"
-    said = [f"{len(both)} training images are also test images, pixel for pixel; {what}: {named}"]
-    return (train, given, said) if keep else (train[~doubled[0]], given[~doubled[1]], said)
+    what = "they stay, as in the paper" if keep else "they are left out"
+    said = [f"{len(both)} training images are copies of test images or of other training images; {what}: {named}"]
+    return (train, given, said) if keep else (fitted, chosen, said)
 
 
 def _refuse_spellings(job: Job, train: np.ndarray, test: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visionvitals.perturb.limits import Shape
-from visionvitals.study import Job, require
+from visionvitals.study import Job, answers, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,15 +21,27 @@ BATCH = 8
 
 
 def parts(job: Job, *, most: int) -> tuple[np.ndarray, frozenset[str]]:
-    """Rows of the training images, in order of their hash and at most `most`; and the ids of the images that are scored."""
+    """Rows of the training images, in order of their hash and at most `most`; and the ids of the images that are scored.
+
+    No picture is on both sides: of copies one takes part, a scored one where the set has parts.
+    """
     from visionvitals import randomness
 
     n = len(job.ids)
-    require(n >= 2, "A patch needs images to train on and others to score", n)
     order = randomness.stream(job.seed, job.ids, "adversarial_patch/split").argsort().numpy()
     known = [] if job.splits is None else [k for k in order if job.splits[k] == "train"]
-    train = np.asarray(known if 0 < len(known) < n else order[: n // 2])
-    return train[:most], frozenset(job.ids[k] for k in set(range(n)) - set(train.tolist()))
+    if 0 < len(known) < n:
+        scored = np.setdiff1d(order, known)
+        train = job.different(known, besides=scored)
+        left_out = len(known) - len(train)
+    else:
+        pictures = job.different(order)
+        train, scored = np.split(pictures, [len(pictures) // 2])
+        left_out = n - len(pictures)
+    if left_out:
+        job.warn(f"{left_out} images are copies of others and are left out: no picture is trained on and scored")
+    require(len(train) > 0, "A patch needs images to train on and others to score", n)
+    return train[:most], frozenset(job.ids[k] for k in scored)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +139,10 @@ def _first_correct(job: Job, source: "Backbone", training: np.ndarray, target: i
     for first in range(0, len(training), BATCH):
         rows = training[first : first + BATCH]
         with torch.no_grad():
-            best = source.logits(_images(job, source, rows)).argmax(dim=1).cpu().numpy()
+            out = source.logits(_images(job, source, rows)).float()
         labels = np.asarray(job.labels)[rows]
-        right.append(rows[(best == labels) & (labels != target)])
+        found = answers(out, torch.from_numpy(labels.astype(np.int64)).to(out.device))["top1"].cpu().numpy() == 1
+        right.append(rows[found & (labels != target)])
     return np.concatenate(right)
 
 

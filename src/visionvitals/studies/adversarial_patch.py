@@ -2,7 +2,7 @@
 
 The patch is universal (the same for every image) and covers a share `area` of the input. It is trained on the training images: the
 set's part called `train` where it has one, else half of the images, chosen by hash; of these, at most `training` that the network gets
-right. All other images are scored, with a pose of their own each, and only those get values. Beside the trained patch stand two
+right. All other images but copies of a picture are scored, with a pose of their own each, and only those get values. Beside the trained patch stand two
 controls of the same size in the same places: `noise` (uniform) and `gray`. What the trained patch does beyond the noise patch is the
 attack; the rest is occlusion.
 
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from visionvitals.perturb.adversarial_patch import Placement
 
+VERSION = 2
 TITLE = "Adversarial patch"
 AXES = ("counted",)
 METRICS = {
@@ -264,7 +265,7 @@ def measure(job: Job) -> Iterator[Scores]:
         keys = randomness.stream(job.seed, ids, f"adversarial_patch/score/run={c.run}", device=images.device)
         poses = patches.poses(keys, placement, job.backbone.card.preprocess.size)
         with torch.inference_mode():
-            right = job.backbone.logits(images).argmax(dim=1) == labels
+            right = answers(job.backbone.logits(images).float(), labels)["top1"] == 1
             seen, inside = patches.paste(images, patch, poses, c.shape)
             out = job.backbone.logits(seen).float()
             best = out.argmax(dim=1)

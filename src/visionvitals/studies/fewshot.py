@@ -7,7 +7,8 @@ classifiers (L2-normalised logistic regression with C = 1, ridge, nearest centro
 
 Conventions. Features are the backbone's pre-logit features, scaled to length 1. Where the set has parts, the support is drawn from train and
 the queries from test; else from all images. Episodes are those of (seed, number): curves over shots are paired. Classes that are too
-small for an episode, and images whose features are not finite, take no part, which is said. The episodes are kept beside the numbers
+small for an episode, images whose features are not finite, and all copies of a picture but one (the one that is asked, then the first)
+take no part, which is said. The episodes are kept beside the numbers
 (`files/episodes.json`). A backbone that was trained on the set's own
 classes has not met new ones: the plan and the report name how many of them it knows.
 
@@ -40,6 +41,7 @@ from visionvitals.study import (
 if TYPE_CHECKING:
     from visionvitals.probes.episodes import Episode
 
+VERSION = 2
 TITLE = "Few-shot"
 AXES = ("solver",)
 LABELS = "own"
@@ -174,7 +176,10 @@ def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
     usable = np.isfinite(length) & (length > 0)
     if not usable.all():
         job.warn(f"{(~usable).sum()} of {len(usable)} images have no usable features and take no part")
-    pool = sampler.pools(np.where(usable, job.labels, -1), job.splits, ids=job.ids)
+    labels = np.full(len(job.ids), -1)
+    taking = _taking(job, np.flatnonzero(usable))
+    labels[taking] = np.asarray(job.labels)[taking]
+    pool = sampler.pools(labels, job.splits, ids=job.ids)
     shot = max(1, c.shot)
     small = sorted(set(range(len(job.images.classes))) - set(pool.able(shot)))
     if small:
@@ -188,6 +193,22 @@ def draw(job: Job, pooled: np.ndarray) -> "Sequence[Episode]":
         related = groups(job.images.classes) if c.sampler == "related" else None
         one = partial(sampler.variable, pool, groups=related, seed=job.seed)
     return sampler.draw(one, c.episodes)
+
+
+def _taking(job: Job, usable: np.ndarray) -> np.ndarray:
+    """The rows that may be shown or asked, each picture once: what is shown and asked is learnt by heart. Copies are counted."""
+    from visionvitals.probes.episodes import asked_part
+
+    if job.splits is None:
+        sides = [usable]
+        found = [job.different(usable)]
+    else:
+        parts = np.asarray(job.splits)[usable]
+        sides = [usable[parts == part] for part in (asked_part(job.splits), "train")]
+        found = [job.different(sides[0]), job.different(sides[1], besides=sides[0])]
+    if copies := sum(map(len, sides)) - sum(map(len, found)):
+        job.warn(f"{copies} images are copies of others and take no part: a picture must not be both shown and asked")
+    return np.concatenate(found)
 
 
 def pooled_features(job: Job) -> np.ndarray:

@@ -9,7 +9,8 @@ Conventions. The network is in evaluation mode. Each block's features are divide
 deviations from the mean over the training images (fit and validation), so that their variance is 1 on average.
 The strength of a penalty and the number of neighbours are chosen on validation images (ridge: by exact leave-one-out on all training
 images), then the probe is fitted to all training images. `chosen` is the combination of probe, blocks and tokens of the highest
-validation accuracy, the fewer features of two equal ones. The test images decide nothing. Penalties: `_transfer_probes`.
+validation accuracy, the fewer features of two equal ones. The test images decide nothing. Of copies of a picture one takes part, on
+one side. Penalties: `_transfer_probes`.
 
 With `protocol = paper` a linear layer is trained as the authors did: AdamW, 5e-4, weight decay 0.05, 10 epochs, batches of 256, and
 the epoch that is BEST ON TEST is reported, so its accuracy is too high; it is there to compare with published numbers. Deviations: the
@@ -46,6 +47,7 @@ from visionvitals.study import (
     require,
 )
 
+VERSION = 2
 TITLE = "Transfer"
 AXES = ("probe", "blocks", "tokens", "block")
 LABELS = "own"

@@ -21,7 +21,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +41,7 @@ from visionvitals.datasets.base.cache_folder import (
     sweep,
     temporary_folder,
 )
+from visionvitals.datasets.base.copies import copies
 from visionvitals.datasets.base.decode import decode, decode_fast, decode_mask, require_fast
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
@@ -64,8 +65,8 @@ class Decoded:
         pixels: uint8 (n, h, w, 3), mapped from the disk; writing to it changes only this process's copy.
         skipped: (id, reason) of every picture that cannot be decoded.
         textures, masks, splits: as in `core.Job`; None where the set's card does not provide them.
-        copies: id -> id of the first of `ids` with the same bytes, of each that is not that first one. Both must lie on the same side
-            of every split.
+        copies: id -> id of the first of `ids` that shows the same picture, of each that is not that first one: equal in every pixel
+            as RGB before the resize, whatever the file. Both must lie on the same side of every split.
     """
 
     ids: tuple[str, ...]
@@ -79,12 +80,14 @@ class Decoded:
 
 
 class _Picture(NamedTuple):
-    """A decoded picture; `checksum` is over its pixels, then its mask."""
+    """A decoded picture, at a place of its set; `checksum` is over its pixels, then its mask, `look` over its pixels alone."""
 
+    at: int
     id: str
     label: int
     pixels: np.ndarray
     checksum: int
+    look: int
     texture: int | None = None
     mask: np.ndarray | None = None
     split: Split | None = None
@@ -133,7 +136,7 @@ def decoded(
         try:
             found = _read(folder, preprocess.size, images.card.provides)
             if found is not None:
-                return replace(found, copies=_copies(images, found.ids))
+                return found
             _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
         except OSError as error:
             raise VitalsError(
@@ -144,16 +147,6 @@ def decoded(
         f"The decoded pictures must stay in {folder} as they were written. They were deleted or damaged {_TRIES} times. "
         "Set VISIONVITALS_CACHE to a folder on another disk."
     )
-
-
-def _copies(images: ImageSet, ids: Sequence[str]) -> dict[str, str]:
-    """The copies among the decoded pictures; the first one of a set need not be among them."""
-    known = images.copies if isinstance(images, EncodedImages) else {}
-    if not known:
-        return {}
-    first: dict[str, str] = {}
-    found = {id: first.setdefault(known.get(id, id), id) for id in ids}
-    return {id: original for id, original in found.items() if id != original}
 
 
 def draw(images: ImageSet, limit: int | None, seed: int) -> list[int]:
@@ -200,6 +193,7 @@ def _read(folder: Path, size: tuple[int, int], provides: Collection[str]) -> Dec
         textures=np.asarray(meta["textures"], dtype=np.int64) if "texture" in provides else None,
         masks=masks,
         splits=tuple(meta["splits"]) if "split" in provides else None,
+        copies={meta["ids"][row]: meta["ids"][first] for row, first in meta["copies"]},
     )
 
 
@@ -285,6 +279,7 @@ def _write(
     textures: list[int] = []
     splits: list[str | None] = []
     checksums: list[int] = []
+    looks, places = list[int](), list[int]()
     skipped: list[_Skip] = []
     count = workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
@@ -302,13 +297,16 @@ def _write(
                 ids.append(result.id)
                 labels.append(result.label)
                 checksums.append(result.checksum)
+                looks.append(result.look)
+                places.append(result.at)
                 textures.append(-1 if result.texture is None else result.texture)
                 splits.append(result.split)
             progress(1)
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-    meta: dict[str, Any] = {"ids": ids, "labels": labels, "skipped": skipped, "checksums": checksums}
+        same = copies(images, places, looks, pool)
+    meta: dict[str, Any] = {"ids": ids, "labels": labels, "skipped": skipped, "checksums": checksums, "copies": same}
     optional = {"texture": ("textures", textures), "split": ("splits", splits)}
     return meta | dict(optional[key] for key in optional if key in images.card.provides)
 
@@ -321,7 +319,8 @@ def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: s
             split = images.splits[index] if images.splits else None
             texture = images.textures[index] if images.textures else None
             pixels = decode_fast(images.read(index), preprocess, id, upright=images.upright)
-            return _Picture(id, images.labels[index], pixels, _crc(pixels), texture, split=split)
+            look = _crc(pixels)
+            return _Picture(index, id, images.labels[index], pixels, look, look, texture, split=split)
         example = images[index]
         id = example.id
         if example.mask is not None and example.mask.shape != (example.image.height, example.image.width):
@@ -332,7 +331,8 @@ def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: s
             pixels = decode_fast(images.read(index), preprocess, id, upright=images.upright)
         else:
             pixels = decode(example.image, preprocess)
-        return _Picture(id, example.label, pixels, _crc(pixels, mask), example.texture, mask, example.split)
+        look, whole = _crc(pixels), _crc(pixels, mask)
+        return _Picture(index, id, example.label, pixels, whole, look, example.texture, mask, example.split)
     except UnreadableImage as error:
         return _Skip(id, str(error).removeprefix(f"{id}: "))
 
