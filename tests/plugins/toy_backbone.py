@@ -36,7 +36,7 @@ def load(spec: Spec, *, device: torch.device) -> Backbone:
     card = BackboneCard(
         spec=spec.text,
         architecture="linear",
-        digest=hashlib.sha256(module.weight.detach().cpu().numpy().tobytes()).hexdigest(),
+        digest=hashlib.sha256(module.weight.detach().cpu().numpy().tobytes() + repr(lost).encode()).hexdigest(),
         preprocess=Preprocess(size=SIZE, resize=None, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
         outputs=outputs,
         parameters=module.weight.numel() + outputs,

@@ -455,6 +455,29 @@ def test_images_without_a_finite_answer_are_not_counted_and_many_of_them_fail_th
     assert found.estimate(found.points[0], "top1")[::3] == (pytest.approx(sum(scored) / len(scored)), 300 - len(lost))
 
 
+ASKING = {
+    "occlusion": {"fraction": (0.0,), "grid": ((4, 4),)},
+    "shuffle": {"grid": ((1, 1),)},
+    "corner": {"inner": ((32, 32),)},
+    "corruption": {"corruption": ("none",), "severity": (0,)},
+    "attack": {"method": ("fgsm",), "eps": (0.01,)},
+    "adversarial_patch": {"content": ("gray",), "area": (0.05,), "where": ("fixed",)},
+    "salient": {"source": ("gradient",), "grid": ((4, 4),)},
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_every_study_that_asks_for_the_class_fails_without_finite_answers(
+    tmp_path: Path, toy_backbone: str, toy_images: str, name: str
+) -> None:
+    data = toy_images.replace("n=24", "n=60")
+    section = Section(name=name, values=ASKING[name])
+    outcome = run(plan([f"{toy_backbone}?nan=60"], data, section), tmp_path / "run")
+    (failure,) = outcome.failed
+    assert "At most 1% of the images may have no finite answer" in failure
+    assert run(plan([toy_backbone], data, section), tmp_path / "whole").failed == ()
+
+
 CHANNELS = """
 import torch
 class Channels(torch.nn.Module):

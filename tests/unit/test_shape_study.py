@@ -177,13 +177,13 @@ def test_a_set_without_any_conflict_fails_with_the_reason(tmp_path: Path) -> Non
     assert "Got none of 4" in outcome.failed[0]
 
 
-def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any) -> None:
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any, value: float) -> None:
     def logits(images: torch.Tensor) -> torch.Tensor:
         out = two_heads.logits(images)
-        out[0] = torch.nan
+        out[0, 1] = value
         return out
 
-    said: list[str] = []
     job = Job(
         backbone=dataclasses.replace(two_heads, logits=logits),
         condition=shape_bias.Condition(),
@@ -192,10 +192,11 @@ def test_a_picture_whose_logits_overflow_is_no_answer(two_heads: Any) -> None:
         labels=np.array([0, 1]),
         textures=np.array([1, 0]),
         images=CARD,
-        warn=said.append,
     )
-    assert {item for item, metric, _ in measured(shape_bias, job) if metric == "shape_accuracy"} == {"b"}
-    assert said == ["1 of 2 pictures with a conflict gave logits that are not finite and are left out"]
+    found = measured(shape_bias, job)
+    assert {item for item, metric, _ in found if metric == "shape_accuracy"} == {"b"}
+    said = {item: v for (item, metric, _), v in found.items() if metric == "prediction"}
+    assert {item: v == v for item, v in said.items()} == {"a": False, "b": True}, "counted and named by the run"
 
 
 def test_scores_by_hand() -> None:

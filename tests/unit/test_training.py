@@ -122,6 +122,30 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(loop, pic
     assert all(value.isfinite().all() for value in weights(tmp_path).values())
 
 
+def test_pictures_without_finite_logits_are_not_right(pictures) -> None:
+    """The highest of NaN is class 0, the label of half of them."""
+    from visionvitals.training import distributed, measure
+
+    class Network(torch.nn.Module):
+        def __init__(self, lost: int) -> None:
+            super().__init__()
+            self.lost = lost
+
+        def forward(self, images):
+            out = torch.tensor([1.0, 0.0]).repeat(len(images), 1)
+            out[: self.lost] = torch.nan
+            return out
+
+    many = dataclasses.replace(
+        pictures, pixels=np.tile(pictures.pixels, (5, 1, 1, 1)), labels=np.tile(pictures.labels, 5)
+    )
+    team = distributed.join("cpu")
+    assert int(measure.right(Network(0), many, RECIPE, team)["top1"].sum()) == 100
+    assert int(measure.right(Network(1), many, RECIPE, team)["top1"].sum()) == 98, "one in each of two passes"
+    with pytest.raises(VitalsError, match=r"no finite logits. Got '6 of 200'"):
+        measure.right(Network(3), many, RECIPE, team)
+
+
 def test_a_damaged_checkpoint_is_named(loop, pictures, tmp_path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\3\4 cut")
     with pytest.raises(VitalsError, match=r"checkpoint\.pt is not a whole checkpoint"):

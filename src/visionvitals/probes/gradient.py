@@ -10,7 +10,7 @@ from visionvitals.perturb.differentiable import differentiable
 
 
 def predicted(backbone: Backbone, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """d logit of the predicted class / d pixel, for images in [0, 1].
+    """d logit of the predicted class / d pixel, for images in [0, 1]; NaN for an image whose logits are not finite.
 
     Raises:
         VitalsError: the network has no classifier, so it predicts no class.
@@ -18,5 +18,6 @@ def predicted(backbone: Backbone, images: Float[Tensor, "b 3 h w"]) -> Float[Ten
     require(backbone.card.outputs > 0, "The gradient of a prediction needs a classifier", backbone.card.architecture)
     with torch.inference_mode(False), torch.enable_grad():
         shown = images.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(differentiable(backbone.logits)(shown).amax(dim=1).sum(), shown)
-    return slope
+        out = differentiable(backbone.logits)(shown)
+        (slope,) = torch.autograd.grad(out.amax(dim=1).sum(), shown)
+    return slope.masked_fill(~out.isfinite().all(dim=1)[:, None, None, None], torch.nan)

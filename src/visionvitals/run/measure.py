@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 UNSCORED = 0.01
 """With more images than this share without a finite answer, a cell fails."""
+ANSWERS = ("top1", "prediction")
+"""The metrics that every image has which was asked for its class."""
 
 
 @dataclass(kw_only=True)
@@ -122,11 +124,11 @@ def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
             torch.cuda.empty_cache()
     if run.batch_size != began_with:
         kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
-    kept.said += _unscored(study, numbers, len(items))
+    kept.said += _unscored(study, numbers)
     return numbers, kept
 
 
-def _unscored(study: Study, numbers: wide.Wide, n: int) -> list[str]:
+def _unscored(study: Study, numbers: wide.Wide) -> list[str]:
     """A sentence for each kind of item of which some gave no finite value.
 
     Raises:
@@ -137,9 +139,12 @@ def _unscored(study: Study, numbers: wide.Wide, n: int) -> list[str]:
         lost = sorted({i for m, some in numbers.broken.items() if study.metrics[m].over == over for i in some})
         named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         said.append(f"{len(lost)} {over} gave values that are not finite and are not counted: {named}")
-    lost_answers = len(numbers.broken.get("top1", ()))
     must = f"At most {UNSCORED:.0%} of the images may have no finite answer"
-    require(lost_answers <= UNSCORED * n, must, f"{lost_answers} of {n}", "Look at the network's outputs: NaN or Inf.")
+    for metric in ANSWERS:
+        if silent := numbers.broken.get(metric):
+            asked = {item for block in numbers.blocks.values() if metric in block.values for item in block.items}
+            got, do = f"{len(silent)} of {len(asked)}", "Look at the network's outputs: NaN or Inf."
+            require(len(silent) <= UNSCORED * len(asked), must, got, do)
     return said
 
 

@@ -80,9 +80,11 @@ class _View:
             chances = self.backbone.logits(torch.stack([image for _, image in shown])).float().softmax(dim=1)
         found = []
         for (title, image), chance in zip(shown, chances, strict=True):
-            best = int(chance.argmax())
-            says = class_name(best, self.card)
-            found.append(Tile(_paint.picture(image), title, says, float(chance[best]), best == self.first))
+            best = int(chance.argmax()) if bool(chance.isfinite().all()) else None
+            says, share = (
+                ("no finite answer", 0.0) if best is None else (class_name(best, self.card), float(chance[best]))
+            )
+            found.append(Tile(_paint.picture(image), title, says, share, best == self.first))
         return found
 
 
@@ -166,8 +168,9 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
     work = Job(backbone=backbone, condition=None, seed=seed, exhibits=frozenset((image.name,)), **alone)
     (batch,) = work.batches()
     with torch.inference_mode():
-        first = int(backbone.logits(batch.images).argmax())
-    return _View(work=work, batch=batch, truth=truth, first=first)
+        out = backbone.logits(batch.images)
+    require(bool(out.isfinite().all()), "The network must give finite logits for the image", "NaN or Inf")
+    return _View(work=work, batch=batch, truth=truth, first=int(out.argmax()))
 
 
 def _occlusion(view: _View) -> Iterator[Section]:

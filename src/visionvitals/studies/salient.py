@@ -10,7 +10,8 @@ Sources. `model`: the attention of another ViT, which ranks the patches for all 
 which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class
 token is taken; with `self` and `gradient` the networks of a plan lose different patches.
 
-Nothing is random. An image without usable weights (no object, a gradient of zero) is left out and counted in a warning. Saliency is
+Nothing is random. An image without usable weights (no object, a gradient of zero) is left out and counted in a warning; one at which
+the network gives NaN or Inf has no value. Saliency is
 computed once for each image set and source, and kept in the cache.
 
 Source: Naseer et al. 2021, section 3.1, with DINO ViT-S/16, head 1, as the `model`. Deviation from the authors' code: that network
@@ -227,20 +228,25 @@ def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> 
 
 
 def measure(job: Job) -> Iterator[Scores]:
+    import torch
+
     from visionvitals.perturb import saliency
 
     c: Condition = job.condition
     weigh = weights(job, source=c.source, model=c.model, head=c.head, grid=c.grid)
     now: dict[str, Tensor] = {}
     used: set[str] = set()
+    broken: set[str] = set()  # no finite answer to the whole image, so no gradient
 
     def occluded(condition: Condition, batch: Batch, seed: int) -> "Tensor":
         ranked = weigh(batch.rows)
         good = saliency.usable(ranked)
+        silent = ~ranked.isfinite().all(dim=1) & (c.source == "gradient")
         ranked[~good] = 1.0  # these images are left out below; the batch keeps its shape
         images, lost = without(condition, batch, seed, ranked)
         now.update(mass_removed=lost.mass, information_loss=lost.pixels)
         used.update(item for item, fits in zip(batch.ids, good.tolist(), strict=True) if fits)
+        broken.update(item for item, lost in zip(batch.ids, silent.tolist(), strict=True) if lost)
         return images
 
     def keep(item: str, image: "Tensor") -> None:
@@ -248,10 +254,12 @@ def measure(job: Job) -> Iterator[Scores]:
             job.keep(item, image)
 
     for block in score(dataclasses.replace(job, keep=keep), occluded):
-        rows = [k for k, item in enumerate(block.items) if item in used]
-        measured = {**block.values, **now}
-        values = {metric: column[rows] for metric, column in measured.items()}  # type: ignore[call-overload]
-        yield Scores([block.items[k] for k in rows], values)
-    lost = len(job.ids) - len(used)
-    if lost:
+        rows = [k for k, item in enumerate(block.items) if item in used | broken]
+        items = [block.items[k] for k in rows]
+        silent = torch.tensor([item in broken for item in items], dtype=torch.bool)
+        columns = {
+            metric: torch.as_tensor(column).cpu()[rows].double() for metric, column in {**block.values, **now}.items()
+        }
+        yield Scores(items, {metric: column.masked_fill(silent, torch.nan) for metric, column in columns.items()})
+    if lost := len(job.ids) - len(used) - len(broken):
         job.warn(f"{lost} of {len(job.ids)} images have no usable saliency (source {c.source}) and are left out")

@@ -246,20 +246,18 @@ def measure(job: Job) -> Iterator[Scores]:
     said, fine = np.empty(len(job.ids), dtype=np.int64), np.empty(len(job.ids), dtype=bool)
     for batch in job.batches():
         with torch.inference_mode():
-            chances = shape_bias.class_probabilities(logits(batch.images).float(), members)
+            out = logits(batch.images).float()
+            chances = shape_bias.class_probabilities(out, members)
         said[batch.rows] = shape_bias.decide(chances).cpu().numpy()
-        fine[batch.rows] = chances.isfinite().all(dim=1).cpu().numpy()
+        fine[batch.rows] = out.isfinite().all(dim=1).cpu().numpy()
         for position, item in enumerate(batch.ids):
             if item in job.exhibits and conflict[batch.rows.start + position]:
                 job.keep(item, batch.images[position])
         job.progress(len(batch.ids))
-    if broken := int((conflict & ~fine).sum()):
-        job.warn(
-            f"{broken} of {int(conflict.sum())} pictures with a conflict gave logits that are not finite and are left out"
-        )
+    asked = np.flatnonzero(conflict).tolist()
+    yield Scores([job.ids[k] for k in asked], {"prediction": np.where(fine, said, np.nan)[asked]}, (ALL,))
     rows = np.flatnonzero(conflict & fine)
     items = [job.ids[k] for k in rows.tolist()]
-    yield Scores(items, {"prediction": said[rows]}, (ALL,))
     yield from scores(Answers(items, classes, labels[rows], job.textures[rows], said[rows]))
 
 

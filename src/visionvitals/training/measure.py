@@ -4,6 +4,7 @@ import torch
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 
+from visionvitals.errors import require
 from visionvitals.inside import heads
 from visionvitals.pixels import to_float
 from visionvitals.training.data import Pictures
@@ -27,13 +28,17 @@ def right(module: nn.Module, pictures: Pictures, recipe: Recipe, team: Team) -> 
     """Whether each picture's highest logit is its label, in evaluation mode; the processes share the pictures.
 
     Returns:
-        `top1` of the network or of its class head, `top1_extra` of its second head where it has one: uint8 (n,), 0 or 1.
+        `top1` of the network or of its class head, `top1_extra` of its second head where it has one: uint8 (n,), 0 or 1. A picture
+        without finite logits is not right.
+
+    Raises:
+        VitalsError: more than 1 % of the pictures have no finite logits.
     """
     module.eval()
     n = len(pictures.labels)
     two = isinstance(module, VisionTransformerDistilled)
     names = ("top1", "top1_extra") if two else ("top1",)
-    found = {name: torch.zeros(n, dtype=torch.int32, device=team.device) for name in names}
+    found = {name: torch.zeros(n, dtype=torch.int32, device=team.device) for name in (*names, "lost")}
     for start in range(team.rank * PICTURES, n, team.size * PICTURES):
         part = slice(start, min(start + PICTURES, n))
         images = to_float(pictures.pixels[part], team.device)
@@ -41,5 +46,11 @@ def right(module: nn.Module, pictures: Pictures, recipe: Recipe, team: Team) -> 
         inputs = normalised(images, recipe)
         answers = heads.answers(module, inputs) if two else (module(inputs),)
         for name, logits in zip(names, answers, strict=True):
-            found[name][part] = (logits.argmax(dim=1) == labels).to(torch.int32)
-    return {name: team.sum(values).to("cpu", torch.uint8) for name, values in found.items()}
+            finite = logits.isfinite().all(dim=1)
+            found[name][part] = ((logits.argmax(dim=1) == labels) & finite).to(torch.int32)
+            found["lost"][part] |= (~finite).to(torch.int32)
+    whole = {name: team.sum(values).to("cpu", torch.uint8) for name, values in found.items()}
+    lost = int(whole.pop("lost").sum())
+    must = "At most 1% of the test pictures may have no finite logits"
+    require(lost <= 0.01 * n, must, f"{lost} of {n}", "Look at the learning rate: the averaged weights diverged.")
+    return whole
