@@ -635,6 +635,15 @@ def test_what_is_special_about_pictures_is_counted_once_and_told(tmp_path: Path)
     assert open_folder(tmp_path / "set").card.notes == expected, "from the notes of the first time"
 
 
+def test_a_tiff_that_pillow_turns_is_not_said_to_be_read_as_stored(tmp_path: Path) -> None:
+    (tmp_path / "set" / "a").mkdir(parents=True)
+    picture().save(tmp_path / "set" / "a" / "0.tif", tiffinfo={0x0112: 6})
+    images = open_folder(tmp_path / "set")
+    turned = images[0].image.size == (30, 40)  # stored 40 wide and 30 high
+    assert (images.card.notes == ()) == turned
+    assert open_folder(tmp_path / "set", "?exif=apply")[0].image.size == (30, 40)
+
+
 def test_16_bit_colours_are_seen(tmp_path: Path) -> None:
     (tmp_path / "set" / "a").mkdir(parents=True)
     row = b"\0" + struct.pack(">3H", 1000, 500, 0) * 4
@@ -739,6 +748,15 @@ def test_links_bring_no_pictures_of_other_classes(tmp_path: Path) -> None:
         "1 files have no ending of a picture and were left out (no ending 1)",
         "7 links to folders were not followed: they lead out of their class, or back",
         "1 pictures are links to files",
+    )
+
+
+def test_names_with_characters_without_width_do_not_print_alike(tmp_path: Path) -> None:
+    for name in ("a", "a\u200b", "a\u2060", "a\ufeff", "a\xad", "\u200fa"):
+        write(tmp_path / "set" / "c" / f"{name}.png", 0)
+    shown = ids_of(open_folder(tmp_path / "set"))
+    assert sorted(shown) == sorted(
+        f"c/{name}.png" for name in ("a", r"a\u200b", r"a\u2060", r"a\ufeff", r"a\xad", r"\u200fa")
     )
 
 

@@ -4,7 +4,7 @@ What is decided here, and follows what timm and torchvision do unless said:
 - every mode becomes RGB by Pillow's `convert("RGB")`: grey is repeated, CMYK converted, alpha dropped (not composited);
 - 16-bit grey keeps its upper byte, as Pillow does for 16-bit RGB (`convert` alone would clip nearly all of it to white);
 - 32-bit integer and float pictures have no defined white and are refused;
-- the EXIF orientation is not applied unless the set says `?exif=apply`;
+- the EXIF orientation is not applied unless the set says `?exif=apply` (of a TIFF file Pillow itself applies it);
 - the first frame of an animation is the picture;
 - a picture of more than `MAX_PIXELS` is refused.
 
@@ -82,6 +82,9 @@ def traits(data: bytes) -> Traits:
         if image.width * image.height > MAX_PIXELS:
             return PLAIN
         turn = orientation(image)
+        if turn > 1 and image.format == "TIFF":
+            image.load()  # newer Pillow turns it and takes the tag away
+            turn = orientation(image)
         transparent = False
         if image.mode[0] not in "IF" and ("A" in image.getbands() or "transparency" in image.info):
             transparent = bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())

@@ -308,14 +308,16 @@ def some_counts(others: Counter[str]) -> str:
     return ", ".join(f"{printable(ending)} {count}" for ending, count in most)
 
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\\]")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\\]"
+)
 
 
 def printable(path: str) -> str:
     """A path as an id that can be hashed, stored and printed, and no two paths as the same one.
 
-    Bytes that are no UTF-8, control characters (they would reach the terminal) and marks that turn the direction of text are written
-    `\\xff` or `\\u202e`, a backslash as two.
+    Bytes that are no UTF-8, control characters (they would reach the terminal), marks that turn the direction of text and characters
+    without width are written `\\xff` or `\\u202e`, a backslash as two.
     """
 
     def escaped(found: "re.Match[str]") -> str:
