@@ -67,6 +67,9 @@ class ImageSetCard:
             indices (a csv of integers).
         provides: what its examples know beside the label: `texture`, `mask`, `split`.
         notes: warnings for the report.
+        per_class: part of the set ("" where it has none) -> how many different pictures each class has at most. Only a plan knows
+            it, of what it draws from sets of files; empty elsewhere.
+        conflicts: as `per_class`, how many pictures show the texture of another class; None where it is not known.
 
     Raises:
         VitalsError: a class called `.` or `..`, which would lead out of a folder that is written by class.
@@ -80,6 +83,8 @@ class ImageSetCard:
     kind: Literal["names", "indices"] = "names"
     provides: tuple[Literal["texture", "mask", "split"], ...] = ()
     notes: tuple[str, ...] = ()
+    per_class: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
+    conflicts: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         must = f"The classes of `{self.spec}` must have other names than `.` and `..`"
@@ -169,6 +174,7 @@ class BackboneCard:
             patch grid, see `probes.attention.patch_rows`), one of `tokens` and `maps` (what passes between its blocks, see
             `probes.tokens`), `readout` (final norm and head apply to each block's tokens), `heads` (a head of its own for a further token).
         blocks: how many blocks of tokens or stages of maps it has.
+        attention_heads: how many heads its last attention map has; 0 where that is not over the patch grid.
         patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         classes: keys of the outputs (wnids, folder names), or None where unknown.
@@ -188,6 +194,7 @@ class BackboneCard:
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
     blocks: int = 0
+    attention_heads: int = 0
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     ordered: bool = False

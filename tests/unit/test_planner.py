@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from visionvitals.core import Backbone
 from visionvitals.errors import VitalsError
@@ -155,6 +156,62 @@ def test_a_network_and_a_set_that_do_not_fit_are_skips(toy_backbone: str, toy_im
     assert skip.backbone == other
     assert "does not name its 3 outputs, so" in skip.reason
     assert "must have as many classes. Got 4" in skip.reason
+
+
+NEVER: list[tuple[str, dict[str, Any], str]] = [
+    ("fewshot", {"shot": 4}, "an episode needs 5 classes with 4 different images to show and one to ask; there are 4"),
+    ("fewshot", {"way": 7, "shot": 1}, "an episode needs at least 7 classes; the set has 6"),
+    ("occlusion", {"grid": (9999, 9999)}, "a grid of 9999x9999 does not divide the 64x64 input into whole cells"),
+    ("occlusion", {"grid": (8, 8), "offset": 64}, "an offset of 64 px moves the mask out of the image"),
+    ("attention", {"grid": (8, 8), "fraction": 0.01}, "a fraction of 0.01 covers none of the 64 cells"),
+    ("corruption", {"severity": 0}, "the clean image is `none` at severity 0"),
+    ("salient", {"grid": (8, 8), "head": "4"}, "`head` must be one of the 4 of tiny:vit, 0 to 3; it is 4"),
+    ("salient", {"grid": (8, 8), "source": "model", "model": "tiny:cnn"}, "tiny:cnn has none"),
+    ("salient", {"grid": (8, 8), "source": "model", "model": "tiny:vit", "head": "4"}, "0 to 3; it is 4"),
+    ("adversarial_patch", {"source": "TOY"}, "the same outputs, in the same order, in both networks"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "reason"), NEVER)
+def test_what_can_never_be_measured_is_refused_when_planned(
+    tmp_path: Path, toy_backbone: str, name: str, values: dict[str, Any], reason: str
+) -> None:
+    """Six classes of five pictures; one class has a picture that is there five times, another one four different ones."""
+    for k in range(30):
+        (tmp_path / "set" / f"c{k % 6}").mkdir(parents=True, exist_ok=True)
+        shade = {0: 0, 5: 6 * k - (k == 29) * 36}.get(k % 6, 6 * k)
+        Image.new("RGB", (20, 20), (shade, 0, k % 6)).save(tmp_path / "set" / f"c{k % 6}" / f"{k}.png")
+    (tmp_path / "classes.csv").write_text("".join(f"c{k},{k}\n" for k in range(6)))
+    data = f"folder:{tmp_path / 'set'}?classes={tmp_path / 'classes.csv'}"
+    fields = {field: (toy_backbone if value == "TOY" else value,) for field, value in values.items()}
+    found = planned(["tiny:vit"], [data], Section(name="clean"), Section(name=name, values=fields))
+    assert [cell.study for cell in found.cells] == ["clean"]
+    (skip,) = found.skips
+    assert reason in skip.reason
+
+
+def test_a_plan_knows_what_a_limit_leaves(tmp_path: Path) -> None:
+    for k in range(40):
+        (tmp_path / f"c{k % 4}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (5 * k, 0, 0)).save(tmp_path / f"c{k % 4}" / f"{k}.png")
+    sections = Section(name="transfer"), Section(name="fewshot", values={"way": (2,), "shot": (4,)})
+    found = planned(["tiny:vit"], [f"folder:{tmp_path}"], *sections)
+    assert [cell.study for cell in found.cells] == ["transfer", "fewshot"]
+    few = planned(["tiny:vit"], [f"folder:{tmp_path}"], *sections, limit=12)
+    assert [skip.study for skip in few.skips] == ["fewshot"]
+    with pytest.raises(VitalsError, match="two classes with images to train on"):
+        planned(["tiny:vit"], [f"folder:{tmp_path}"], *sections, limit=2)
+
+
+def test_pictures_without_any_conflict_have_no_shape_bias(tmp_path: Path) -> None:
+    for name in ("airplane1-airplane2", "bear1-bear3"):
+        folder = tmp_path / name.partition("1")[0]
+        folder.mkdir()
+        Image.new("RGB", (20, 20)).save(folder / f"{name}.png")
+    with pytest.raises(
+        VitalsError, match="none of the 2 pictures shows the shape of one class in the texture of another"
+    ):
+        planned(["tiny:vit"], [f"cue_conflict:{tmp_path}"], Section(name="shape_bias"))
 
 
 def test_a_plan_of_nothing_is_an_error_that_says_why(toy_backbone: str, toy_images: str, toy_study: str) -> None:

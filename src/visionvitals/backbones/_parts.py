@@ -124,6 +124,7 @@ def assemble(
     of_tokens = {
         t: run.through(heads.gave(layer, network.forward or module)) for t, layer in heads.find(module).items()
     }
+    provides = _provided(inside, features=features is not None, removable=removable, heads=bool(of_tokens))
     card = core.BackboneCard(
         spec=spelling,
         architecture=network.architecture,
@@ -131,8 +132,9 @@ def assemble(
         preprocess=network.preprocess,
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        provides=_provided(inside, features=features is not None, removable=removable, heads=bool(of_tokens)),
+        provides=provides,
         blocks=len(inside.layout.blocks) if inside and inside.layout else 0,
+        attention_heads=inside.attention[-1].heads if inside and "attention" in provides else 0,
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         classes=names.keys if names else None,
@@ -246,7 +248,7 @@ def _look(
         maps: list[attention.Map] = []
         with attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid):
             logits(images[:1])
-    calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid)) for m in maps)
+    calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid), m.rows.shape[1]) for m in maps)
     inside = Inside(layout, calls) if layout or calls else None
     if layout is not None and layout.unordered:
         notes = (*notes, f"{len(layout.unordered)} of its stages show no order row by row, so their maps are not drawn")

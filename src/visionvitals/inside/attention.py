@@ -36,11 +36,13 @@ class Map(NamedTuple):
 
 
 class Call(NamedTuple):
-    """An attention call of a network: the path of its module, what its map is over, and why that is not the patch grid, or None."""
+    """An attention call of a network: the path of its module, what its map is over, why that is not the patch grid, or None, and its
+    number of heads."""
 
     name: str
     geometry: Geometry
     unusable: str | None
+    heads: int = 0
 
 
 @contextmanager

@@ -4,20 +4,20 @@ All that can be wrong is found here, before anything is computed: spellings, wei
 """
 
 import dataclasses
-import hashlib
+import functools
 import itertools
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, blamed, near, require, shortened
-from visionvitals.plan.identity import cell_id, changed, folders, plain, spelled
+from visionvitals.plan.companions import Companions
+from visionvitals.plan.drawn import drawn
+from visionvitals.plan.identity import cell_id, plain, spelled
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,9 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     for text in plan.backbones:
         parse("backbones", text)
     sets = {text: open_images(text) for text in plan.data}
-    making = _Making(plan, studies, {text: images.card for text, images in sets.items()}, _Companions(device))
+    measured = {text: drawn(images, plan.limit, plan.seed) for text, images in sets.items()}
+    cards = {text: images.card for text, images in sets.items()}
+    making = _Making(plan, studies, cards, measured, Companions(functools.partial(load_backbone, device=device)))
     for text in plan.backbones:
         backbone = load_backbone(text, device=device)
         if visit is not None:
@@ -164,12 +166,13 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
 
 @dataclass
 class _Making:
-    """A plan while it is resolved, backbone by backbone."""
+    """A plan while it is resolved, backbone by backbone; `drawn` are the cards of the images that will be measured."""
 
     plan: Plan
     studies: Mapping[str, study.Study]
     images: Mapping[str, ImageSetCard]
-    companions: "_Companions"
+    drawn: Mapping[str, ImageSetCard]
+    companions: Companions
     cells: dict[str, Cell] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     cards: dict[str, BackboneCard] = field(default_factory=dict)
@@ -203,21 +206,16 @@ class _Making:
         wanted = conditions(section, chosen, preset=self.plan.preset, size=card.preprocess.size)
         for condition in (each for one in wanted for each in _expanded(one, self.plan.backbones)):
             reason = unfit if chosen.labels == "outputs" else None
-            reason = reason or chosen.refusal(condition, card, images)
-            others, missing = self.companions.of(condition) if reason is None else ((), None)
-            for spec in spelled(condition).values() if reason is None and missing is None else ():
+            reason = reason or chosen.refusal(condition, card, self.drawn[images.spec])
+            others: tuple[tuple[str, str], ...] = ()
+            if reason is None:
+                others, reason = self.companions.of(condition)
+            for spec in spelled(condition).values() if reason is None else ():
                 reason = reason or chosen.unfit(condition, card, self.companions.cards[spec])
-            if reason is None and missing is None:
-                reason = self._add(chosen, condition, card, images, others)
-            if reason or missing:
-                skip = Skip(
-                    study=chosen.name,
-                    condition=condition,
-                    backbone=card.spec,
-                    images=images.spec,
-                    reason=str(reason or missing),
-                )
-                self.skips.append(skip)
+            reason = reason or self._add(chosen, condition, card, images, others)
+            if reason:
+                where = {"backbone": card.spec, "images": images.spec}
+                self.skips.append(Skip(study=chosen.name, condition=condition, reason=reason, **where))
 
     def _add(
         self,
@@ -252,38 +250,6 @@ def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
     stars = [name for name, spec in spelled(condition).items() if spec == "*"]
     product = itertools.product(backbones, repeat=len(stars))
     return [dataclasses.replace(condition, **dict(zip(stars, chosen, strict=True))) for chosen in product]
-
-
-class _Companions:
-    """The cards of the other backbones, and the digests of the folders, that conditions name; each is looked at once."""
-
-    def __init__(self, device: "torch.device") -> None:
-        self.device = device
-        self.cards: dict[str, BackboneCard] = {}
-        self.folders: dict[str, str] = {}
-        self.missing: dict[str, str] = {}
-
-    def of(self, condition: Any) -> tuple[tuple[tuple[str, str], ...], str | None]:
-        """((spelling, digest) of each, see `core.Cell.companions`; why one of them is not available, or None)."""
-        found = []
-        for spec in spelled(condition).values():
-            if spec not in self.cards and spec not in self.missing:
-                try:
-                    self.cards[spec] = load_backbone(spec, device=self.device).card
-                except VitalsError as error:
-                    self.missing[spec] = " ".join(str(error).split())
-            if spec in self.missing:
-                return (), f"it needs another backbone: {self.missing[spec]}"
-            card = self.cards[spec]
-            seen = json.dumps(changed(card.preprocess), sort_keys=True)
-            found.append((spec, hashlib.sha256(f"{card.digest}{seen}".encode()).hexdigest()))
-        for path in folders(condition).values():
-            if path not in self.folders:
-                from visionvitals.datasets.base import digest
-
-                self.folders[path] = digest.folder_digest(Path(path).expanduser())
-            found.append((path, self.folders[path]))
-        return tuple(found), None
 
 
 def conditions(section: Section, chosen: study.Study, *, preset: Preset, size: tuple[int, int]) -> list[Any]:

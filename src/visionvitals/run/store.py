@@ -329,6 +329,7 @@ def described(cell: Cell) -> dict[str, Any]:
     for card in (content["backbone"], content["images"]):
         del card["classes"], card["class_names"]
     del content["backbone"]["answers"]  # they stand in the run's plan.json
+    del content["images"]["per_class"], content["images"]["conflicts"]  # for planning only
     return content
 
 

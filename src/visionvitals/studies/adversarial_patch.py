@@ -198,6 +198,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     size = backbone.preprocess.size
     if backbone.outputs < 2:
         return f"a patch needs at least 2 classes; {backbone.architecture} has {backbone.outputs}"
+    if images.n == 1:
+        return "a patch needs images to train on and others to score; there is one"
     if condition.target >= backbone.outputs:
         return f"`target` {condition.target} is none of the {backbone.outputs} outputs of {backbone.architecture}"
     if condition.where in ("aligned", "unaligned"):
@@ -216,9 +218,9 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
 
 
 def unfit(condition: Condition, backbone: BackboneCard, other: BackboneCard) -> str | None:
-    """The labels of a patch are outputs, so both networks need the same ones, in the same order."""
+    """The labels of a trained patch are outputs, so both networks need the same ones, in the same order."""
     reordered = other.classes != backbone.classes and set(other.classes or ()) == set(backbone.classes or ())
-    if other.outputs == backbone.outputs and not reordered:
+    if condition.content != "trained" or (other.outputs == backbone.outputs and not reordered):
         return None
     got = "no classifier" if other.outputs == 0 else "others"
     return (

@@ -24,6 +24,7 @@ Metrics: those of `clean`, `attack_success`, `linf_distance`, `l2_distance`, `ze
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from visionvitals.perturb.limits import Norm, require_eps
@@ -189,6 +190,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return f"this attack needs at least {least} classes; {backbone.architecture} has {backbone.outputs}"
     if condition.method == "autoattack" and condition.eps == 0:
         return "AutoAttack has nothing to do at eps 0"
+    if condition.method == "autoattack" and find_spec("pyautoattack") is None:
+        return "AutoAttack needs the package `pyautoattack`: pip install 'visionvitals[attack]'"
     return None
 
 

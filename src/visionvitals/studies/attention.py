@@ -109,11 +109,16 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """It needs attention over the patch grid, cells of whole patches, and the query."""
+    from visionvitals.perturb.patches import drop_count
+
     if "attention" not in backbone.provides:
         return f"{backbone.architecture} has no attention map over a patch grid"
     if not covers_whole_patches(condition.grid, backbone):
         uneven = division_refusal(condition.grid, backbone.preprocess.size)
         return uneven or f"the mask needs cells of whole patches; the patch grid is {backbone.patch_grid}"
+    cells = condition.grid[0] * condition.grid[1]
+    if drop_count(condition.fraction, cells) == 0:
+        return f"a fraction of {condition.fraction:g} covers none of the {cells} cells"
     if condition.query >= max(1, backbone.prefix_tokens):
         return f"{backbone.architecture} has {backbone.prefix_tokens} prefix tokens, so there is no query {condition.query}"
     return None

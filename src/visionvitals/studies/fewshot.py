@@ -19,6 +19,7 @@ Metrics: `episode_accuracy`, whose items are episodes, for each `solver`. The in
 episodes from these images could lie, not how far another set of images could.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -144,11 +145,31 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return f"it needs features; {backbone.architecture} provides none"
     if count < least:
         return f"an episode needs at least {least} classes; the set has {count}"
-    if images.n < least * (max(1, condition.shot) + 1):
-        return f"an episode needs at least {least * (max(1, condition.shot) + 1)} images; the set has {images.n}"
-    if condition.sampler == "related" and groups(images.classes) is None:
+    shot = max(1, condition.shot)
+    if images.n < least * (shot + 1):
+        return f"an episode needs at least {least * (shot + 1)} images; the set has {images.n}"
+    related = groups(images.classes) if condition.sampler == "related" else [""] * count
+    if related is None:
         return "`related` needs classes in groups (class keys that read `group/class`)"
+    if images.per_class:
+        able = _able(images.per_class, shot)
+        if able is None:
+            return "a set with parts must have images in train and in test (or val)"
+        most = max(Counter(related[k] for k in able).values(), default=0)
+        if most < least:
+            of = " of one group" if condition.sampler == "related" else ""
+            return f"an episode needs {least} classes{of} with {shot} different images to show and one to ask; there are {most}"
     return None
+
+
+def _able(per_class: Mapping[str, tuple[int, ...]], shot: int) -> list[int] | None:
+    """The classes that have `shot` images to show and another one to ask; None without both parts."""
+    if "" in per_class:
+        return [k for k, n in enumerate(per_class[""]) if n > shot]
+    asked = per_class.get("test", per_class.get("val"))
+    if asked is None or "train" not in per_class:
+        return None
+    return [k for k, n in enumerate(per_class["train"]) if n >= shot and asked[k]]
 
 
 def measure(job: Job) -> Iterator[Scores]:

@@ -133,6 +133,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     """A grid must divide the input; token removal needs tokens, whole patches and something left to see."""
     if not divides(condition.grid, backbone.preprocess.size):
         return division_refusal(condition.grid, backbone.preprocess.size)
+    if condition.offset >= min(backbone.preprocess.size):
+        return f"an offset of {condition.offset} px moves the mask out of the image"
     if condition.fill != "token":
         return None
     if "token_removal" not in backbone.provides:

@@ -196,14 +196,23 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if asks and "mask" not in images.provides:
         what = "source = mask" if condition.source == "mask" else "head = best-foreground"
         return f"`{what}` needs an image set with masks"
+    if condition.source == "self" and (missing := _missing_head(condition, backbone)):
+        return missing
     return division_refusal(condition.grid, backbone.preprocess.size)
 
 
 def unfit(condition: Condition, backbone: BackboneCard, other: BackboneCard) -> str | None:
-    """The source of saliency is its attention."""
+    """The source of saliency is its attention, all heads or one."""
     if "attention" in other.provides:
-        return None
+        return _missing_head(condition, other)
     return f"`source = model` needs attention over patches; {other.architecture} has none"
+
+
+def _missing_head(condition: Condition, attending: BackboneCard) -> str | None:
+    heads = attending.attention_heads
+    if not (heads and condition.head.isdecimal() and int(condition.head) >= heads):
+        return None
+    return f"`head` must be one of the {heads} of {attending.architecture}, 0 to {heads - 1}; it is {condition.head}"
 
 
 def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> "tuple[Tensor, Shares]":

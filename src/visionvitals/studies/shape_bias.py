@@ -181,6 +181,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return (
             "shape bias needs pictures that know their texture, such as cue_conflict: or shapes:test?variant=conflict"
         )
+    if images.conflicts == 0:
+        return f"none of the {images.n} pictures shows the shape of one class in the texture of another"
     if backbone.outputs == 0:
         return f"{backbone.architecture} has no classifier: what it gives are features, which are no answers"
     if outputs_of(backbone, images.classes) is None:

@@ -156,6 +156,12 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return f"`last` must be at most the number of blocks; {backbone.architecture} has {backbone.blocks}, got {condition.last}"
     if len(images.classes) < 2:
         return f"there must be at least two classes to tell apart; {images.spec or 'the set'} has {len(images.classes)}"
+    train, test = (images.per_class.get(part, images.per_class.get("")) for part in ("train", "test"))
+    test = test or images.per_class.get("val")
+    if images.per_class and not (train and test):
+        return "a set with parts must have images in train and in test (or val)"
+    if train and (sum(n > 0 for n in train) < 2 or ("" in images.per_class and max(train) < 3)):
+        return f"there must be two classes with images to train on and three different images of one; there are {sum(train)} images"
     return None
 
 
