@@ -154,6 +154,9 @@ class Sign:
         metric: whose means are taken.
         index: for `index`.
         unit: of an `index`; the other kinds take that of the metric, and `kept` is a share.
+        bounds: what an `index` can give at all; None for the bounds of its unit.
+        base: for an `index` that is relative to an accuracy, which of the points has it. Where that is no better than guessing, nothing
+            can be lost, and the sign has no value.
         better: which end is good; None: as for the metric, `neither`: none.
         at: where it was measured, in the words of a sentence, e.g. `at 50 % occlusion`.
     """
@@ -165,6 +168,8 @@ class Sign:
     metric: str = "top1"
     index: Index | None = None
     unit: Unit | None = None
+    bounds: tuple[float, float] | None = None
+    base: Callable[[Sequence[Mapping[str, Any]]], int] | None = None
     better: Literal["high", "low", "neither"] | None = None
     at: str = ""
 

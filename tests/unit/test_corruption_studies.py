@@ -1,5 +1,6 @@
 """The studies `corruption` and `imagenet_c` from the plan to the vital signs."""
 
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from visionvitals import results
+from visionvitals import results, stats
 from visionvitals.core import NO_IMAGES, BackboneCard, FolderSpec, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.figure import COMMON
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Plan, Planned, Section
@@ -18,7 +20,7 @@ from visionvitals.probes import mce
 from visionvitals.report import build
 from visionvitals.results import signs, table
 from visionvitals.run import runner
-from visionvitals.studies import corruption, imagenet_c
+from visionvitals.studies import corruption, depth, imagenet_c
 
 CPU = torch.device("cpu")
 RELEASED = ImageSetCard(spec="imagenet_c:x", digest="0", n=1, classes=("a",), class_names=("a",))
@@ -98,6 +100,38 @@ def test_kept_accuracy_and_mean_error_need_all_fifteen() -> None:
     assert mean_error(both, np.array([0.8] + [0.4] * 75 + [0.0] * 5)) == pytest.approx(0.6), "frost counts once"
 
 
+ALWAYS = """
+import torch
+class Always(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 0.0, 0.0]))
+    def forward(self, images):
+        return images.mean(dim=(1, 2, 3))[:, None] * 1e-3 + self.weight
+def build():
+    return Always()
+"""
+
+
+def test_nothing_is_kept_of_an_accuracy_at_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_images: str
+) -> None:
+    """A network that always says the same loses nothing under any corruption: it kept "100 %" and headed the table."""
+    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "net.py").write_text(ALWAYS)
+    spelling, data = f"python:{tmp_path / 'net.py'}:build?size=96&order=as-is", f"{toy_images}&classes=3"
+    study = Section(name="corruption", preset="quick")
+    planned = planner.make(Plan(backbones=(spelling,), data=(data,), studies=(study,)), device=CPU)
+    assert runner.execute(planned, out=tmp_path / "run", device=CPU).failed == ()
+    run = results.load(tmp_path / "run")
+    (column,) = signs.columns(run)
+    (reading,) = column.readings.values()
+    assert column.sign.title == "kept accuracy (4 x 3 corruptions)"
+    assert reading.at_chance
+    assert np.isnan(reading.estimate.value)
+    assert signs.best(run, column, data) is None
+
+
 def test_no_sign_outside_the_released_files_is_called_mce() -> None:
     assert not any("mCE" in sign.title for sign in corruption.SIGNS)
 
@@ -149,8 +183,39 @@ def test_mce_from_released_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (found,) = signs.vital_signs(results.load(tmp_path / "run"))
     assert found["mCE"].value == pytest.approx(float(mce.mce(errors)))
     assert found["mCE"].n == 3
-    assert found["relative mCE"].value == pytest.approx(float(mce.relative_mce(errors, 1 - top1["none", 0])))
+    relative = next(sign for sign in imagenet_c.SIGNS if sign.title == "relative mCE")
+    assert relative.index is not None
+    formula = relative.index(rows, np.array([r["value"] for r in rows]))
+    assert formula == pytest.approx(float(mce.relative_mce(errors, 1 - top1["none", 0])))
+    assert formula < -0.5, "so it would head the table"
+    assert np.isnan(found["relative mCE"].value), "its clean accuracy is that of guessing: nothing can be lost"
     assert "T2T-24 49.1%" in imagenet_c.CHARTS[0].reads
+
+
+@pytest.mark.parametrize(("right", "known"), [(0.5, False), (0.9, True)])
+def test_half_of_an_accuracy_at_chance_is_reached_nowhere(
+    monkeypatch: pytest.MonkeyPatch, right: float, known: bool
+) -> None:
+    """An untrained network "knew the answer" from its first block on."""
+    scores = np.tile((np.arange(40)[:, None] < 40 * right).astype(float), (1, 4))
+    points = [types.SimpleNamespace(backbone="a", condition={"block": k}) for k in (1, 2, 3, 4)]
+    run = types.SimpleNamespace(
+        backbones={"a": {"outputs": 2}}, estimate=lambda point, metric: stats.estimate(scores[:, -1], bounds=(0, 1))
+    )
+    monkeypatch.setattr(signs, "_scores", lambda run, sign, own: scores)
+    found = signs._of_index(run, depth.SIGNS[0], points, COMMON["top1"], stats.LEVEL)  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.at_chance, found.estimate.value == 0.25) == (not known, known)
+
+
+def test_an_mce_above_that_of_alexnet_has_an_interval_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is never right has 129 %; its interval was cut to end at 100 %, the bound of a share."""
+    fields = [{"corruption": name, "severity": s} for name in mce.COMMON for s in range(1, 6)]
+    points = [types.SimpleNamespace(condition=f) for f in fields]
+    monkeypatch.setattr(signs, "_scores", lambda run, sign, own: np.zeros((30, 75)))
+    found = signs._of_index(None, imagenet_c.SIGNS[0], points, COMMON["top1"], stats.LEVEL)  # type: ignore[arg-type]
+    assert found is not None
+    assert found.estimate[:2] == (pytest.approx(1.2935, abs=1e-4), pytest.approx(1.263, abs=2e-3))
 
 
 def test_a_part_of_the_folders_has_no_mce_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ class Reading:
         estimate: the value with its interval.
         points: what it was computed from; for `kept` the baseline's point first, for kinds with an `x` in its order.
         fixed: the condition's fields that the sign leaves open, with the values that were chosen.
-        at_chance: for `kept`, the baseline's accuracy is no better than guessing: then nothing can be lost, and keeping it means
-            nothing.
+        at_chance: for `kept`, and an `index` with a `base`, the accuracy that it is relative to is no better than guessing: then nothing
+            can be lost, and keeping it means nothing.
     """
 
     estimate: stats.Estimate
@@ -149,7 +149,7 @@ def difference(
     if len(scores) == 0:
         return None
     here, there, kind = scores[:, :half], scores[:, half:], column.sign.kind
-    if kind == "kept" and (a.at_chance or b.at_chance):
+    if a.at_chance or b.at_chance:
         return None
     if kind in ("lowest", "highest"):
         return None  # the ends of two backbones were chosen by their values, which no paired interval knows
@@ -231,8 +231,7 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, 
     if not metric.share:
         e = stats.formula(both, _formula(sign, (same[0], point)), bounds=metric.bounds, level=level)
         return Reading(e, (same[0], point), fixed)
-    chance = 1 / run.backbones[point.backbone]["outputs"] if sign.metric == "top1" else None
-    at_chance = chance is not None and run.estimate(same[0], sign.metric).low <= chance
+    chance, at_chance = _chance(run, sign, same[0])
     return Reading(stats.kept(both[:, 0], both[:, 1], chance=chance, level=level), (same[0], point), fixed, at_chance)
 
 
@@ -241,9 +240,19 @@ def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level:
     assert sign.index is not None
     if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
         return None
-    ends = BOUNDS[sign.unit] if sign.unit else UNBOUNDED
+    if sign.base is not None and _chance(run, sign, own[sign.base([p.condition for p in own])])[1]:
+        return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), (), at_chance=True)
+    ends = sign.bounds or (BOUNDS[sign.unit] if sign.unit else UNBOUNDED)
     e = stats.formula(scores, _formula(sign, own), bounds=metric.bounds, result=ends, level=level)
     return Reading(e, tuple(own), ())
+
+
+def _chance(run: Run, sign: Sign, point: Point) -> tuple[float | None, bool]:
+    """(the accuracy of guessing, None where the metric is no accuracy; whether that of a point is no better)."""
+    if sign.metric != "top1":
+        return None, False
+    chance = 1 / run.backbones[point.backbone]["outputs"]
+    return chance, run.estimate(point, sign.metric).low <= chance
 
 
 def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:

@@ -34,6 +34,11 @@ def errors(points: Sequence[Mapping[str, Any]], accuracies: np.ndarray) -> dict[
     return table | ({"clean": clean[:1]} if clean else {})
 
 
+def clean_point(points: Sequence[Mapping[str, Any]]) -> int:
+    """Which point is the clean one; for the `base` of a `Sign`."""
+    return next(k for k, point in enumerate(points) if point["severity"] == 0)
+
+
 def mean_error(table: Mapping[str, Sequence[np.ndarray]], names: Sequence[str]) -> np.ndarray | None:
     """The mean error over corruptions and severities; None where one of the names is missing."""
     if not set(names) <= table.keys():

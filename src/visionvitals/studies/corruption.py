@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from visionvitals.probes import mce
-from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, OWN, errors, group, mean_error
+from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, OWN, clean_point, errors, group, mean_error
 from visionvitals.study import (
     BackboneCard,
     Batch,
@@ -101,12 +101,13 @@ CHARTS = (
     Chart(x="severity", x_title="severity", facet=("corruption",), where={"group": EXTRA}, title=EXTRA, reads=_READS),
     Chart(x="severity", x_title="severity", facet=("corruption",), where={"group": OWN}, title=OWN, reads=_READS),
 )  # fmt: skip
+_RATIO: Mapping[str, Any] = {"unit": "share", "bounds": (0.0, np.inf)}
 SIGNS = (
     Sign(
         title="mean corruption error (15 x 5)", kind="index", index=_mean_corruption_error, unit="share", better="low"
     ),
-    Sign(title="kept accuracy (15 x 5 corruptions)", kind="index", index=_kept, unit="share"),
-    Sign(title="kept accuracy (4 x 3 corruptions)", kind="index", index=_kept_quick, unit="share"),
+    Sign(title="kept accuracy (15 x 5 corruptions)", kind="index", index=_kept, base=clean_point, **_RATIO),
+    Sign(title="kept accuracy (4 x 3 corruptions)", kind="index", index=_kept_quick, base=clean_point, **_RATIO),
 )
 
 

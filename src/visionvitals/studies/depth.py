@@ -53,6 +53,11 @@ METRICS = {
 }
 
 
+def _last(points: Sequence[Mapping[str, Any]]) -> int:
+    """The point of the last block."""
+    return max(range(len(points)), key=lambda k: int(points[k]["block"]))
+
+
 def _half_way(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
     """The first block whose accuracy is at least half of the last one's, over the number of blocks."""
     import numpy as np
@@ -93,6 +98,7 @@ SIGNS = (
         kind="index",
         where=_WHOLE,
         index=_half_way,
+        base=_last,
         unit="share",
         better="neither",
     ),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionvitals.probes import mce
-from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, errors, group, mean_error
+from visionvitals.studies._corruption_points import CLEAN, COMMON, EXTRA, clean_point, errors, group, mean_error
 from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Preset, Scores, Sign, score
 
 if TYPE_CHECKING:
@@ -55,8 +55,16 @@ CHARTS = (
     Chart(x="severity", x_title="severity", facet=("corruption",), where={"group": EXTRA}, title=EXTRA, reads=_READS),
 )  # fmt: skip
 SIGNS = (
-    Sign(title="mCE", kind="index", index=_mce, unit="share", better="low"),
-    Sign(title="relative mCE", kind="index", index=_relative, unit="share", better="low"),
+    Sign(title="mCE", kind="index", index=_mce, unit="share", bounds=(0.0, np.inf), better="low"),
+    Sign(
+        title="relative mCE",
+        kind="index",
+        index=_relative,
+        unit="share",
+        bounds=(-np.inf, np.inf),
+        base=clean_point,
+        better="low",
+    ),
     Sign(title="mean error, 4 held out", kind="index", index=_held_out, unit="share", better="low"),
 )
 
