@@ -203,6 +203,17 @@ def masks(tmp: Path) -> list[str]:
     return [f"masks:{tmp}", f"masks:{tmp}?images=by_class&masks=maps&kinds=2"]
 
 
+def memory(tmp: Path) -> list[str]:
+    import visionvitals
+
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
+    return [
+        visionvitals.images(pictures, [0, 1, 0, 1], name="indices"),
+        visionvitals.images(pictures, ["cat", "dog", "cat", "dog"], name="names"),
+    ]
+
+
 def omniglot(tmp: Path) -> list[str]:
     rng = np.random.default_rng(0)
     tmp.mkdir(parents=True, exist_ok=True)

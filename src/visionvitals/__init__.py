@@ -4,6 +4,11 @@ The public names are few; everything else is reached through the command `vitals
 Importing this package loads neither torch nor timm.
 """
 
+from visionvitals.api import Run as Run
+from visionvitals.api import audit as audit
+from visionvitals.api import backbone as backbone
+from visionvitals.api import gate as gate
+from visionvitals.api import images as images
 from visionvitals.core import Backbone as Backbone
 from visionvitals.core import BackboneCard as BackboneCard
 from visionvitals.core import Cell as Cell

@@ -158,8 +158,7 @@ def gate(
     from visionvitals.results import rules as rule_files
 
     run = load(run_folder) if baseline is None else load(run_folder, baseline)
-    records = rule_files.known() | {name: record for name in run.studies if (record := run.record(name)) is not None}
-    verdict = gates.judge(run, rule_files.read(rules, records), baseline=baseline)
+    verdict = gates.judge(run, rule_files.read(rules, rule_files.known(run)), baseline=baseline)
     for path, written in ((json, verdicts.as_json), (junit, verdicts.as_junit), (markdown, verdicts.as_markdown)):
         if path is not None:
             write_safely(path, written(verdict))

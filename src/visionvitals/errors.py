@@ -75,7 +75,7 @@ def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
 
     close = sorted(found, key=likeness)[:count]
     meant = f"Did you mean {', '.join(close)}?" if close else ""
-    listed = f"Known: {', '.join(names)}." if len(names) <= 40 else ""
+    listed = f"Known: {', '.join(names)}." if 0 < len(names) <= 40 else ""
     return " ".join(part for part in (meant, listed) if part)
 
 

@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "stylize": {*NOUNS, "weight_files", "perturb", "datasets", "plan", "run"},
     "training": {*NOUNS, "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
     "responses": {*NOUNS, "datasets", "study", "studies", "probes", "plan", "run"},
+    "api": {*READERS, "backbones", "datasets", "plan", "run", "results", "report"},
     "options": {"errors"},
     "listing": {"registry", "errors", "study"},
     "terminal": {"errors", "registry", "plan", "run", "results", "report", "figure"},

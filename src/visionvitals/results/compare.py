@@ -247,12 +247,15 @@ def named(run: Run, name: str, side: int) -> str:
     Raises:
         VitalsError: the folder holds none of it.
     """
-    known = backbones(run, side)
-    short = registry.labels(dict.fromkeys(run.backbones[b]["spec"] for b in known))
+    known = {b: run.backbones[b]["spec"] for b in backbones(run, side)}
+    short = registry.labels(dict.fromkeys(known.values()))
     spelled = {b: b for b in known}
-    for key in ("short", "spec"):
-        words_of = {b: run.backbones[b]["spec"] if key == "spec" else short[run.backbones[b]["spec"]] for b in known}
-        spelled |= {word: b for b, word in words_of.items() if list(words_of.values()).count(word) == 1}
+    for called in (
+        {b: spec.partition(":")[2] for b, spec in known.items()},
+        {b: short[spec] for b, spec in known.items()},
+        known,
+    ):
+        spelled |= {word: b for b, word in called.items() if list(called.values()).count(word) == 1}
     require(name in spelled, "A compared backbone must be in the run", name, near(name, list(spelled)))
     return spelled[name]
 

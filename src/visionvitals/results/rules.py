@@ -23,6 +23,7 @@ from visionvitals import study
 from visionvitals.errors import VitalsError, near, require, shortened
 from visionvitals.figure import Record, Sign, tupled
 from visionvitals.files import read_regular
+from visionvitals.results.run import Run
 
 Tier = Literal["critical", "supporting", "advisory"]
 ASKS = ("at_least", "at_most", "not_worse_by")
@@ -86,9 +87,10 @@ def read(path: Path, records: Mapping[str, Record]) -> list[Rule]:
     return rules
 
 
-def known() -> dict[str, Record]:
-    """study -> its record, of all that are installed."""
-    return {name: study.load(name) for name in study.names()}
+def known(run: Run) -> dict[str, Record]:
+    """study -> its record, of all that are installed and of those of the run."""
+    installed = {name: study.load(name) for name in study.names()}
+    return installed | {name: record for name in run.studies if (record := run.record(name)) is not None}
 
 
 def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:

@@ -46,6 +46,11 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
     return result
 
 
+def columns(table: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as columns of one kind each."""
+    return {name: _alike([row[name] for row in table]) for name in (table[0] if table else ())}
+
+
 def write(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write rows to `path`, as CSV or Parquet by its suffix.
 
@@ -57,7 +62,7 @@ def write(table: Sequence[Mapping[str, Any]], path: Path) -> None:
     import pyarrow.parquet
 
     require(path.suffix in (".csv", ".parquet"), "A table's file must end in .csv or .parquet", path.name)
-    content = pa.table({name: _alike([row[name] for row in table]) for name in (table[0] if table else ())})
+    content = pa.table(columns(table))
     held = io.BytesIO()
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(content, held)

@@ -1,0 +1,103 @@
+"""Pictures that live in this Python process: `memory:NAME`, as `visionvitals.images(pictures, labels, name=NAME)` gives them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visionvitals.core import Example, ImageSet, ImageSetCard
+from visionvitals.errors import near, require
+from visionvitals.registry import Spec
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures in their order; `[i]` gives the one with the id `000i`."""
+
+    card: ImageSetCard
+    pictures: tuple[Image.Image, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(id=f"{index:06d}", image=self.pictures[index], label=self.labels[index])
+
+
+_held: dict[str, Pictures] = {}
+
+
+def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Sequence[str] | None = None) -> str:
+    """Make pictures openable as `memory:NAME` in this process, and return that spelling. A name that is given again means the new ones.
+
+    Args:
+        name: of the set.
+        pictures: Pillow images; or arrays or tensors, uint8 (h, w, 3) or (3, h, w), or float in [0, 1] of the same shapes.
+        labels: one each: whole numbers, the indices of `classes` (without them, of the network's outputs); or names of classes.
+        classes: names in the order of whole-number labels.
+
+    Raises:
+        VitalsError: another number of labels, a picture of another form, or a label that is no class.
+    """
+    require(len(pictures) > 0, "An image set must have a picture", 0)
+    require(len(pictures) == len(labels), "Each picture must have a label", (len(pictures), len(labels)))
+    images = tuple(_picture(each, k) for k, each in enumerate(pictures))
+    plain = [each if isinstance(each, str) else int(each) for each in labels]
+    named = isinstance(plain[0], str)
+    alike = all(isinstance(each, str) == named for each in plain)
+    require(alike, "Labels must be all whole numbers, or all names", sorted({type(each).__name__ for each in plain}))
+    keys = tuple(classes) if classes is not None else tuple(sorted(map(str, set(plain)))) if named else None
+    kind = "indices" if keys is None else "names"
+    if keys is None:
+        keys = tuple(str(k) for k in range(max(int(each) for each in plain) + 1))
+    position = {key: k for k, key in enumerate(keys)}
+    found = [position.get(each, -1) if isinstance(each, str) else each for each in plain]
+    bad = next((each for each, k in zip(plain, found, strict=True) if not 0 <= k < len(keys)), None)
+    require(bad is None, "Every label must be one of the classes", bad, "Give their names in order as `classes`.")
+    made = hashlib.sha256(repr((keys, found)).encode())
+    for image in images:
+        made.update(repr((image.mode, image.size)).encode() + image.tobytes())
+    card = ImageSetCard(
+        spec=f"memory:{name}",
+        digest=made.hexdigest(),
+        n=len(images),
+        classes=keys,
+        class_names=keys,
+        kind=kind,  # type: ignore[arg-type]
+    )
+    _held[name] = Pictures(card, images, tuple(found))
+    return card.spec
+
+
+def open(spec: Spec) -> ImageSet:
+    """The pictures that were given under this name.
+
+    Raises:
+        VitalsError: none were given in this process.
+    """
+    spec.only()
+    do = "They live in the Python process that made them: go on there with `visionvitals.audit(...)`, or give them again with "
+    do += f"`visionvitals.images(pictures, labels, name=...)`. {near(spec.name, _held)}"
+    require(spec.name in _held, "A `memory:` image set must have been given in this process", spec.text, do.rstrip())
+    return _held[spec.name]
+
+
+def _picture(given: Any, k: int) -> Image.Image:
+    """A copy as a Pillow image, so that what is changed later changes no number."""
+    if isinstance(given, Image.Image):
+        return given.copy()
+    array = np.asarray(given)
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
+        array = array.transpose(1, 2, 0)
+    must = f"Picture {k} must be a Pillow image, or an array (h, w, 3) or (3, h, w), uint8 or float in [0, 1]"
+    fits = array.ndim == 3 and array.shape[2] == 3 and array.dtype.kind in "uf"
+    require(fits and (array.dtype.kind == "f" or array.dtype == np.uint8), must, f"{array.dtype} {array.shape}")
+    if array.dtype.kind == "f":
+        ends = (float(array.min()), float(array.max()))
+        require(ends[0] >= 0 and ends[1] <= 1, must, f"values from {ends[0]:g} to {ends[1]:g}")
+        array = np.round(array * 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(array))

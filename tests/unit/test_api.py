@@ -1,0 +1,185 @@
+"""The functions for a notebook do what the command line does, with networks and pictures that live in Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import visionvitals as vv
+from visionvitals import cli
+from visionvitals.errors import VitalsError
+
+torch = pytest.importorskip("torch")
+
+SIDE = 32
+
+
+class Brightest(torch.nn.Module):
+    """Says which quarter of the picture is the brightest; its weights make it more or less sure."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(gain))
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.gain * torch.nn.functional.adaptive_avg_pool2d(images.mean(dim=1), 2).flatten(1))
+
+
+def quarters(n: int) -> tuple[np.ndarray, list[int]]:
+    """Pictures of which one quarter is brighter, uint8 (n, h, w, 3)."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 120, (n, SIDE, SIDE, 3), dtype=np.uint8)
+    labels = [k % 4 for k in range(n)]
+    for picture, label in zip(pictures, labels, strict=True):
+        row, column = divmod(label, 2)
+        picture[row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] += 100
+    return pictures, labels
+
+
+NAMES = ("upper left", "upper right", "lower left", "lower right")
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[vv.Run, torch.nn.Module]:
+    net = Brightest().train()
+    pictures, labels = quarters(24)
+    data = vv.images(pictures, labels, name="quarters", classes=NAMES)
+    one = vv.backbone(net, name="net", classes=NAMES, size=SIDE, resize=SIDE)
+    out = tmp_path_factory.mktemp("api") / "run"
+    two = vv.backbone(Brightest(-1.0), name="other", classes=NAMES, size=SIDE, resize=SIDE)
+    run = vv.audit([one, two], data=data, studies=["clean", "occlusion"], preset="quick", out=out, device="cpu")
+    return run, net
+
+
+def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) -> None:
+    run, net = asked
+    (own, other) = run.signs()
+    assert (own["backbone"], own["data"], own["clean top-1"].value, own["clean top-1"].n) == (
+        "memory:net",
+        "memory:quarters",
+        1.0,
+        24,
+    )
+    assert other["clean top-1"].value < 0.25
+    assert net.training, "the user's own module stays in its mode"
+    assert all(p.requires_grad for p in net.parameters())
+    table = run.table(study="clean", metric="top1")
+    assert table.column("value").to_pylist() == [1.0, other["clean top-1"].value]
+    assert next(d.title for d in run.compare("net", "other") if not d.condition) == "clean top-1"
+    assert "<td>memory:net</td>" in run._repr_html_()
+    assert run.chart("occlusion").to_dict()["$schema"].startswith("https://vega.github.io")
+    assert (run.folder / "report.html").stat().st_size > 0
+    with pytest.raises(
+        VitalsError, match=r"must be of a study of the run that has one. Got 'oclusion'. Did you mean occlusion"
+    ):
+        run.chart("oclusion")
+
+
+def test_what_is_there_is_not_measured_again_and_changed_weights_are_noticed(
+    asked: tuple[vv.Run, torch.nn.Module],
+) -> None:
+    run, net = asked
+    call = {"data": "memory:quarters", "studies": ["clean"], "preset": "quick", "out": run.folder, "device": "cpu"}
+    before = sorted((p, p.stat().st_mtime_ns) for p in run.folder.glob("store/*/*/cell.json"))
+    vv.audit("memory:net", **call)  # type: ignore[arg-type]
+    assert sorted((p, p.stat().st_mtime_ns) for p in run.folder.glob("store/*/*/cell.json")) == before
+    with torch.no_grad():
+        net.gain.mul_(2)  # type: ignore[operator]
+    with pytest.raises(VitalsError, match="weights of memory:net"):
+        vv.audit("memory:net", **call)  # type: ignore[arg-type]
+    with torch.no_grad():
+        net.gain.div_(2)  # type: ignore[operator]
+
+
+def test_readers_work_without_the_module_and_going_on_names_the_call(
+    asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path
+) -> None:
+    run, _ = asked
+    code = "import sys; from visionvitals.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    def vitals(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+
+    table = vitals("table", run.folder)
+    assert (table.returncode, "memory:net" in table.stdout) == (0, True)
+    assert vitals("report", run.folder, "--out", tmp_path / "a.html").returncode == 0
+    for cell in run.folder.glob("store/occlusion/*/cell.json"):
+        cell.rename(cell.with_name("gone.json"))
+        break
+    on = vitals("run", run.folder, "--device", "cpu")
+    cell.with_name("gone.json").rename(cell)
+    assert on.returncode == 2
+    assert "go on there with `visionvitals.audit(...)`" in on.stderr
+
+
+def test_a_run_of_python_is_judged_like_any_other(asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path) -> None:
+    run, _ = asked
+    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nat_least = 0.8\nbackbone = "memory:net"\n')
+    verdict = vv.gate(run, tmp_path / "rules.toml")
+    assert (verdict.status, verdict.exit_code) == ("pass", 0)
+    assert cli.main(["gate", str(run.folder), "--rules", str(tmp_path / "rules.toml")]) == 0
+    assert vv.gate(run, tmp_path / "rules.toml", baseline=run).status == "pass"
+
+
+def test_pictures_may_be_arrays_tensors_pillow_images_or_a_data_set() -> None:
+    pictures, labels = quarters(4)
+    forms = {
+        "pillow": [Image.fromarray(p) for p in pictures],
+        "channels first": list(pictures.transpose(0, 3, 1, 2)),
+        "floats": list(pictures.astype(np.float32) / 255),
+        "tensor": torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float() / 255,
+    }
+    from visionvitals.datasets import memory
+
+    digests = set()
+    for name, given in forms.items():
+        vv.images(given, labels, name=name, classes=NAMES)
+        digests.add(memory._held[name].card.digest)
+    vv.images([(Image.fromarray(p), k) for p, k in zip(pictures, labels, strict=True)], name="pairs", classes=NAMES)
+    digests.add(memory._held["pairs"].card.digest)
+    assert len(digests) == 1
+    vv.images(pictures, [NAMES[k] for k in labels], name="named", classes=NAMES)
+    assert memory._held["named"].card.digest in digests
+    pictures[:] = 0
+    assert np.asarray(memory._held["pillow"][0].image).max() > 100, "a copy was kept"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "labels", "classes", "said"),
+    [
+        ([], [], None, r"must have a picture"),
+        ([np.zeros((4, 4, 3), np.uint8)], [0, 1], None, r"Each picture must have a label. Got \(1, 2\)"),
+        (
+            [np.zeros((4, 4), np.uint8)],
+            [0],
+            None,
+            r"Picture 0 must be a Pillow image, or an array .* Got 'uint8 \(4, 4\)'",
+        ),
+        ([np.zeros((4, 4, 3), np.int64)], [0], None, r"Picture 0 must be .* Got 'int64"),
+        ([np.full((4, 4, 3), 7.0)], [0], None, r"Picture 0 must be .* Got 'values from 7 to 7'"),
+        ([np.full((4, 4, 3), np.nan)], [0], None, r"Picture 0 must be .* Got 'values from nan to nan'"),
+        ([np.zeros((4, 4, 3), np.uint8)] * 2, [0, "a"], None, r"all whole numbers, or all names"),
+        ([np.zeros((4, 4, 3), np.uint8)], [2], ("a", "b"), r"must be one of the classes. Got 2"),
+        ([np.zeros((4, 4, 3), np.uint8)], [-1], None, r"must be one of the classes. Got -1"),
+        ([np.zeros((4, 4, 3), np.uint8)], ["c"], ("a", "b"), r"must be one of the classes. Got 'c'"),
+    ],
+)
+def test_pictures_of_another_form_are_refused(
+    pictures: list[np.ndarray], labels: list[object], classes: object, said: str
+) -> None:
+    with pytest.raises(VitalsError, match=said):
+        vv.images(pictures, labels, name="bad", classes=classes)  # type: ignore[arg-type]
+
+
+def test_what_was_not_given_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VitalsError, match=r"must have been given in this process. Got 'memory:nett'"):
+        vv.audit("memory:nett", data="shapes:test?n=4", studies=["clean"], out=tmp_path / "run", device="cpu")
+    with pytest.raises(VitalsError, match=r"A name must be a word without"):
+        vv.backbone(Brightest(), name="a?b")
+    with pytest.raises(VitalsError, match=r"`mean` must have three numbers"):
+        vv.backbone(Brightest(), name="a", mean=(0.5,))
+    assert not (tmp_path / "run").exists()
