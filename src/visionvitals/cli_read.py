@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from visionvitals.errors import as_text, near, require
-from visionvitals.terminal import print_line, print_table, say, show_comparison
+from visionvitals.terminal import print_line, print_table, say, show_comparison, show_numbers
 
 
 def status(run_folder: Path, /) -> int:
@@ -74,9 +74,8 @@ def table(
             safe = [{k: as_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
             tables.write(safe if path == csv else rows, path)
             print_line(f"{len(rows)} rows in {path}")
-    if csv is None and parquet is None and rows:
-        used = [c for c in rows[0] if any(row[c] is not None for row in rows)]
-        print_table(used, [[row[c] for c in used] for row in rows])
+    if csv is None and parquet is None:
+        show_numbers(rows)
     for sentence in found.damage:
         say(f"warning: {sentence}")
     return 0

@@ -134,6 +134,28 @@ def show_vital_signs(run: "Run") -> None:
     print_table(["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)], rows)
 
 
+def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
+    """The rows of `results.table`, a table for each study; what is equal in all of its rows stands above it."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["study"], []).append(row)
+    for study, several in groups.items():
+        used = [c for c in several[0] if c not in ("study", "low", "high") and any(written(r[c]) for r in several)]
+        own = ("backbone", "metric", "value", "std_over_items", "std_over_runs")
+        fixed = [c for c in used if c not in own and all(r[c] == several[0][c] for r in several)]
+        print_line(f"{study}: " + ", ".join(f"{c} {written(several[0][c])}" for c in fixed))
+        columns = [c for c in used if c not in fixed]
+        short = {"value": "value (95 %)", "std_over_items": "std", "std_over_runs": "std of runs"}
+        body = [[_with_interval(r) if c == "value" else r[c] for c in columns] for r in several]
+        print_table([short.get(c, c) for c in columns], body)
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or row["low"] != row["low"]:
+        return written(row["value"])
+    return f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+
+
 def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Sequence[Difference]") -> None:
     """Every sign with its verdict, then a table for each study, of its first metric, in 80 columns."""
     from visionvitals.results import words
@@ -152,7 +174,7 @@ def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Se
     for (study, images), several in groups.items():
         varies = varying(several)
         fixed = words.condition({k: v for k, v in several[0].condition.items() if k not in varies})
-        print_line(f"\n{study} on {images}: {several[0].metric.head}" + (f"; {fixed}" if fixed else ""))
+        print_line(f"{study} on {images}: {several[0].metric.head}" + (f"; {fixed}" if fixed else ""))
         rows = [
             [
                 *(words.short(d.condition.get(name)) for name in varies),

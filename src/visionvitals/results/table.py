@@ -15,7 +15,8 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
     """One row per point and metric, of one study or metric where it is named.
 
     Columns: study, backbone, data, every field that occurs in a condition (None where a study has no such field), metric, n (items),
-    runs, value, low, high (95 %), std_over_items (of the items, each averaged over its runs), std_over_runs (of the means of the runs).
+    runs, value, low, high (95 %; NaN for a property of what was done, which is no sample), std_over_items (of the items, each averaged over
+    its runs), std_over_runs (of the means of the runs).
 
     Raises:
         VitalsError: the run has no such study or metric.
@@ -38,9 +39,10 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
         head |= {name: readable(p.condition.get(name)) for name in fields}
         for name in (m for m in p.metrics if metric in (None, m)):
             e, over_items, over_runs = run.summary(p, name)
+            low, high = (e.low, e.high) if run.metric(p.study, name).interval else (float("nan"), float("nan"))
             result.append(
                 head
-                | {"metric": name, "n": e.n, "runs": p.runs, "value": e.value, "low": e.low, "high": e.high}
+                | {"metric": name, "n": e.n, "runs": p.runs, "value": e.value, "low": low, "high": high}
                 | {"std_over_items": over_items, "std_over_runs": over_runs}
             )
     return result
