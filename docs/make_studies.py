@@ -5,7 +5,7 @@ from pathlib import Path
 
 from visionvitals import registry
 from visionvitals.core import PRESETS
-from visionvitals.report import words
+from visionvitals.results import words
 from visionvitals.study import COMMON, Study, load, names
 
 FOLDER = Path(__file__).parent / "studies"
