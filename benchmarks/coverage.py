@@ -167,6 +167,27 @@ def worst(truths: Sequence[float]) -> Hits:
     return drawn(float(levels.min()), sample, stats.extreme)
 
 
+def patches(p: float, alike: float, draws: int) -> Hits:
+    """The mean over draws, such as patches, each with a success of its own (beta of mean p, two images of a draw correlated by `alike`) and
+    scored on another half of the images; half of all images go by one threshold of their own."""
+    spread = 1 / alike - 1
+
+    def sample(rng: Rng, n: int) -> np.ndarray:
+        own = rng.random((n, 1))
+        seen = np.where(rng.random((n, draws)) < 0.5, own, rng.random((n, draws))) < rng.beta(
+            p * spread, (1 - p) * spread, draws
+        )
+        order = rng.random((n, draws)).argsort(axis=0)
+        return np.where(order < (n + 1) // 2, seen.astype(float), math.nan)
+
+    def interval(scores: np.ndarray) -> stats.Estimate:
+        scores = scores[~np.isnan(scores).all(axis=1)]
+        e = stats.estimate(np.nanmean(scores, axis=1), bounds=(0, 1))
+        return stats.over_draws(e, np.nanmean(scores, axis=0), bounds=(0, 1))
+
+    return drawn(p, sample, interval)
+
+
 Row = tuple[
     str, float, Hits
 ]  # label, share of the images on the rarer side (NaN: none is rare, 0: none is known), cell
@@ -222,6 +243,15 @@ def families() -> list[Family]:
                 ("all .8", 0.2, worst([0.8] * 12)),
                 ("one .7, others .8", 0.2, worst([0.7] + [0.8] * 11)),
                 (".8 to .998 in steps", 0.2, worst([0.8 + 0.018 * i for i in range(12)])),
+            ],
+        ),
+        (
+            "`over_draws`: draws, true value, correlation within a draw",
+            SIZES[1:-1],
+            [
+                (f"{draws}: {p:g}, {alike:g}", 0.0, patches(p, alike, draws))
+                for draws in (3, 5)
+                for p, alike in ((0.05, 0.1), (0.2, 0.1), (0.2, 0.4), (0.5, 0.4), (0.8, 0.4))
             ],
         ),
     ]

@@ -211,6 +211,7 @@ class Record:
         asks: the question it answers, one paragraph.
         axes: names of what is told apart within one cell.
         labels: what its labels are, see `study.Study`.
+        shared: whether all images of a run share what it draws (a patch, a split): intervals are then over runs too, and one run has none.
         metrics: all that its cells may hold, the common ones too.
         charts, signs, published: what the report shows.
         choices: field -> the words it may be, in their order.
@@ -223,6 +224,7 @@ class Record:
     asks: str = ""
     axes: tuple[str, ...] = ()
     labels: Literal["outputs", "own", "none"] = "outputs"
+    shared: bool = False
     metrics: Mapping[str, Metric] = field(default_factory=lambda: dict(COMMON))
     charts: tuple[Chart, ...] = ()
     signs: tuple[Sign, ...] = ()

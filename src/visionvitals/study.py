@@ -50,6 +50,8 @@ class Study(Record):
         labels: LABELS, what `Job.labels` are: `outputs` of the backbone (an image set whose classes are none of its outputs is
             refused), the set's `own` classes, or `none`: they are not looked at. Default `outputs`.
         metrics: METRICS, the study's own, beside the `COMMON` ones.
+        shared: SHARED, whether all images of a run share what it draws (a patch, a split): intervals are then over runs too, and one run
+            has none. Default: each image has its own draw.
         charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
         Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
             default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
@@ -83,12 +85,13 @@ class Study(Record):
     source: str = ""
 
 
-PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
+PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
 """The names in capitals that a file may define."""
 _TYPES = {
     "VERSION": int,
     "TITLE": str,
     "AXES": tuple,
+    "SHARED": bool,
     "METRICS": Mapping,
     "CHARTS": tuple,
     "SIGNS": tuple,
@@ -145,6 +148,7 @@ def _made(module: ModuleType, name: str) -> Study:
         asks=" ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split()),
         axes=getattr(module, "AXES", ()),
         labels=getattr(module, "LABELS", "outputs"),
+        shared=getattr(module, "SHARED", False),
         metrics={**COMMON, **own},
         charts=getattr(module, "CHARTS", ()),
         signs=getattr(module, "SIGNS", ()),

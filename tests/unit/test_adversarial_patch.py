@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +212,18 @@ def test_no_picture_is_trained_on_and_scored() -> None:
     """Every picture is there twice; in a set with parts, one copy in each."""
     said: list[str] = []
     twice = job(FIXED, copies={f"i{k + 20}": f"i{k}" for k in range(20)}, warn=said.append)
-    training, scored = _universal_patch.parts(twice, most=100)
+    training, scored = _universal_patch.parts(twice, most=100, run=0)
     assert (len(training), len(scored)) == (10, 10)
     assert not {k % 20 for k in training} & {int(item[1:]) % 20 for item in scored}
     assert said == ["20 images are copies of others and are left out: no picture is trained on and scored"]
     known = dataclasses.replace(twice, splits=["train" if k < 25 else "test" for k in range(40)])
-    training, scored = _universal_patch.parts(known, most=100)
+    training, scored = _universal_patch.parts(known, most=100, run=0)
     assert scored == {f"i{k}" for k in range(25, 40)}
     assert {k % 20 for k in training} == {0, 1, 2, 3, 4}
     with pytest.raises(VitalsError, match="others to score"):
-        _universal_patch.parts(dataclasses.replace(twice, copies={f"i{k}": "i0" for k in range(1, 40)}), most=100)
+        _universal_patch.parts(
+            dataclasses.replace(twice, copies={f"i{k}": "i0" for k in range(1, 40)}), most=100, run=0
+        )
 
 
 def test_an_image_without_logits_is_not_right_without_a_patch() -> None:
@@ -237,6 +240,27 @@ def test_an_image_without_logits_is_not_right_without_a_patch() -> None:
     assert scores(fragile, "first-correct") == {}
     none = _universal_patch._first_correct(fragile, fragile.backbone, np.arange(40), -1)
     assert none.tolist() == []
+
+
+def test_each_run_splits_the_images_anew_and_all_contents_alike() -> None:
+    scored = [
+        {
+            content: frozenset(scores(job(dataclasses.replace(FIXED, content=content, run=run, epochs=1))))
+            for content in ("trained", "gray")
+        }
+        for run in range(3)
+    ]
+    assert all(one["trained"] == one["gray"] for one in scored)
+    assert len({one["gray"] for one in scored}) == 3
+    assert all(len(one["gray"]) == 20 for one in scored)
+
+
+def test_every_preset_has_several_runs_of_each_patch() -> None:
+    """One patch has no interval; a transfer matrix and a target are no exception."""
+    for preset, least in (("quick", 5), ("default", 5), ("paper", 5)):
+        found = study.conditions(preset, (224, 224))  # type: ignore[arg-type]
+        runs = Counter(dataclasses.replace(c, run=0) for c in found)
+        assert set(runs.values()) == {least}
 
 
 def test_another_run_is_another_patch_and_the_files_are_the_patch() -> None:

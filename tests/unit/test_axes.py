@@ -95,6 +95,27 @@ def test_axes_are_as_good_as_fields_from_the_run_to_the_report(tmp_path: Path, c
     assert "by channel" in build.build(run).read_text(encoding="utf-8")
 
 
+def test_the_extremes_of_two_networks_are_compared_over_the_same_images(
+    tmp_path: Path, colours: str, toy_backbone: str
+) -> None:
+    both = (toy_backbone, f"{toy_backbone}?seed=1")
+    outcome = runner.execute(
+        planner.make(plan(colours, both, "shapes:test?n=20&size=32"), device=CPU), out=tmp_path / "run", device=CPU
+    )
+    assert outcome.failed == ()
+    run = load(tmp_path / "run")
+    (darkest,) = (c for c in signs.columns(run) if c.sign.title == "darkest")
+    (images,) = run.images
+    first, second = run.backbones
+    points = [darkest.readings[b, images].points for b in (second, first)]
+    scores = run.aligned([(p, "mean") for several in points for p in several])
+    found = signs.compare(run, darkest, images, first, second)
+    assert found == stats.extreme_difference(scores[:, :3], scores[:, 3:], bounds=(0, 1))
+    values = [darkest.readings[b, images].estimate.value for b in (second, first)]
+    assert found is not None
+    assert found.value == pytest.approx(values[0] - values[1])
+
+
 def test_a_set_without_masks_is_skipped_with_the_reason(colours: str, toy_backbone: str, toy_images: str) -> None:
     with pytest.raises(VitalsError, match=r"must have something to measure.* 1 skipped: there is no mask"):
         planner.make(plan(colours, (toy_backbone,), toy_images), device=CPU)

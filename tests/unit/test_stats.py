@@ -211,6 +211,21 @@ def test_the_paired_difference_of_unbounded_values_is_the_paired_t() -> None:
     assert stats.paired_difference(a, b)[1:3] == pytest.approx((theirs.low, theirs.high), rel=1e-6)
 
 
+def test_fewer_than_two_draws_have_no_interval_and_two_add_theirs() -> None:
+    over_images = stats.Estimate(0.5, 0.4, 0.6, 100)
+    for draws in ([], [0.5], [0.5, np.nan]):
+        e = stats.over_draws(over_images, np.array(draws), bounds=(0, 1))
+        assert (e.value, e.n) == (0.5, 100)
+        assert np.isnan((e.low, e.high)).all()
+    draws = np.array([0.3, 0.5, 0.7])
+    alone = stats.estimate(draws)
+    e = stats.over_draws(over_images, draws, bounds=(0, 1))
+    assert e.high - 0.5 == pytest.approx(np.hypot(0.1, alone.high - 0.5))
+    unbounded = stats.over_draws(stats.Estimate(5.0, 4.0, 6.0, 9), draws + 4.5, bounds=stats.UNBOUNDED)
+    theirs = oracle.ttest_1samp(draws, 0.5).confidence_interval(0.95)
+    assert unbounded.high - 5 == pytest.approx(np.hypot(1, theirs.high - 0.5), rel=1e-6)
+
+
 def test_pairing_uses_what_two_measurements_share() -> None:
     rng = np.random.default_rng(0)
     a = rng.random(200) * 0.8

@@ -59,6 +59,21 @@ def test_a_mean(given_columns: tuple[Array]) -> None:
 
 
 @settings(derandomize=True, deadline=None)
+@given(columns(1), st.lists(st.sampled_from([0.0, 0.2, 0.25, 0.9, 1.0]), min_size=2, max_size=6))
+def test_a_mean_over_draws(given_columns: tuple[Array], draws: list[float]) -> None:
+    (values,) = given_columns
+    over_images = stats.estimate(values)
+    e = stats.over_draws(over_images, np.array(draws), bounds=(0, 1))
+    possible(e, 0, 1)
+    assert (e.value, e.n) == (over_images.value, over_images.n)
+    assert e.low <= over_images.low
+    assert e.high >= over_images.high
+    same(stats.over_draws(over_images, np.array(draws[::-1]), bounds=(0, 1)), e)
+    mirrored = stats.over_draws(stats.estimate(1 - values), 1 - np.array(draws), bounds=(0, 1))
+    same(mirrored, stats.Estimate(1 - e.value, 1 - e.high, 1 - e.low, e.n))
+
+
+@settings(derandomize=True, deadline=None)
 @given(columns(2))
 def test_a_difference(given_columns: tuple[Array, Array]) -> None:
     a, b = given_columns
@@ -124,4 +139,8 @@ def test_an_extreme(given_columns: tuple[Array, ...], kind: str) -> None:
     scores = np.stack(given_columns, axis=1)
     e = stats.extreme(scores, kind)  # type: ignore[arg-type]
     possible(e, 0, 1)
+    there = stats.extreme_difference(scores, scores[:, :1], kind)  # type: ignore[arg-type]
+    back = stats.extreme_difference(scores[:, :1], scores, kind)  # type: ignore[arg-type]
+    possible(there, -1, 1)
+    assert back[:3] == pytest.approx((-there.value, -there.high, -there.low), rel=1e-9, abs=1e-12)
     same(stats.extreme(scores[::-1], kind), e)  # type: ignore[arg-type]

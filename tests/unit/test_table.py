@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from invented_cells import CELL, OTHER, Items, keep
-from visionvitals import stats
+from visionvitals import stats, study
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError
 from visionvitals.results import Run, compare, frame, load, table
@@ -34,6 +34,42 @@ def test_runs_are_averaged_within_the_image(tmp_path: Path) -> None:
     assert run.estimate(point, "top1")[::3] == (0.25, 2)
     assert run.summary(point, "top1").over_runs == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0
     assert run.summary(point, "top1").over_items == pytest.approx(0.5 / 2**0.5)  # of 0.5 and 0, averaged over the runs
+
+
+def test_where_all_images_of_a_run_share_a_patch_the_runs_count_too(tmp_path: Path) -> None:
+    """Two splits of one set whose patches fool a quarter and none of the images."""
+    version = study.load("adversarial_patch").version
+    items = [f"i{k}" for k in range(40)]
+    for run, wrong in enumerate((10, 0)):
+        first = {item: float(k >= wrong) for k, item in enumerate(items)}
+        keep(tmp_path, first, run=run, study="adversarial_patch", version=version)
+        second = {item: float(k >= wrong + 20 * run) for k, item in enumerate(items)}
+        keep(tmp_path, second, run=run, study="adversarial_patch", version=version, backbone=OTHER)
+    found = load(tmp_path)
+    (point,) = (p for p in found.points if p.backbone == "tiny:vit")
+    over_images = stats.estimate(np.array([0.5] * 10 + [1.0] * 30))
+    e = found.estimate(point, "top1")
+    assert e == stats.over_draws(over_images, np.array([0.75, 1.0]), bounds=(0, 1))
+    assert e.low < stats.estimate(np.array([0.75, 1.0])).low + 0.01 < over_images.low
+    (d,) = compare.pair(found, "tiny:vit", "tiny:cnn").differences("top1")
+    first, second = np.array([0.5] * 10 + [1.0] * 30), np.array([0.0] * 10 + [0.5] * 10 + [1.0] * 20)
+    over_images = stats.paired_difference(second, first, bounds=(0, 1))
+    assert d.value == stats.over_draws(over_images, np.array([0.0, -0.5]), bounds=(-1, 1))
+    assert (d.a, d.value.low < over_images.low) == (e, True)
+
+
+def test_one_shared_patch_has_no_interval(tmp_path: Path) -> None:
+    version = study.load("adversarial_patch").version
+    for backbone in (CELL.backbone, OTHER):
+        values = {f"i{k}": float(k > 3) for k in range(40)}
+        keep(tmp_path, values, study="adversarial_patch", version=version, backbone=backbone)
+    found = load(tmp_path)
+    e = found.estimate(found.points[0], "top1")
+    assert (e.value, e.n) == (0.9, 40)
+    assert np.isnan((e.low, e.high)).all()
+    (d,) = compare.pair(found, "tiny:vit", "tiny:cnn").differences("top1")
+    assert (d.value.value, d.value.n, d.decided) == (0, 40, False)
+    assert np.isnan((d.value.low, d.value.high)).all()
 
 
 def test_runs_with_other_images_are_averaged_image_by_image(tmp_path: Path) -> None:

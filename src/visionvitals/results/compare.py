@@ -156,7 +156,9 @@ class Pair:
                 pairs = self.run.aligned([(p, name), (q, name)])
                 pairs = pairs[~np.isnan(pairs).any(axis=1)]
                 if len(pairs):
-                    found.append(_difference(p, name, self.run.metric(p.study, name), pairs))
+                    d = _difference(p, name, self.run.metric(p.study, name), pairs)
+                    a, b = (self.run.over_runs(e, name, each) for e, each in ((d.a, p), (d.b, q)))
+                    found.append(replace(d, a=a, b=b, value=self.run.over_runs(d.value, name, q, p)))
         return found
 
     @cached_property

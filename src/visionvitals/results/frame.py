@@ -18,6 +18,7 @@ from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import Metric
 from visionvitals.run.store import DamagedCell, Stored
+from visionvitals.study import REPEATS
 
 CAPACITY = 160e6
 """Bytes of arrays and item lists that are kept."""
@@ -48,10 +49,12 @@ class Group:
     Attributes:
         cells: of the runs.
         metrics: those whose values are averaged, with what they mean.
+        shared: as in `figure.Record`.
     """
 
     cells: tuple[Stored, ...]
     metrics: Mapping[str, Metric]
+    shared: bool = False
 
     @cached_property
     def alike(self) -> bool:
@@ -93,14 +96,27 @@ class Frame:
         """Of one metric at one place; all of the group are computed at once."""
         if group not in self._summaries:
             self._summaries[group] = {
-                (place, name): Summary(
-                    stats.estimate(array, bounds=group.metrics[name].bounds), stats.std(array), deviation(runs)
-                )
+                (place, name): Summary(self._estimate(group, place, name, array), stats.std(array), deviation(runs))
                 for name, block in self._read(group, list(group.metrics)).items()
                 for place, ((_, array), runs) in block.items()
                 if name in group.points[place]
             }
         return self._summaries[group].get((at, metric), NO_SUMMARY)
+
+    def _estimate(self, group: Group, at: Place, metric: str, values: np.ndarray) -> stats.Estimate:
+        bounds = group.metrics[metric].bounds
+        e = stats.estimate(values, bounds=bounds)
+        if not group.shared:
+            return e
+        return stats.over_draws(e, np.array([*self.by_run(group, at, metric).values()]), bounds=bounds)
+
+    def by_run(self, group: Group, at: Place, metric: str) -> dict[int, float]:
+        """run -> its mean over items, of those that have the metric there."""
+        return {
+            cell.cell["condition"].get(REPEATS, 0): mean(cell.place(at, cell.columns([metric])[metric]))
+            for cell in self.whole(group)
+            if metric in cell.points.get(at, ())
+        }
 
     def items(self, key: str) -> list[str]:
         """The items that a key of `values` stands for."""

@@ -124,7 +124,9 @@ def _points(
     for (name, backbone, data, condition, settings), twin, several in apart:
         metrics = dict.fromkeys(m for cell in several for at in cell.points.values() for m in at)
         known = {m: metric_of(records[name], m) for m in metrics}
-        group = Group(tuple(several), {m: metric for m, metric in known.items() if metric.averaged})
+        record = records[name]
+        shared = isinstance(record, Record) and record.shared
+        group = Group(tuple(several), {m: metric for m, metric in known.items() if metric.averaged}, shared)
         held = dict(zip(SETTINGS, settings, strict=True))
         shown = {k: v for k, v in _shown(held, twin).items() if k in varying.get(name, ())}
         axes = several[0].axes

@@ -127,6 +127,27 @@ class Run:
     def estimate(self, point: Point, metric: str) -> stats.Estimate:
         return self.summary(point, metric).estimate
 
+    def over_runs(
+        self,
+        e: stats.Estimate,
+        metric: str,
+        point: Point,
+        less: Point | None = None,
+        *,
+        of: float = 1.0,
+        level: float = stats.LEVEL,
+    ) -> stats.Estimate:
+        """A mean over items, or one minus a share `of` that of `less`, widened by its runs where their images share what was drawn."""
+        if not point.group.shared:
+            return e
+        draws = self.frame.by_run(point.group, point.at, metric)
+        low, high = point.group.metrics[metric].bounds
+        if less is not None:
+            other = self.frame.by_run(less.group, less.at, metric)
+            draws = {run: draws[run] - of * other[run] for run in draws if run in other}
+            low, high = low - of * high, high - of * low
+        return stats.over_draws(e, np.array([*draws.values()]), bounds=(low, high), level=level)
+
     def items(self, key: str) -> list[str]:
         """The items that a key of `values` stands for."""
         return self.frame.items(key)

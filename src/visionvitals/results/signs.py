@@ -8,7 +8,7 @@ backbones are compared on the items that both have, paired. `stats` says which i
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -140,9 +140,16 @@ def compare(run: Run, column: Column, images: str, first: str, second: str) -> s
 def difference(
     run: Run, column: Column, a: Reading, b: Reading, *, of: float = 1.0, level: float = stats.LEVEL
 ) -> stats.Estimate | None:
-    """b minus a, or minus a share `of` a, over the items that both have; None where their conditions or settings differ."""
-    together = list(zip(a.points, b.points, strict=False))
-    if len(a.points) != len(b.points) or any(p.fields != q.fields or set(apart(p, q)) - {CUT} for p, q in together):
+    """b minus a, or minus a share `of` a, over the items that both have; None where their conditions or settings differ.
+
+    Extremes need no equal places: a network of more blocks has a worst one too.
+    """
+    extreme = column.sign.kind in ("lowest", "highest")
+    together = list(zip(a.points, b.points, strict=False))[: 1 if extreme else None]
+    free = column.sign.x if extreme else None
+    fields = [[{k: v for k, v in p.fields.items() if k != free} for p in pair] for pair in together]
+    alike = all(p == q for p, q in fields) and not any(set(apart(p, q)) - {CUT} for p, q in together)
+    if not alike or (len(a.points) != len(b.points) and not extreme):
         return None
     scores = _scores(run, column.sign, (*a.points, *b.points))
     half, bounds = len(a.points), column.metric.bounds
@@ -151,12 +158,16 @@ def difference(
     here, there, kind = scores[:, :half], scores[:, half:], column.sign.kind
     if a.at_chance or b.at_chance:
         return None
-    if kind in ("lowest", "highest"):
-        return None  # the ends of two backbones were chosen by their values, which no paired interval knows
+    shared = any(p.group.shared for p in (*a.points, *b.points))
+    if (shared and kind != "mean") or (extreme and of != 1):
+        return None  # no interval knows the runs of other kinds, or a share of an extreme
+    if extreme:
+        return stats.extreme_difference(there, here, _end(column.sign), bounds=bounds, level=level)
     if of == 1 and kind == "kept" and column.metric.share:
         return stats.kept_difference(*there.T, *here.T, level=level)
     if of == 1 and kind == "mean":
-        return stats.paired_difference(there[:, 0], here[:, 0], bounds=bounds, level=level)
+        e = stats.paired_difference(there[:, 0], here[:, 0], bounds=bounds, level=level)
+        return run.over_runs(e, column.sign.metric, b.points[0], a.points[0], level=level)
     if of == 1 and kind == "area":
         return stats.area_difference(_x(a.points, column.sign), there, here, bounds=bounds, level=level)
     of_a, of_b = (_formula(column.sign, r.points) for r in (a, b))
@@ -164,7 +175,8 @@ def difference(
     def apart_by(means: np.ndarray) -> np.ndarray:
         return of_b(means[..., half:]) - of * of_a(means[..., :half])
 
-    return stats.formula(scores, apart_by, bounds=bounds, level=level)
+    e = stats.formula(scores, apart_by, bounds=bounds, level=level)
+    return run.over_runs(e, column.sign.metric, b.points[0], a.points[0], of=of, level=level) if shared else e
 
 
 def column_of(run: Run, record: Record, sign: Sign, *, level: float = stats.LEVEL) -> Column:
@@ -182,7 +194,9 @@ def column_of(run: Run, record: Record, sign: Sign, *, level: float = stats.LEVE
     readings = {}
     for pair, own in by_pair.items():
         if (reading := _reading(run, record, sign, own, popularity, level)) is not None:
-            readings[pair] = reading
+            unknown = sign.kind != "mean" and any(p.group.shared for p in reading.points)  # no interval knows the runs
+            e = reading.estimate._replace(low=math.nan, high=math.nan) if unknown else reading.estimate
+            readings[pair] = replace(reading, estimate=e)
     shared = Counter(r.fixed for r in readings.values()).most_common(1)
     return Column(record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings)
 
@@ -201,6 +215,7 @@ def _reading(
         e = run.estimate(points[0], sign.metric)
         if level != stats.LEVEL:
             e = stats.estimate(run.values(points[0], sign.metric)[1], bounds=metric.bounds, level=level)
+            e = run.over_runs(e, sign.metric, points[0], level=level)
         return Reading(e, (points[0],), fixed)
     if sign.kind == "kept":
         return _of_kept(run, sign, points[0], fixed, metric, level)
@@ -212,8 +227,7 @@ def _reading(
         return None
     if sign.kind == "area":
         return Reading(stats.area(_x(points, sign), scores, bounds=metric.bounds, level=level), tuple(points), fixed)
-    end: Literal["min", "max"] = "min" if sign.kind == "lowest" else "max"
-    return Reading(stats.extreme(scores, end, bounds=metric.bounds, level=level), tuple(points), fixed)
+    return Reading(stats.extreme(scores, _end(sign), bounds=metric.bounds, level=level), tuple(points), fixed)
 
 
 def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, level: float) -> Reading | None:
@@ -278,6 +292,10 @@ def _index(index: Index, fields: Sequence[Mapping[str, Any]], means: np.ndarray)
     found = index(fields, means)
     assert found is not None, "the points were enough for it"
     return np.asarray(found)
+
+
+def _end(sign: Sign) -> Literal["min", "max"]:
+    return "min" if sign.kind == "lowest" else "max"
 
 
 def _x(points: Sequence[Point], sign: Sign) -> np.ndarray:

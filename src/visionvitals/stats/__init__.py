@@ -5,8 +5,19 @@ because they are not independent evidence about new images; n always counts imag
 is possible. docs/statistics.md says which method stands behind each function, where it comes from, and how often it covers the truth.
 """
 
-from visionvitals.stats._functions import extreme, formula
-from visionvitals.stats._means import LEVEL, NOTHING, UNBOUNDED, Bounds, Estimate, estimate, needed, std, wilson
+from visionvitals.stats._functions import extreme, extreme_difference, formula
+from visionvitals.stats._means import (
+    LEVEL,
+    NOTHING,
+    UNBOUNDED,
+    Bounds,
+    Estimate,
+    estimate,
+    needed,
+    over_draws,
+    std,
+    wilson,
+)
 from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference, trapezoid
 
 __all__ = [
@@ -19,10 +30,12 @@ __all__ = [
     "area_difference",
     "estimate",
     "extreme",
+    "extreme_difference",
     "formula",
     "kept",
     "kept_difference",
     "needed",
+    "over_draws",
     "paired_difference",
     "std",
     "trapezoid",

@@ -85,6 +85,29 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None, level: float =
     return Estimate(float(means.value[0]), low, high, n)
 
 
+def over_draws(e: Estimate, draws: np.ndarray, *, bounds: Bounds, level: float = LEVEL) -> Estimate:
+    """An interval over images, widened by what all images of a run share: a trained patch with its split, its start and its poses.
+
+    The distances to the ends are combined with those of the mean over draws, each draw being one unit of `estimate` (the square root of
+    the sum of squares: MOVER for a sum, Zou & Donner 2008). Draws vary with their images too, so that this part counts twice.
+
+    Args:
+        e: over images, each averaged over its draws.
+        draws: float (k,), the mean of each draw over its images. NaN is left out.
+        bounds: the smallest and the largest possible value of both.
+        level: that of `e`.
+
+    Convention: fewer than two draws have no interval: nothing is known of other draws. Equal draws between bounds count as if each could have
+    had either end, as in `estimate`.
+    """
+    over = estimate(draws, bounds=bounds, level=level)
+    if over.n < 2 or e.n == 0:
+        return e._replace(low=math.nan, high=math.nan)
+    low = e.value - math.hypot(e.value - e.low, over.value - over.low)
+    high = e.value + math.hypot(e.high - e.value, over.high - over.value)
+    return e._replace(low=max(bounds[0], low), high=min(bounds[1], high))
+
+
 def std(values: np.ndarray) -> float:
     """The sample standard deviation over images (divided by n - 1), without those that are NaN; NaN for fewer than two."""
     scored = values[~np.isnan(values)]

@@ -123,7 +123,7 @@ def kept_difference(
     shared = float(parts[0] @ parts[1])
     r = shared / math.sqrt(math.prod(float(part @ part) + more for part, more in zip(parts, unseen, strict=True)))
     value = a.value - b.value
-    low, high = _apart(a.value - a.low, b.high - b.value, r), _apart(a.high - a.value, b.value - b.low, r)
+    low, high = apart(a.value - a.low, b.high - b.value, r), apart(a.high - a.value, b.value - b.low, r)
     return Estimate(value, value - low, value + high, a.n)
 
 
@@ -226,7 +226,7 @@ def _effect(deviations: np.ndarray, binary: float) -> float:
     return float(design_effect(deviations[:, None], np.array([binary]))[0]) if len(deviations) > 1 else 1.0
 
 
-def _apart(first: float, second: float, r: float) -> float:
+def apart(first: float, second: float, r: float) -> float:
     """The distance from a difference to its end, from those of its two parts and the correlation of these."""
     return math.sqrt(max(0.0, first**2 + second**2 - 2 * r * first * second))
 

@@ -20,15 +20,15 @@ BATCH = 8
 """Images a training step, whatever the run's batch size: it decides the patch."""
 
 
-def parts(job: Job, *, most: int) -> tuple[np.ndarray, frozenset[str]]:
-    """Rows of the training images, in order of their hash and at most `most`; and the ids of the images that are scored.
+def parts(job: Job, *, most: int, run: int) -> tuple[np.ndarray, frozenset[str]]:
+    """Rows of the training images, in order of their hash for this run and at most `most`; and the ids of the images that are scored.
 
     No picture is on both sides: of copies one takes part, a scored one where the set has parts.
     """
     from visionvitals import randomness
 
     n = len(job.ids)
-    order = randomness.stream(job.seed, job.ids, "adversarial_patch/split").argsort().numpy()
+    order = randomness.stream(job.seed, job.ids, f"adversarial_patch/split/run={run}").argsort().numpy()
     known = [] if job.splits is None else [k for k in order if job.splits[k] == "train"]
     if 0 < len(known) < n:
         scored = np.setdiff1d(order, known)

@@ -1,10 +1,13 @@
 """Adversarial patch: one picture, made with a network's gradients, that turns its answer on images it was not made from.
 
 The patch is universal (the same for every image) and covers a share `area` of the input. It is trained on the training images: the
-set's part called `train` where it has one, else half of the images, chosen by hash; of these, at most `training` that the network gets
+set's part called `train` where it has one, else half of the images, chosen by hash anew for each run; of these, at most `training` that the network gets
 right. All other images but copies of a picture are scored, with a pose of their own each, and only those get values. Beside the trained patch stand two
 controls of the same size in the same places: `noise` (uniform) and `gray`. What the trained patch does beyond the noise patch is the
 attack; the rest is occlusion.
+
+One patch says little about the next: with another half of the images, another start and other poses it may fail. All images share it, so
+intervals are over runs as well as images (`stats.over_draws`): one run has none, and three leave it very wide.
 
 Places on the axis `counted`: `all` scored images, and the `first-correct` ones, right without a patch. With a `target`, images of that
 class are left out. An image at which the network gives NaN or Inf with the patch has no value.
@@ -51,8 +54,9 @@ if TYPE_CHECKING:
 
     from visionvitals.perturb.adversarial_patch import Placement
 
-VERSION = 2
+VERSION = 3
 TITLE = "Adversarial patch"
+SHARED = True
 AXES = ("counted",)
 METRICS = {
     "attack_success": SUCCESS,
@@ -164,12 +168,16 @@ class Condition:
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """quick: a circle of 15 %, trained and both controls, one run, 64 training images. default: circles of 5, 15 and 25 % with both
+    """quick: a circle of 15 %, trained and both controls, five runs, 64 training images. default: circles of 5, 15 and 25 % with both
     controls, five runs; squares of 15 % on and off the patch grid; a target; the transfer matrix. paper: circles of 5, 15 and 25 %
     at any rotation, five runs, 2,000 training images, 20 epochs; and the same squares.
     """
     if preset == "quick":
-        return [Condition(content=content, training=64) for content in ("trained", "noise", "gray")]
+        return [
+            Condition(content=content, training=64, run=run)
+            for content in ("trained", "noise", "gray")
+            for run in range(5)
+        ]
     areas, runs = (0.05, 0.15, 0.25), range(5)
     if preset == "paper":
         bases = [
@@ -190,7 +198,8 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
         for where in ("aligned", "unaligned")
         for run in runs
     ]
-    return [*sizes, *grid, Condition(target=0), Condition(source=BackboneSpec("*"))]
+    others = [Condition(run=run, **own) for own in ({"target": 0}, {"source": BackboneSpec("*")}) for run in runs]
+    return [*sizes, *grid, *others]
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
@@ -254,7 +263,7 @@ def measure(job: Job) -> Iterator[Scores]:
     from visionvitals.perturb import adversarial_patch as patches
 
     c: Condition = job.condition
-    training, scored = parts(job, most=c.training)
+    training, scored = parts(job, most=c.training, run=c.run)
     patch = _patch(job, training).to(job.backbone.device)
     hand_over(job, patch, c.shape)
     placement = _placement(c, job.backbone.card, patch.shape[-1])
