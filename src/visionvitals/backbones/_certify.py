@@ -74,7 +74,7 @@ class _Check:
         """The layout of the certified blocks with the patches of the last one, and for each block its name and why it is none, or None."""
         offered = [self._token_block(run[0]) if self.tokens else self._stage(run) for run in self.found.runs]
         why = [reason for _, reason in offered]
-        if self.tokens and self.strangers:
+        if len(self.strangers) == len(self.found.runs) or (self.tokens and self.strangers):
             why = ["keeps its tokens in another order than row by row"] * len(why)
         names = [block.name for block, _ in offered]
         left = [(run, block) for run, (block, _), no in zip(self.found.runs, offered, why, strict=True) if no is None]
