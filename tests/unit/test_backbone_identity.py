@@ -163,7 +163,8 @@ def test_a_network_that_is_not_repeatable_is_noted_and_not_compared(tmp_path: Pa
 
 
 def test_answers_that_are_not_finite_are_noted(tmp_path: Path) -> None:
-    card = written(tmp_path / "net.py", FACTORY.replace("self.scale = 2.0", "self.scale = float('nan')"))
+    one = "self.body(x.flatten(1)).masked_fill((torch.arange(len(x)) == 1)[:, None], float('nan'))"
+    card = written(tmp_path / "net.py", FACTORY.replace("self.body(x.flatten(1))", one))
     assert card.answers is not None
     assert (card.answers.logits, card.answers.stable) == ((), False)
     assert "its answers are not finite numbers" in card.notes

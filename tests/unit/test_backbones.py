@@ -438,7 +438,10 @@ def test_normalisation_is_inside(vit: core.Backbone) -> None:
         ("timm:test_vit?pretrained=0", "`pretrained` must be `true` or `false`"),
         ("timm:test_vit?seed=1", "`seed` needs `pretrained=false`"),
         ("timm:mixer_s16_224?pretrained=false&size=64", "takes its own input size only, 224 x 224"),
-        ("timm:test_vit?pretrained=false&model.in_chans=1", "cannot run on images of 160 x 160"),
+        (
+            "timm:test_vit?pretrained=false&model.in_chans=1",
+            "must take pictures of 3 channels, red, green and blue. Got one that takes 1",
+        ),
         ("timm:test_vit?pretrained=false&classes=none.txt", "there is no file none.txt"),
         ("torchvision:resnet51", "has no classifier `resnet51`. Did you mean resnet50"),
         ("torchvision:resnet18?weights=V9", "no published weights of that name"),

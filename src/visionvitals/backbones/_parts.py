@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visionvitals import core
 from visionvitals.answers import Answers
-from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _token_removal
+from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _outputs, _token_removal
 from visionvitals.errors import VitalsError, require
 from visionvitals.inside import Inside, attention, heads
 from visionvitals.inside.blocks import Layout
@@ -235,12 +235,10 @@ def _look(
             with _layout.Trace(module) as trace:
                 result = logits(images[:1])
         except Exception as error:
-            raise VitalsError(
-                f"It cannot run on images of {size[0]} x {size[1]} pixels: {type(error).__name__}: {error}. "
-                "Give a size that it takes: `?size=`."
-            ) from error
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        require(isinstance(result, Tensor) and result.ndim == 2, "A network must give logits of shape (b, k)", got)
+            raise _outputs.cannot_run(module, size, error) from error
+        _outputs.require_logits(result, rows=1)
+        both = logits(images)
+        _outputs.require_logits(both, rows=2)
         likely = _layout.find(trace, result, prefix=tokens.prefix, grid=tokens.grid, size=size)
         layout, patches, notes = _certify.certified(likely, trace, logits, images)
         if tokens.grid is None and patches is not None:
@@ -260,16 +258,7 @@ def _look(
     ):
         return 0, None, inside, tokens, (*notes, HEADLESS)
     last = linear[-1] if linear and trace.answers(linear[-1], result) else None
-    return result.shape[1], last, inside, tokens, notes + _probabilities(result)
-
-
-def _probabilities(logits: Tensor) -> tuple[str, ...]:
-    """Outputs that lie in [0, 1] and sum to one are the answers of a softmax, and cross-entropy of them means nothing."""
-    if logits.shape[1] < 2 or not bool((logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < 1e-3):
-        return ()
-    return (
-        "its outputs look like probabilities, not logits: they are not negative and sum to one; leave its softmax out",
-    )
+    return result.shape[1], last, inside, tokens, notes + _outputs.probabilities(both)
 
 
 def _provided(inside: Inside | None, *, features: bool, removable: bool, heads: bool) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from visionvitals import core, registry, source
-from visionvitals.backbones import _answers, _identity, _options, _parts, _preprocess
+from visionvitals.backbones import _answers, _identity, _options, _outputs, _parts, _preprocess
 from visionvitals.errors import VitalsError, blamed, near, require
 from visionvitals.registry import Spec, reads
 
@@ -64,6 +64,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
 def _whole(made: core.Backbone, sources: tuple[str | None, ...], *, spelling: str) -> core.Backbone:
     """A user's own `Backbone`: its own digest is trusted as far as it goes, code and contents are added to it."""
     card = made.card
+    _outputs.require_whole(made)
     digest = _identity.digest(made.module, architecture=card.digest, build={}, sources=_known(sources), open_ended=True)
     answers = card.answers or _answers.ask(made.logits, card.preprocess.size, made.device)
     more = (() if _known(sources) else (UNREAD,)) + (() if card.answers else _parts.noted(answers))
