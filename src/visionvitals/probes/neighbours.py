@@ -21,14 +21,15 @@ def neighbours(
     class with weight exp(cosine / temperature).
 
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination", as DINO's `eval_knn.py`
-    has it (temperature 0.07). A k above n takes all. Of images at exactly the same cosine the first count.
+    has it (temperature 0.07). A k above n takes all. Of images at exactly the same cosine the first count. In float64: beside a
+    dimension that is large and the same for all images, cosines differ by less than float32 tells.
 
     Args:
         rows: of `asked` at a time; bounds the memory and decides nothing.
     """
     train, test = (
         x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        for x in (features, asked)
+        for x in (features.double(), asked.double())
     )
     found: list[list[Tensor]] = [[] for _ in ks]
     for part in test.split(rows):

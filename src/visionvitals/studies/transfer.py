@@ -254,7 +254,7 @@ def _subsets(found: Mapping[str, np.ndarray], c: Condition, train: np.ndarray) -
         x = columns(np.array(x))
         if c.protocol == "paper":  # as they are, for AdamW's rate is an absolute one
             return x
-        spread = float(np.sqrt(np.square(x[train] - x[train].mean(axis=0), dtype=np.float64).mean()))
+        spread = float(np.sqrt(np.square(x[train] - x[train].mean(axis=0, dtype=np.float64)).mean()))
         return x / np.float32(spread or 1)
 
     depth = found["patch_mean"].shape[1]
