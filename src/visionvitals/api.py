@@ -88,7 +88,7 @@ class Run:
         known = self.results.studies
         found = plots(self.results, study) if study in known else []
         require(bool(found), "A chart must be of a study of the run that has one", study, near(study, known))
-        return figures.chart(found[0])
+        return figures.chart(self.results, study, found[0])
 
     def report(self, out: str | Path | None = None) -> Path:
         """Write the report, by default into the run folder, and return its path."""

@@ -348,6 +348,10 @@ def test_figures_are_written_as_svg_and_png(folder: Path, tmp_path: Path) -> Non
     files = builder.figures(load(folder), tmp_path / "figures")
     assert [f.name for f in files] == [f"{s}.{kind}" for s in ALL for kind in ("svg", "png")]
     svg = (tmp_path / "figures" / "occlusion.svg").read_text(encoding="utf-8")
+    alone = ("Occlusion", "n = ", "95 % intervals", *load(folder).backbones)
+    assert [text for text in alone if text not in svg] == [], (
+        "a figure stands alone: title, n, what the bands are, names"
+    )
     assert "timm:resnet50.tv_in1k" in svg
     assert "fill token" in svg
     assert "var(--" not in svg

@@ -171,7 +171,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         return {"opacity": alt.condition("focus == '' || datum.backbone == focus", alt.value(strong), alt.value(weak))}
 
     data = alt.Data(values=list(multiple.records))
-    base = alt.Chart(data).encode(color=colour, **_place(figure))
+    base = alt.Chart(data).encode(color=colour, **across(figure))
     if figure.kind == "line":
         crowded = len({r["backbone"] for r in multiple.records}) > 5
         under = base.mark_area(aria=False).encode(**spread, **shown(0.07 if crowded else 0.17, 0.02))
@@ -188,7 +188,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     layers = [under, over, tip]
     if figure.kind == "none":  # names above the bars: an axis of long names would leave no room for them on a phone
         names_above = alt.Chart(data).mark_text(align="left", baseline="bottom", dy=-9, fontSize=12, aria=False)
-        layers.append(names_above.encode(**_place(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
+        layers.append(names_above.encode(**across(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
     if figure.chance is not None:
         guess = alt.Chart(alt.Data(values=[{"chance": figure.chance}]))
         layers.insert(0, guess.mark_rule(strokeDash=[2, 3], aria=False).encode(**{along: Along("chance:Q", **value)}))
@@ -236,7 +236,7 @@ def interactive(figure: Plot) -> list[dict[str, Any]]:
     return found
 
 
-def _place(figure: Plot) -> dict[str, Any]:
+def across(figure: Plot) -> dict[str, Any]:
     """Where a record stands across the value's axis."""
     import altair as alt
 

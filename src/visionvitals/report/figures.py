@@ -1,12 +1,15 @@
 """Every chart of a run as SVG and PNG, for papers and slides."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from visionvitals.files import write_safely
-from visionvitals.report.charts import Plot, height_of, plots, specification
+from visionvitals.report.charts import Multiple, Plot, across, height_of, plots, specification
 from visionvitals.report.looks import LIGHT, theme, vega_lite_version
-from visionvitals.results import Run
+from visionvitals.results import Run, words
+
+_LINE = 14.0  # pixels between two names
 
 
 def save(run: Run, folder: Path) -> list[Path]:
@@ -21,7 +24,7 @@ def save(run: Run, folder: Path) -> list[Path]:
     written = []
     drawn = [(study, number, figure) for study in run.studies for number, figure in enumerate(plots(run, study), 1)]
     for study, number, figure in drawn:
-        content = chart(figure).to_dict()
+        content = chart(run, study, figure).to_dict()
         content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
         version = vega_lite_version()
         name = study if number == 1 else f"{study}_{number}"
@@ -32,11 +35,58 @@ def save(run: Run, folder: Path) -> list[Path]:
     return written
 
 
-def chart(figure: Plot) -> Any:
-    """A chart of altair: one, or its small multiples beside each other."""
+def chart(run: Run, study: str, figure: Plot) -> Any:
+    """A chart of altair that stands alone: the study's title, what was measured on how many images, and the names on the lines."""
     import altair as alt
 
     several = len(figure.multiples) > 1
     size: dict[str, Any] = {"width": 300 if several else 460, "height": height_of(figure, 200 if several else 280)}
-    charts = [specification(figure, m, **size).properties(title=m.title) for m in figure.multiples]
-    return alt.concat(*charts, columns=3).resolve_scale(xOffset="independent") if several else charts[0]
+    charts = []
+    for m in figure.multiples:
+        drawn = specification(figure, m, **size)
+        if figure.kind == "line":
+            drawn = alt.layer(drawn, *_names(figure, m, size["height"]))
+        charts.append(drawn.properties(title=m.title) if several else drawn)
+    whole = alt.concat(*charts, columns=3).resolve_scale(xOffset="independent") if several else charts[0]
+    record = run.record(study)
+    return whole.properties(title=alt.Title(record.title if record else study, subtitle=_about(run, figure)))
+
+
+def _about(run: Run, figure: Plot) -> list[str]:
+    """Lines below the title: the images, what is fixed, what the marks mean."""
+    counts = sorted(
+        {r["n"] for m in figure.multiples for r in m.records if "n" in r}, key=lambda n: int(n.replace(",", ""))
+    )
+    n = f", n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}" if counts else ""
+    drawn = {"line": "bands", "scatter": "", "heat": ""}.get(figure.kind, "lines")
+    intervals = drawn and any(r["low"] is not None for m in figure.multiples for r in m.records)
+    marks = [f"{drawn}: 95 % intervals"] if intervals else []
+    marks += ["dotted: guessing"] if figure.chance is not None else []
+    first = ", ".join(run.images) + n
+    return [text for text in ("; ".join([first, *marks]), words.condition(figure.fixed)) if text]
+
+
+def _names(figure: Plot, multiple: Multiple, height: int) -> list[Any]:
+    """The name of each backbone at the end of its line, moved apart where two ends meet."""
+    import altair as alt
+
+    ends: dict[str, Any] = {r["backbone"]: r for r in multiple.records if r["v"] is not None}  # the last one of each
+    values = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None]
+    top = 1.0 if figure.metric.share else max(values, default=1.0)
+    bottom = 0.0 if figure.metric.share else min(values, default=0.0)
+    scale = height / ((top - bottom) or 1.0)
+    layers, above = [], -math.inf
+    for end in sorted(ends.values(), key=lambda end: -end["v"]):
+        at = max((top - end["v"]) * scale, above + _LINE)
+        mark = alt.Chart(alt.Data(values=[end])).mark_text(
+            align="left", dx=9, fontSize=12, dy=at - (top - end["v"]) * scale
+        )
+        place = {
+            **across(figure),
+            "y": alt.Y("v:Q"),
+            "color": alt.Color("backbone:N", legend=None),
+            "text": "backbone:N",
+        }
+        layers.append(mark.encode(**place))
+        above = at
+    return layers

@@ -37,6 +37,9 @@ def theme(colours: Sequence[str], *, ink: str, soft: str, line: str) -> dict[str
         "axisY": {"domain": False, "ticks": False},
         "rule": {"color": soft},
         "text": {"color": ink},
-        "title": {"color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 12},
+        "title": {
+            "color": ink, "fontSize": 13, "fontWeight": 600, "anchor": "start", "offset": 12,
+            "subtitleColor": soft, "subtitleFontSize": 12, "subtitlePadding": 4,
+        },
         "legend": {"labelColor": ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 420, "orient": "top", "columns": 2},
     }  # fmt: skip
