@@ -228,3 +228,24 @@ def test_the_columns_of_a_table_are_read_from_it(grid: tuple[int, int]) -> None:
     assert columns(noise) is None
     learned = torch.as_tensor(load("tiny:vit").module.pos_embed)  # 8 x 8
     assert columns(learned[0, 1:]) == 8
+
+
+@pytest.mark.parametrize(
+    ("spelling", "note"),
+    [
+        ("swin_tiny_patch4_window7_224?size=256", "windows of 7 x 7 patches become 8 x 8"),
+        ("swin_tiny_patch4_window7_224?size=224", None),
+        ("swinv2_tiny_window8_256?size=128", "windows of 8 x 8 patches become 4 x 4"),
+        ("test_vit?size=96", "made for 160 x 160 pixels and shown 96 x 96: its table of positions is resampled"),
+        ("test_vit?size=160", None),
+        ("test_vit?model.img_size=96", None),  # random weights: nothing was trained for another size
+        ("test_resnet?size=96", None),
+    ],
+)
+def test_tables_and_windows_that_were_not_trained_get_a_note(spelling: str, note: str | None) -> None:
+    depth = "&model.depths=(1,1,1,1)&model.embed_dim=24&model.num_heads=(1,1,1,1)" if "swin" in spelling else ""
+    notes = [
+        said for said in load(f"timm:{spelling}&pretrained=false{depth}").card.notes if said.startswith("made for")
+    ]
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]

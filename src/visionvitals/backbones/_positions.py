@@ -5,7 +5,7 @@ spelling, or the published size of the network, says; whether the table can be o
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -79,6 +79,48 @@ def columns(table: Float[Tensor, "n d"]) -> int | None:
     }
     highest = max(peaks.values(), default=0.0)
     return next((k for k, peak in peaks.items() if peak >= max(_PEAK, highest / 2)), None)
+
+
+class Made(NamedTuple):
+    """What of a network was made for one input size.
+
+    Attributes:
+        tables: name -> shape of parameters and buffers.
+        windows: (height, width) of the windows of its attention, in the order of its modules.
+    """
+
+    tables: dict[str, tuple[int, ...]]
+    windows: tuple[tuple[int, int], ...]
+
+
+def made_for(module: nn.Module) -> Made:
+    """The shapes that a change of the input size may change."""
+    windows = [getattr(part, "window_size", None) for part in module.modules()]
+    both = (tuple(w) for w in windows if isinstance(w, tuple | list) and len(w) == 2)
+    return Made({name: tuple(x.shape) for name, x in module.named_parameters()}, tuple(both))
+
+
+def changed(before: Made, after: Made, native: tuple[int, int], size: tuple[int, int]) -> tuple[str, ...]:
+    """A note on tables and windows that differ from those that were trained, for an input of `size` instead of `native`."""
+    tables = [name for name, shape in after.tables.items() if before.tables.get(name, shape) != shape]
+    windows = [(a, b) for a, b in zip(before.windows, after.windows, strict=False) if a != b]
+    said = [
+        f"{len(tables)} tables of positions are resampled" if len(tables) > 1 else "its table of positions is resampled"
+    ] * bool(tables)
+    said += [f"windows of {a[0]} x {a[1]} patches become {b[0]} x {b[1]}" for a, b in windows[:1]]
+    sizes = f"made for {native[0]} x {native[1]} pixels and shown {size[0]} x {size[1]}"
+    return (f"{sizes}: {' and '.join(said)}",) if said else ()
+
+
+def published_for(module: Any, size: tuple[int, int]) -> tuple[str, ...]:
+    """The same note for published weights of a network that was made for another size than they were: timm resampled them."""
+    native = tuple(module.pretrained_cfg.get("input_size", (3, *size))[1:])
+    other = native != size and module.pretrained_cfg.get("fixed_input_size")
+    return (
+        (f"made for {native[0]} x {native[1]} pixels and shown {size[0]} x {size[1]}: its positions are resampled",)
+        if other
+        else ()
+    )
 
 
 def pair(img_size: Any) -> tuple[int, int]:

@@ -97,15 +97,16 @@ def described(
     kwargs |= _trained_without(said, module, preprocess)
     weight_files.load_strict(module, weights, architecture=str(arch))
     base = preprocess or _preprocess.IMAGENET
+    notes = weights.notes + (() if preprocess else (_preprocess.ASSUMED,))
     if size is not None and size != base.size and hasattr(module, "set_input_size"):
-        timm.set_input_size(module, base.size, size)
+        notes += timm.set_input_size(module, base.size, size)
     made = _parts.Network(
         module=module,
         architecture=str(arch),
         preprocess=_preprocess.override(base, options, size=size),
         build=kwargs,
         names=names,
-        notes=weights.notes + (() if preprocess else (_preprocess.ASSUMED,)),
+        notes=notes,
     )
     return made.without_position(options.position).by_token(options.token)
 

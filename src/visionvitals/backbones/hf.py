@@ -68,6 +68,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     tokens = _token_removal.find_hugging_face(tower, preprocess.size)
     labels = config.id2label or {}  # some configurations have none
     names = tuple(str(labels[i]) for i in sorted(labels)) if classifier else ()
+    notes += _resampled(tower.config, tokens, preprocess.size)
     generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
     volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
 
@@ -173,6 +174,15 @@ def _loaded(name: str, config: Any, *, here: bool) -> tuple[Any, Mapping[str, An
     if bare and report["missing_keys"] and all(key.startswith("pooler.") for key in report["missing_keys"]):
         module, report = kind.from_pretrained(name, add_pooling_layer=False, **how)  # it was trained without one
     return module, report
+
+
+def _resampled(config: Any, tokens: _token_removal.Tokens, size: tuple[int, int]) -> tuple[str, ...]:
+    """A note where a table of positions was trained for another input; transformers resamples it, or refuses the picture."""
+    side = getattr(getattr(config, "vision_config", config), "image_size", None)
+    native = _pixels(side) if isinstance(side, int | list | tuple) else None
+    if native is None or native == size or tokens.grid is None:
+        return ()
+    return (f"made for {native[0]} x {native[1]} pixels and shown {size[0]} x {size[1]}: its positions are resampled",)
 
 
 def _pooled(output: Any, prefix: int) -> Tensor:

@@ -7,6 +7,7 @@ the weights beside those of the last step (the average by default), and `model.K
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +63,8 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         found = weight_files.read(Path(file), options.weights)
         weight_files.load_strict(module, found, architecture=name)
         notes = found.notes + _positions.checked(module, found.path, told="img_size" in options.model)
+    if pretrained and "img_size" in options.model:
+        notes = _positions.published_for(module, _positions.pair(options.model["img_size"]))
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
     made = replace(made, notes=notes + made.notes)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
@@ -109,7 +112,7 @@ def described(
     config.pop("state_dict", None)  # the weights again, where they came from the cache
     base, notes = (preprocess, ()) if preprocess else _preprocessing(module, kwargs.get("img_size"))
     if size is not None and size != base.size and config.get("fixed_input_size"):
-        set_input_size(module, base.size, size)
+        notes += set_input_size(module, base.size, size)
     share = None if preprocess or base.resize is None else min(1.0, resolve_model_data_config(module)["crop_pct"])
     registers = int(getattr(module, "num_prefix_tokens", 0))
     if registers and not any(name.rpartition(".")[2] == "cls_token" for name, _ in module.named_parameters()):
@@ -208,15 +211,28 @@ def _cannot_fetch(name: str, reason: str) -> VitalsError:
     )
 
 
-def set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) -> None:
-    """Tell a network of fixed size another one; its position embedding is resampled as timm does."""
+def set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) -> tuple[str, ...]:
+    """Tell a network of fixed size another one; its tables of positions are resampled as timm does.
+
+    Returns:
+        A note where tables or windows are not those that were trained.
+
+    Raises:
+        VitalsError: it takes its own size only, or refuses this one.
+    """
     change = getattr(module, "set_input_size", None)
     must = f"This network takes its own input size only, {native[0]} x {native[1]}"
     require(change is not None, must, size, "Leave `size` out, or give `model.img_size` where the network knows it.")
+    before = _positions.made_for(module)
     try:
-        change(img_size=size)  # type: ignore[misc]  # checked above
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "torch.searchsorted"
+            )  # a copy that timm's resampling of bias tables makes
+            change(img_size=size)  # type: ignore[misc]  # checked above
     except (AssertionError, ValueError, RuntimeError) as error:
         raise VitalsError(f"The network refuses the size {size}: {error}.") from error
+    return _positions.changed(before, _positions.made_for(module), native, size)
 
 
 def _preprocessing(module: Any, img_size: Any) -> tuple[core.Preprocess, tuple[str, ...]]:
