@@ -161,7 +161,7 @@ def test_logits_in_an_output_are_taken(tmp_path: Path, answer: str, refused: boo
     answered = "\n\nclass Answer:\n    def __init__(self, y):\n        self.logits = y\n"
     (tmp_path / "net.py").write_text(HEAD + code + answered)
     if refused:
-        with pytest.raises(VitalsError, match=r"must give logits of shape \(b, k\). Got 'dict'"):
+        with pytest.raises(VitalsError, match=r"must give logits of shape \(b, k\). Got dict for 1 image"):
             load(f"python:{tmp_path}/net.py:make")
         return
     found = load(f"python:{tmp_path}/net.py:make")

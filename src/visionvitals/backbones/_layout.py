@@ -295,7 +295,7 @@ def _stem(call: Call, root: Call) -> bool:
     """Whether a call that reads the image is a stem: convolutions only, few of the layers, or some of them with few of the weights."""
     if not all(p.ndim in (1, 4) for p in call.part.parameters()):
         return False
-    share = sum(_layer(c) for c in _all(call)) / sum(_layer(c) for c in _all(root))
+    share = sum(_layer(c) for c in _all(call)) / max(1, sum(_layer(c) for c in _all(root)))
     weights = [sum(p.numel() for p in each.part.parameters()) for each in (call, root)]
     few, light, some = _STEM
     return share < few or (share < some and weights[0] < light * weights[1])
