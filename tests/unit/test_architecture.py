@@ -89,6 +89,19 @@ def test_readers_need_no_torch(path: Path) -> None:
     assert not {name.split(".")[0] for name in imports(path)} & {"torch", "timm", "torchvision"}
 
 
+def test_gradients_of_images_are_never_those_of_a_single_one() -> None:
+    """torch gets some of them wrong, see `perturb.differentiable`. Gradients of weights (training, probes of features) are others'."""
+    asks = {
+        p.name
+        for room in ("perturb", "probes", "studies", "show", "inside")
+        for p in FILES
+        if p.parent.name == room and "autograd.grad(" in p.read_text(encoding="utf-8")
+    }
+    through = {p.name for p in FILES if "differentiable(" in p.read_text(encoding="utf-8")}
+    assert asks - through == {"_transfer_probes.py"}
+    assert {"attacks.py", "adversarial_patch.py", "gradient.py", "gradients.py"} <= asks
+
+
 def test_files_stay_readable() -> None:
     """Over 350 lines a file does more than one thing."""
     assert {p.name: n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 350} == {}

@@ -466,23 +466,25 @@ def test_a_single_image_has_the_gradient_that_it_has_among_others(tiny: tuple[Lo
         torch.testing.assert_close(alone, among[k], rtol=1e-3, atol=1e-5 * float(among.abs().max()))
 
 
-@pytest.mark.parametrize("method", ["fgsm", "pgd"])
+@pytest.mark.parametrize("method", ["fgsm", "pgd", "restarts"])
 def test_the_batch_size_decides_no_attack(tiny: tuple[Logits, Tensor, Tensor], method: str) -> None:
-    """Alone, in sevens (of which one may be left), or all at once: the same images fall."""
+    """Alone, in pairs, in sevens (of which one may be left, also for the second start), or all at once: the same images fall."""
     logits, images, labels = tiny
 
     def fallen(size: int) -> list[bool]:
         found: list[bool] = []
-        for x, y in zip(images.split(size), labels.split(size), strict=True):
+        starts = [k.split(size) for k in (keys()[:24], keys()[:24] + 1)] if method == "restarts" else []
+        for part, (x, y) in enumerate(zip(images.split(size), labels.split(size), strict=True)):
             attack = attacks.fgsm if method == "fgsm" else attacks.pgd
             more = {} if method == "fgsm" else {"steps": 5}
+            more |= {"keys": tuple(k[part] for k in starts)} if starts else {}
             found += attack(logits, x, y, eps=2 / 255, **more).success.tolist()  # type: ignore[operator]
         return found
 
     whole = fallen(24)
     assert sum(whole) >= 15
-    assert fallen(1) == whole
-    assert fallen(7) == whole
+    for size in (1, 2, 7):
+        assert fallen(size) == whole
 
 
 def test_a_patch_climbs_alike_on_one_image_and_on_its_copies(tiny: tuple[Logits, Tensor, Tensor]) -> None:

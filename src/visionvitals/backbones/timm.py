@@ -226,9 +226,8 @@ def set_input_size(module: Any, native: tuple[int, int], size: tuple[int, int]) 
     before = _positions.made_for(module)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "torch.searchsorted"
-            )  # a copy that timm's resampling of bias tables makes
+            # how timm indexes when it resamples tables of relative positions
+            warnings.filterwarnings("ignore", module=r"timm\.layers\.interpolate")
             change(img_size=size)  # type: ignore[misc]  # checked above
     except (AssertionError, ValueError, RuntimeError) as error:
         raise VitalsError(f"The network refuses the size {size}: {error}.") from error
