@@ -188,6 +188,17 @@ def patches(p: float, alike: float, draws: int) -> Hits:
     return drawn(p, sample, interval)
 
 
+def worsts(first: Sequence[float], second: Sequence[float]) -> Hits:
+    """A difference of the smallest of two sets of columns: as in `worst`, one threshold for both sets."""
+    levels, m = np.array([*first, *second]), len(first)
+
+    def sample(rng: Rng, n: int) -> np.ndarray:
+        own, shared = rng.random((n, len(levels))), rng.random((n, 1))
+        return (np.where(rng.random(own.shape) < 0.7, shared, own) < levels).astype(float)
+
+    return drawn(min(first) - min(second), sample, lambda x: stats.extreme_difference(x[:, :m], x[:, m:]))
+
+
 Row = tuple[
     str, float, Hits
 ]  # label, share of the images on the rarer side (NaN: none is rare, 0: none is known), cell
@@ -252,6 +263,20 @@ def families() -> list[Family]:
                 (f"{draws}: {p:g}, {alike:g}", 0.0, patches(p, alike, draws))
                 for draws in (3, 5)
                 for p, alike in ((0.05, 0.1), (0.2, 0.1), (0.2, 0.4), (0.5, 0.4), (0.8, 0.4))
+            ],
+        ),
+        (
+            "`extreme_difference`: the smallest of twelve columns, less that of twelve others",
+            (10, 100, 1000),
+            [
+                ("all .8 / all .8", 0.2, worsts([0.8] * 12, [0.8] * 12)),
+                ("all .8 / one .7, others .8", 0.2, worsts([0.8] * 12, [0.7] + [0.8] * 11)),
+                ("one .7, others .9 / the same", 0.1, worsts([0.7] + [0.9] * 11, [0.7] + [0.9] * 11)),
+                (
+                    ".5 to .94 / .8 to .998 in steps",
+                    0.2,
+                    worsts([0.5 + 0.04 * i for i in range(12)], [0.8 + 0.018 * i for i in range(12)]),
+                ),
             ],
         ),
     ]
