@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check hostile figures clean
+.PHONY: demo test lint types check hostile blocks figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -22,6 +22,9 @@ hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, 
 	$(BIN)/python tests/hostile/run.py
 	$(BIN)/python tests/hostile/kills.py
 	$(BIN)/python tests/hostile/flips.py
+
+blocks: $(VENV)/.installed  ## the blocks of a network of every module of timm and transformers, against the table that is kept
+	$(BIN)/python benchmarks/blocks.py
 
 check: test lint types  ## what a contribution must pass
 
