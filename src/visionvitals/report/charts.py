@@ -308,8 +308,9 @@ def _description(figure: Plot, multiple: Multiple) -> str:
 
 
 def _chance(run: Run, chart: Chart) -> float | None:
-    first, *others = {card["outputs"] for card in run.backbones.values()}
-    return 1 / first if chart.metric == "top1" and not others and first <= 100 else None
+    found = {card["outputs"] for card in run.backbones.values()} - {0}  # a backbone without a classifier guesses nothing
+    one = next(iter(found)) if len(found) == 1 else None
+    return 1 / one if one is not None and chart.metric == "top1" and one <= 100 else None
 
 
 def height_of(figure: Plot, usual: int) -> int:
