@@ -49,8 +49,9 @@ def test_wilson_equals_a_published_example() -> None:
 @pytest.mark.parametrize("n", [1, 2, 7, 30, 1000, 50_000])
 def test_wilson_equals_scipy(n: int) -> None:
     for successes in {0, 1, n // 3, n // 2, n - 1, n}:
-        theirs = oracle.binomtest(successes, n).proportion_ci(method="wilson")
-        assert stats.wilson(successes, n)[1:3] == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+        for level in (0.8, 0.95, 0.975, 0.99):
+            theirs = oracle.binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
+            assert stats.wilson(successes, n, level=level)[1:3] == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 3, 60, 294, 299, 1000, 49_999])

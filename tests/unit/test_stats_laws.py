@@ -144,3 +144,31 @@ def test_an_extreme(given_columns: tuple[Array, ...], kind: str) -> None:
     possible(there, -1, 1)
     assert back[:3] == pytest.approx((-there.value, -there.high, -there.low), rel=1e-9, abs=1e-12)
     same(stats.extreme(scores[::-1], kind), e)  # type: ignore[arg-type]
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(columns(4), st.sampled_from([(0.8, 0.95), (0.95, 0.975), (0.95, 0.99)]))
+def test_a_higher_level_holds_the_lower_one(given_columns: tuple[Array, ...], levels: tuple[float, float]) -> None:
+    """Of every function that takes a level; the value stays."""
+    a, b, c, d = given_columns
+    three = np.stack([a, b, c], axis=1)
+    x = np.array([0.0, 0.3, 1.0])
+    found: list[Callable[[float], stats.Estimate]] = [
+        lambda level: stats.estimate(a, level=level),
+        lambda level: stats.paired_difference(a, b, level=level),
+        lambda level: stats.kept(a, b, level=level),
+        lambda level: stats.kept_difference(a, b, c, d, level=level),
+        lambda level: stats.area(x, three, level=level),
+        lambda level: stats.area_difference(x, three, three[:, ::-1].copy(), level=level),
+        lambda level: stats.formula(three, lambda m: m.mean(axis=-1), level=level),
+        lambda level: stats.extreme(three, level=level),
+        lambda level: stats.extreme_difference(three, np.stack([b, d], axis=1), level=level),
+    ]
+    for place, function in enumerate(found):
+        narrow, wide = (function(level) for level in levels)
+        assert narrow.n == wide.n
+        if place < 7:  # an extreme is moved into its interval
+            assert narrow.value == pytest.approx(wide.value, nan_ok=True, abs=1e-12)
+        if not math.isnan(narrow.low + wide.low):
+            assert wide.low <= narrow.low + 1e-9
+            assert wide.high >= narrow.high - 1e-9

@@ -93,7 +93,8 @@ def extreme(
     candidates = means.limit(np.array(-2 * wide)) <= means.limit(np.array(wide)).min()
     upper = np.quantile(errors[:, candidates].max(axis=1), tail)
     low, high = (float(means.limit(np.array(end)).min()) for end in (-z, max(z, upper)))
-    value = 2 * float(means.value.min()) - float(means.limit(errors).min(axis=1).mean())
+    usual = means if level == LEVEL else Means.of(scores, inside)  # the value is the same at every level
+    value = 2 * float(means.value.min()) - float(usual.limit(errors).min(axis=1).mean())
     return Estimate(min(max(value, low), high), low, high, n)
 
 
