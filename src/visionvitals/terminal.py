@@ -153,7 +153,7 @@ def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
 def _with_interval(row: Mapping[str, Any]) -> str:
     if row["low"] is None or row["low"] != row["low"]:
         return written(row["value"])
-    return f"{row['value']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
+    return f"{row['value']:.4f} ({row['low']:.3f}–{row['high']:.3f})"
 
 
 def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Sequence[Difference]") -> None:

@@ -142,6 +142,43 @@ def test_a_rule_holds_for_every_backbone_unless_it_names_one(tmp_path: Path) -> 
         judge(tmp_path, AT_LEAST + 'data = "folder:x"\n', baseline=False)
 
 
+def test_a_rule_says_which_condition_it_means(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    plant(tmp_path / "new", 100, 1000, fraction=0.9)
+    assert judge(tmp_path, AT_LEAST, baseline=False).status == "pass"
+    with pytest.raises(
+        VitalsError, match=r"must say which of the measured conditions it means. Got 'fraction 0.5, 0.9'"
+    ):
+        judge(tmp_path, AT_LEAST.replace("where = { fraction = 0.5 }\n", ""), baseline=False)
+
+
+def test_every_image_set_is_judged_and_counts(tmp_path: Path) -> None:
+    more = dataclasses.replace(CELL.images, spec="folder:more", digest="more")
+    plant(tmp_path / "old", 900, 1000)
+    plant(tmp_path / "new", 900, 1000, backbone=NIGHT)
+    plant(tmp_path / "new", 900, 1000, backbone=NIGHT, images=more)
+    verdict = judge(tmp_path, NOT_WORSE)
+    assert {o.data: (o.status, o.reason) for o in verdict.outcomes} == {
+        "shapes:test": ("pass", ""),
+        "folder:more": ("missing", "it was not measured alike in both runs"),
+    }
+    assert (verdict.exit_code, verdict.level) == (1, 0.975)
+
+
+def test_names_that_mean_the_same_contradict_each_other(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    low = AT_LEAST + 'backbone = "vit"\n'
+    high = AT_LEAST.replace('"r"', '"s"').replace("at_least = 0.6", "at_most = 0.5") + 'backbone = "tiny:vit"\n'
+    with pytest.raises(VitalsError, match="must not contradict each other"):
+        judge(tmp_path, low + high, baseline=False)
+
+
+def test_one_image_decides_nothing(tmp_path: Path) -> None:
+    plant(tmp_path / "old", 0, 1)
+    plant(tmp_path / "new", 1, 1, backbone=NIGHT)
+    assert [o.status for o in judge(tmp_path, NOT_WORSE + AT_LEAST.replace('"r"', '"s"')).outcomes] == ["undecided"] * 2
+
+
 def test_a_baseline_of_another_name_is_named(tmp_path: Path) -> None:
     plant(tmp_path / "old", 900, 1000)
     plant(tmp_path / "new", 700, 1000, backbone=OTHER)
@@ -176,13 +213,15 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
     assert suite.attrib | {"name": ""} == {"name": "", "tests": "4", "failures": "2", "skipped": "1"}
     assert [[child.tag for child in case] for case in suite] == [["failure"], ["system-out"], ["skipped"], ["failure"]]
     assert suite[1].attrib["name"] == "half | <b>"
+    odd = judge(tmp_path, AT_LEAST.replace('"r"', '"\ufffe x"'), baseline=False)
+    assert ElementTree.fromstring(verdicts.as_junit(odd))[0].attrib["name"] == "? x"
     page = verdicts.as_markdown(verdict)
     assert [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:] == [
         f"| {status.upper()}" for status in statuses
     ]
     lines = list(verdicts.text(verdict))
     assert lines[-1] == "BREACH (exit code 1)"
-    assert "3 critical rules: each is judged with an interval of 98.33 %, the others of 95 %." in lines
+    assert "3 critical judgements of each network: intervals of 98.33 %, of the others 95 %." in lines
 
 
 @pytest.mark.parametrize(
@@ -194,6 +233,7 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
         (AT_LEAST + "atleast = 0.7\n", r"must use known keys. Got 'atleast'. Did you mean at_least"),
         (AT_LEAST.replace("0.6", "true"), r"`at_least` of .* must be a number"),
         (AT_LEAST.replace("0.6", "nan"), r"must be finite"),
+        (AT_LEAST.replace("0.6", "1" + "0" * 400), r"must be finite"),
         (AT_LEAST.replace("fraction", "fractoin"), r"must hold fields of holes. Got 'fractoin'. Did you mean fraction"),
         (AT_LEAST.replace('"holes"', '"hols"'), r"`study` of .* must be installed. Got 'hols'. Did you mean holes"),
         (AT_LEAST + 'metric = "top2"\n', r"must be one of holes. Got 'top2'. Did you mean top"),

@@ -19,9 +19,9 @@ def stamp(plan: Plan) -> str:
     texts = [*plan.backbones, *plan.data, *(section.name for section in plan.studies)]
     for text in texts:
         for path in _paths(text):
-            made.update(f"{text}\0{path}\0".encode())
+            made.update(f"{text}\0{path}\0".encode("utf-8", "surrogateescape"))
             for line in _lines(path):
-                made.update(line.encode())
+                made.update(line.encode("utf-8", "surrogateescape"))
     return made.hexdigest()
 
 
@@ -29,6 +29,8 @@ def _paths(text: str) -> Iterator[Path]:
     """The files and folders that a spelling names: any of its parts that is a path which exists, and the module of a factory."""
     rest, _, options = text.partition("?")
     family, _, name = rest.partition(":")
+    if family == "memory":  # a name of this process
+        return
     name, _, checkpoint = name.partition("@")
     parts = [family, name, name.partition(":")[0], name.partition(":")[2], checkpoint]
     parts += [option.partition("=")[2] for option in options.split("&")]

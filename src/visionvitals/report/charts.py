@@ -308,7 +308,9 @@ def _description(figure: Plot, multiple: Multiple) -> str:
 
 
 def _chance(run: Run, chart: Chart) -> float | None:
-    found = {card["outputs"] for card in run.backbones.values()} - {0}  # a backbone without a classifier guesses nothing
+    found = {card["outputs"] for card in run.backbones.values()} - {
+        0
+    }  # a backbone without a classifier guesses nothing
     one = next(iter(found)) if len(found) == 1 else None
     return 1 / one if one is not None and chart.metric == "top1" and one <= 100 else None
 

@@ -49,10 +49,10 @@ def chart(run: Run, study: str, figure: Plot) -> Any:
         charts.append(drawn.properties(title=m.title) if several else drawn)
     whole = alt.concat(*charts, columns=3).resolve_scale(xOffset="independent") if several else charts[0]
     record = run.record(study)
-    return whole.properties(title=alt.Title(record.title if record else study, subtitle=_about(run, figure)))
+    return whole.properties(title=alt.Title(record.title if record else study, subtitle=_about(run, study, figure)))
 
 
-def _about(run: Run, figure: Plot) -> list[str]:
+def _about(run: Run, study: str, figure: Plot) -> list[str]:
     """Lines below the title: the images, what is fixed, what the marks mean."""
     counts = sorted(
         {r["n"] for m in figure.multiples for r in m.records if "n" in r}, key=lambda n: int(n.replace(",", ""))
@@ -62,7 +62,8 @@ def _about(run: Run, figure: Plot) -> list[str]:
     intervals = drawn and any(r["low"] is not None for m in figure.multiples for r in m.records)
     marks = [f"{drawn}: 95 % intervals"] if intervals else []
     marks += ["dotted: guessing"] if figure.chance is not None else []
-    first = ", ".join(run.images) + n
+    there = {p.images for p in run.of(study) if figure.chart.metric in p.metrics}
+    first = ", ".join(name for name in run.images if name in there) + n
     return [text for text in ("; ".join([first, *marks]), words.condition(figure.fixed)) if text]
 
 

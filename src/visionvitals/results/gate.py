@@ -4,25 +4,28 @@
 `missing`: there is no such number in the run. Critical rules: breach and missing give exit code 1, undecided 3. Supporting ones: each of
 these gives 3. Advisory ones are shown only. Of several, 1 stands over 3 over 0.
 
-Several critical rules are several chances to be wrong: with k of them each is judged with an interval at 1 - 0.05 / k (Bonferroni), so
-that a network that keeps all of them is breached by chance in at most 5 % of the cases. All other rules are judged at 95 %.
+Several critical judgements are several chances to be wrong: with k of them for one network (a rule counts once for every image set that it holds
+for) each has an interval at 1 - 0.05 / k (Bonferroni), so that a network that keeps all of them is breached by chance in at most 5 % of the
+cases. All other rules are judged at 95 %.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from visionvitals import stats
 from visionvitals.errors import near, require
 from visionvitals.results import compare, signs, words
-from visionvitals.results.rules import Rule
+from visionvitals.results.rules import Rule, consistent
 from visionvitals.results.run import Run
 
 Status = Literal["pass", "breach", "undecided", "missing"]
 ALPHA = 0.05
 NOT_MEASURED = "it was not measured"
+CHANCE = "no better than chance on clean images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class Outcome:
     Attributes:
         rule: of the file.
         backbone, data: names in the run; empty where nothing of the rule was measured.
+        condition: the fields that the rule leaves open, as they were chosen.
         status: see above.
         estimate: what was judged: the number itself; for `not_worse_by` how much better it is than the baseline's (for a relative
             margin: than what must be kept of it), n = 0 where it is missing.
@@ -45,6 +49,7 @@ class Outcome:
     rule: Rule
     backbone: str = ""
     data: str = ""
+    condition: str = ""
     status: Status
     estimate: stats.Estimate = stats.NOTHING
     share: bool = False
@@ -79,11 +84,20 @@ class Outcome:
         e, against = self.estimate, self.rule.ask == "not_worse_by"
         unit = (" points" if against else " %") if self.share else ""
         sign = "+" if against else ""
+        if math.isnan(e.low):
+            return f"{e.value * (100 if self.share else 1):.1f}{' %' if self.share else ''}, no interval, n = {e.n:,}"
         value, low, high = (f"{x * (100 if self.share else 1):{sign}.{1 if self.share else 3}f}" for x in e[:3])
         beside = " better than the baseline" if against else ""
         beside = " better than that" if against and self.rule.relative else beside
         more = f"; about {words.count(self.more, 'image')} more would decide" if self.more else ""
         return f"{value}{unit} ({low} to {high}){beside}, n = {e.n:,}{more}"
+
+    @property
+    def where(self) -> str:
+        """The backbone, the image set, and the condition that was chosen."""
+        return ", ".join(
+            part for part in (" on ".join(filter(None, (self.backbone, self.data))), self.condition) if part
+        )
 
     def _size(self, x: float) -> str:
         return f"{100 * x if self.share else x:.4g}"
@@ -126,15 +140,39 @@ def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None) -> V
         VitalsError: a rule names a backbone or an image set that is not there, needs a baseline where there is none, or the baseline was
             measured on something else.
     """
-    critical = sum(rule.tier == "critical" for rule in rules)
-    outcomes: list[Outcome] = []
+    own = compare.part(run, 0)
     for rule in rules:
         must = f"`{rule.name}` must have a baseline"
         require(baseline is not None or rule.ask != "not_worse_by", must, "none", "Give --baseline RUN.")
+        _say_which(own, rule)
+    consistent([_resolved(run, own, rule) for rule in rules])
+    critical = sum(len(_wanted(own, rule)) or 1 for rule in rules if rule.tier == "critical")
+    outcomes: list[Outcome] = []
+    for rule in rules:
         level = 1 - ALPHA / critical if rule.tier == "critical" else 1 - ALPHA
         found = list(_against(run, rule, level) if rule.ask == "not_worse_by" else _alone(run, rule, level))
         outcomes += found or [Outcome(rule=rule, status="missing", level=level, reason="nothing was measured")]
     return Verdict(str(run.folder), str(baseline or ""), tuple(outcomes))
+
+
+def _say_which(own: Run, rule: Rule) -> None:
+    """A rule on a study must not leave open which of several conditions it means: another request could change the answer."""
+    places: dict[tuple[str, str], dict[tuple[tuple[str, Any], ...], None]] = {}
+    for p in own.of(rule.study) if rule.open and rule.study in own.studies else ():
+        if rule.what.metric in p.metrics and all(p.condition.get(k) == v for k, v in rule.what.where.items()):
+            places.setdefault((p.backbone, p.images), {})[p.rest(*rule.what.where)] = None
+    for several in places.values():
+        fields = [dict(rest) for rest in several]
+        varies = [name for name in fields[0] if len({str(each.get(name)) for each in fields}) > 1]
+        got = "; ".join(f"{k} {', '.join(dict.fromkeys(words.short(each.get(k)) for each in fields))}" for k in varies)
+        must = f"`where` of `{rule.name}` must say which of the measured conditions it means"
+        require(not varies, must, got, f"Name {' and '.join(varies)}.")
+
+
+def _resolved(run: Run, own: Run, rule: Rule) -> Rule:
+    """The rule with names as the run has them."""
+    named = compare.named(run, rule.backbone, 0) if rule.backbone else None
+    return dataclasses.replace(rule, backbone=named, data=_wanted(own, rule)[0] if rule.data else None)
 
 
 def _alone(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
@@ -148,8 +186,8 @@ def _alone(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
             e = stats.NOTHING if reading is None else reading.estimate
             met = (e.low >= rule.value, e.high < rule.value)
             met = met if rule.ask == "at_least" else (e.high <= rule.value, e.low > rule.value)
-            why = "no better than chance on clean images" if reading is not None and reading.at_chance else NOT_MEASURED
-            yield _outcome(rule, backbone, images, column, e, level, met, rule.value, why)
+            why = CHANCE if reading is not None and reading.at_chance else NOT_MEASURED
+            yield _outcome(rule, (backbone, images), column, reading, e, level, met, rule.value, why)
 
 
 def _against(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
@@ -168,22 +206,22 @@ def _against(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
         require(there or not reasons, must, "; ".join(reasons), "Measure the run as its baseline was.")
         column = _column(pair.comparable, rule, level)
         wanted = _wanted(compare.part(run, 0), rule)
-        for of_a, of_b in pair.sets or [("", images) for images in wanted]:
-            if of_b in wanted:
-                e = _better_by(pair, rule, column, (of_a, of_b), level) if column else stats.NOTHING
-                margin = 0.0 if rule.relative else -rule.value
-                yield _outcome(
-                    rule, backbone, of_b, column, e, level, (e.low >= margin, e.high < margin), margin, NOT_MEASURED
-                )
+        sets = {of_b: of_a for of_a, of_b in pair.sets}
+        margin = 0.0 if rule.relative else -rule.value
+        for images in wanted:
+            a = column.readings.get((pair.a, sets.get(images, ""))) if column else None
+            b = column.readings.get((pair.b, images)) if column else None
+            e = _better_by(pair, rule, column, a, b, level) if column and a and b else stats.NOTHING
+            why = CHANCE if a and b and (a.at_chance or b.at_chance) else "it was not measured alike in both runs"
+            yield _outcome(
+                rule, (backbone, images), column, b, e, level, (e.low >= margin, e.high < margin), margin, why
+            )
 
 
 def _better_by(
-    pair: compare.Pair, rule: Rule, column: signs.Column, images: tuple[str, str], level: float
+    pair: compare.Pair, rule: Rule, column: signs.Column, a: signs.Reading, b: signs.Reading, level: float
 ) -> stats.Estimate:
     """By how much the network is better than its baseline, or than what must be kept of it."""
-    a, b = column.readings.get((pair.a, images[0])), column.readings.get((pair.b, images[1]))
-    if a is None or b is None:
-        return stats.NOTHING
     up = column.better == "high"
     kept = 1.0 if not rule.relative else 1 - rule.value if up else 1 + rule.value
     e = signs.difference(pair.comparable, column, a, b, of=kept, level=level) or stats.NOTHING
@@ -214,9 +252,9 @@ def _baseline(run: Run, rule: Rule, backbone: str) -> str | None:
 
 def _outcome(
     rule: Rule,
-    backbone: str,
-    images: str,
+    place: tuple[str, str],
     column: signs.Column | None,
+    reading: signs.Reading | None,
     e: stats.Estimate,
     level: float,
     met: tuple[bool, bool],
@@ -224,14 +262,15 @@ def _outcome(
     why: str,
 ) -> Outcome:
     """`met`: whether all of the interval meets the rule, and whether none of it does."""
-    status: Status = (
-        "missing" if e.n == 0 or math.isnan(e.value) else "pass" if met[0] else "breach" if met[1] else "undecided"
-    )
+    status: Status = "pass" if met[0] else "breach" if met[1] else "undecided"
+    if e.n == 0 or math.isnan(e.value):
+        status = "missing"
     needed = stats.needed(e, abs(e.value - threshold)) if status == "undecided" else None
     return Outcome(
         rule=rule,
-        backbone=backbone,
-        data=images,
+        backbone=place[0],
+        data=place[1],
+        condition="" if reading is None else words.condition(dict(reading.fixed)),
         status=status,
         estimate=e,
         share=column is not None and column.share,

@@ -14,7 +14,7 @@ and `data` name one each; without them a rule holds for all. `baseline_backbone`
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +31,7 @@ _TEXTS = ("name", "sign", "study", "metric", "tier", "backbone", "data", "baseli
 _TYPES: dict[str, Any] = (
     dict.fromkeys(_TEXTS, str) | dict.fromkeys(ASKS, (int, float)) | {"where": dict, "relative": bool}
 )
+_HUGE = 1e300
 DO = "See `vitals gate --help` and examples/gate.toml."
 
 
@@ -46,6 +47,7 @@ class Rule:
         value: the threshold, or the margin, on the metric's scale.
         relative: the margin is a share of the baseline's value.
         tier: see the gate.
+        open: it names a study and its condition, so that it must say which of several; a sign chooses by itself.
         backbone, data, baseline_backbone: as the user names them, or None.
     """
 
@@ -56,6 +58,7 @@ class Rule:
     value: float
     relative: bool = False
     tier: Tier = "critical"
+    open: bool = False
     backbone: str | None = None
     data: str | None = None
     baseline_backbone: str | None = None
@@ -83,7 +86,7 @@ def read(path: Path, records: Mapping[str, Record]) -> list[Rule]:
     names = [rule.name for rule in rules]
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"Each rule of {path} must have a name of its own", twice, "Give them a `name`.")
-    _consistent(rules)
+    consistent(rules)
     return rules
 
 
@@ -102,7 +105,8 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
         require(fits, f"`{key}` of {where} must be {_called(kind)}", value, DO)
     asks = [ask for ask in ASKS if ask in section]
     require(len(asks) == 1, f"{where} must have one of {', '.join(ASKS)}", ", ".join(asks) or "none", DO)
-    value, tier = float(section[asks[0]]), section.get("tier", "critical")
+    number, tier = section[asks[0]], section.get("tier", "critical")
+    value = float(number) if abs(number) < _HUGE else math.inf
     require(math.isfinite(value), f"`{asks[0]}` of {where} must be finite", value, DO)
     require(tier in get_args(Tier), f"`tier` of {where} must be one of {', '.join(get_args(Tier))}", tier, DO)
     against = asks[0] == "not_worse_by"
@@ -118,10 +122,14 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     better = what.better or records[name].metrics[what.metric].better
     neither = against and better in (None, "neither")
     require(not neither, f"{where} must ask of a number that has a good end", what.title, "Use at_least or at_most.")
+    of_extreme = section.get("relative") and what.kind in ("lowest", "highest")
+    require(not of_extreme, f"`relative` of {where} needs a number that was not chosen", what.title, "Leave it out.")
     bound = {"at_least": "at least", "at_most": "at most", "not_worse_by": "not worse by"}[asks[0]]
     rest = {key: section[key] for key in ("relative", "backbone", "data", "baseline_backbone") if key in section}
     title = section.get("name") or f"{what.title} {bound} {value:g}"
-    return Rule(name=title, study=name, what=what, ask=asks[0], value=value, tier=tier, **rest)
+    return Rule(
+        name=title, study=name, what=what, ask=asks[0], value=value, tier=tier, open="sign" not in section, **rest
+    )
 
 
 def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record]) -> tuple[str, Sign]:
@@ -148,10 +156,19 @@ def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record])
     )
 
 
-def _consistent(rules: list[Rule]) -> None:
-    """No number can be above one threshold and below a lower one."""
+def consistent(rules: Sequence[Rule]) -> None:
+    """No number can be above one threshold and below a lower one.
+
+    Raises:
+        VitalsError: two rules ask for it.
+    """
+
+    def number(rule: Rule) -> tuple[Any, ...]:
+        what = rule.what
+        return rule.study, what.kind, tuple(sorted(what.where.items(), key=str)), what.metric, what.x, what.index
+
     for low in (r for r in rules if r.ask == "at_least"):
-        for high in (r for r in rules if r.ask == "at_most" and (r.study, r.what) == (low.study, low.what)):
+        for high in (r for r in rules if r.ask == "at_most" and number(r) == number(low)):
             apart = [(low.backbone, high.backbone), (low.data, high.data)]
             meet = all(a is None or b is None or a == b for a, b in apart)
             got = f"`{low.name}` at least {low.value:g}, `{high.name}` at most {high.value:g}"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
@@ -16,9 +17,8 @@ WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing"
 def text(verdict: Verdict) -> Iterator[str]:
     """Lines: each rule with where it holds and what was found, then the verdict."""
     for o in verdict.outcomes:
-        where = " on ".join(part for part in (o.backbone, o.data) if part)
         yield f"{WORDS[o.status]:10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
-        yield f"{'':10} {where}" if where else ""
+        yield f"{'':10} {o.where}"
         yield f"{'':10} {o.measured}; asked: {o.asked}"
     yield ""
     yield from filter(None, (_levels(verdict),))
@@ -46,8 +46,7 @@ def as_junit(verdict: Verdict) -> str:
     suite = ElementTree.Element("testsuite", name="vitals gate", tests=str(len(verdict.outcomes)))
     counts = {"failure": 0, "skipped": 0}
     for o in verdict.outcomes:
-        where = " on ".join(part for part in (o.backbone, o.data) if part)
-        case = ElementTree.SubElement(suite, "testcase", classname=_clean(where or "gate"), name=_clean(o.rule.name))
+        case = ElementTree.SubElement(suite, "testcase", classname=_clean(o.where or "gate"), name=_clean(o.rule.name))
         said = _clean(f"{o.status}: {o.measured}; asked: {o.asked}")
         kind = "skipped" if o.status == "undecided" or o.rule.tier == "advisory" else "failure"
         if o.status == "pass":
@@ -67,8 +66,7 @@ def as_markdown(verdict: Verdict) -> str:
     lines = [f"## vitals gate: {WORDS[verdict.status]}", "", f"`{verdict.run}`{against}", ""]
     lines += ["| | rule | tier | where | found | asked |", "|---|---|---|---|---|---|"]
     for o in verdict.outcomes:
-        where = " on ".join(part for part in (o.backbone, o.data) if part)
-        cells = (WORDS[o.status], o.rule.name, o.rule.tier, where, o.measured, o.asked)
+        cells = (WORDS[o.status], o.rule.name, o.rule.tier, o.where, o.measured, o.asked)
         lines.append(
             f"| {' | '.join(escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
         )
@@ -80,7 +78,7 @@ def _levels(verdict: Verdict) -> str:
     if verdict.level <= 1 - ALPHA:
         return "Intervals are of 95 %."
     k = round(ALPHA / (1 - verdict.level))
-    return f"{k} critical rules: each is judged with an interval of {100 * verdict.level:.4g} %, the others of 95 %."
+    return f"{k} critical judgements of each network: intervals of {100 * verdict.level:.4g} %, of the others 95 %."
 
 
 def _plain(o: Outcome) -> dict[str, Any]:
@@ -88,9 +86,17 @@ def _plain(o: Outcome) -> dict[str, Any]:
     what = {"number": o.rule.what.title, "metric": o.rule.what.metric, "where": dict(o.rule.what.where)}
     found = {name: None if math.isnan(x) else x for name, x in o.estimate._asdict().items()}
     said = {"status": o.status, "exit_code": o.exit_code, "found": o.measured, "asked": o.asked, "more_images": o.more}
-    return {"rule": rule | what, "backbone": o.backbone, "data": o.data, **said, "level": o.level, "estimate": found}
+    return {
+        "rule": rule | what,
+        "backbone": o.backbone,
+        "data": o.data,
+        "condition": o.condition,
+        **said,
+        "level": o.level,
+        "estimate": found,
+    }
 
 
 def _clean(said: str) -> str:
     """Text without the characters that XML cannot hold."""
-    return escaped(said).replace("\x0b", " ").replace("\x0c", " ")
+    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", escaped(said))

@@ -101,7 +101,7 @@ def over_draws(e: Estimate, draws: np.ndarray, *, bounds: Bounds, level: float =
     had either end, as in `estimate`.
     """
     over = estimate(draws, bounds=bounds, level=level)
-    if over.n < 2 or e.n == 0:
+    if over.n < 2 or e.n == 0 or math.isnan(e.low + e.high + over.low + over.high):
         return e._replace(low=math.nan, high=math.nan)
     low = e.value - math.hypot(e.value - e.low, over.value - over.low)
     high = e.value + math.hypot(e.high - e.value, over.high - over.value)

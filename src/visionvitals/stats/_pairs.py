@@ -228,7 +228,8 @@ def _effect(deviations: np.ndarray, binary: float) -> float:
 
 def apart(first: float, second: float, r: float) -> float:
     """The distance from a difference to its end, from those of its two parts and the correlation of these."""
-    return math.sqrt(max(0.0, first**2 + second**2 - 2 * r * first * second))
+    square = first**2 + second**2 - 2 * r * first * second
+    return math.nan if math.isnan(square) else math.sqrt(max(0.0, square))
 
 
 def _bounds(bounds: Bounds | None, *curves: np.ndarray) -> Bounds:
