@@ -10,6 +10,7 @@ import pytest
 from invented_cells import CELL, OTHER, keep
 from visionvitals import stats
 from visionvitals.errors import VitalsError
+from visionvitals.figure import Record, Sign
 from visionvitals.results import compare, load
 
 NIGHT = dataclasses.replace(CELL.backbone, digest="night")
@@ -91,8 +92,12 @@ def test_other_contents_of_the_images_are_other_images(tmp_path: Path) -> None:
 def test_a_limit_leaves_the_images_that_both_have(tmp_path: Path) -> None:
     keep(tmp_path / "old", answers(80, 100))
     keep(tmp_path / "new", answers(40, 60), backbone=NIGHT, limit=60)
-    (row,) = two(tmp_path)[0].differences()
+    pair = two(tmp_path)[0]
+    (row,) = pair.differences()
     assert (row.value.n, row.a.value, row.b.value) == (60, 1.0, 40 / 60)
+    sign = compare.signs.column_of(pair.comparable, Record(name="holes"), Sign(title="s", kind="mean"))
+    readings = [sign.readings[name, "shapes:test"] for name in (pair.a, pair.b)]
+    assert [e[::3] for e in compare.signs.alone(pair.comparable, sign, *readings)] == [(1.0, 60), (40 / 60, 60)]
 
 
 def test_weights_that_are_the_same_do_not_differ(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ class Pair:
         e = None if a is None or b is None else signs.difference(self.comparable, column, a, b)
         if a is None or b is None or e is None:
             return None
+        alone = signs.alone(self.comparable, column, a, b)
         return Difference(
             study=column.study,
             images=of_a,
@@ -190,8 +191,8 @@ class Pair:
             metric=column.metric,
             share=column.share,
             better=column.better,
-            a=a.estimate,
-            b=b.estimate,
+            a=alone[0],
+            b=alone[1],
             value=e,
         )
 

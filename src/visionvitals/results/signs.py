@@ -225,9 +225,40 @@ def _reading(
     scores = _scores(run, sign, points)
     if len(scores) == 0:
         return None
+    return Reading(_value(sign, metric, points, scores, level=level), tuple(points), fixed)
+
+
+def alone(run: Run, column: Column, a: Reading, b: Reading) -> tuple[stats.Estimate, stats.Estimate]:
+    """Both readings over the items that both have, where these are not all of each."""
+    scores = _scores(run, column.sign, (*a.points, *b.points))
+    parts = ((a, scores[:, : len(a.points)]), (b, scores[:, len(a.points) :]))
+    first, second = (
+        r.estimate if r.estimate.n == len(own) else _value(column.sign, column.metric, r.points, own)
+        for r, own in parts
+    )
+    return first, second
+
+
+def _value(
+    sign: Sign,
+    metric: Metric,
+    points: Sequence[Point],
+    scores: np.ndarray,
+    *,
+    chance: float | None = None,
+    level: float = stats.LEVEL,
+) -> stats.Estimate:
+    """A sign of one backbone from the values of its items at its points."""
+    if sign.kind == "mean":
+        return stats.estimate(scores[:, 0], bounds=metric.bounds, level=level)
+    if sign.kind == "kept" and metric.share:
+        return stats.kept(scores[:, 0], scores[:, 1], chance=chance, level=level)
     if sign.kind == "area":
-        return Reading(stats.area(_x(points, sign), scores, bounds=metric.bounds, level=level), tuple(points), fixed)
-    return Reading(stats.extreme(scores, _end(sign), bounds=metric.bounds, level=level), tuple(points), fixed)
+        return stats.area(_x(points, sign), scores, bounds=metric.bounds, level=level)
+    if sign.kind in ("lowest", "highest"):
+        return stats.extreme(scores, _end(sign), bounds=metric.bounds, level=level)
+    ends = (sign.bounds or (BOUNDS[sign.unit] if sign.unit else UNBOUNDED)) if sign.kind == "index" else UNBOUNDED
+    return stats.formula(scores, _formula(sign, points), bounds=metric.bounds, result=ends, level=level)
 
 
 def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, level: float) -> Reading | None:
@@ -242,11 +273,9 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, 
     if not same:
         return None
     both = _scores(run, sign, (same[0], point))
-    if not metric.share:
-        e = stats.formula(both, _formula(sign, (same[0], point)), bounds=metric.bounds, level=level)
-        return Reading(e, (same[0], point), fixed)
-    chance, at_chance = _chance(run, sign, same[0])
-    return Reading(stats.kept(both[:, 0], both[:, 1], chance=chance, level=level), (same[0], point), fixed, at_chance)
+    chance, at_chance = _chance(run, sign, same[0]) if metric.share else (None, False)
+    e = _value(sign, metric, (same[0], point), both, chance=chance, level=level)
+    return Reading(e, (same[0], point), fixed, at_chance)
 
 
 def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level: float) -> Reading | None:
@@ -256,9 +285,7 @@ def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level:
         return None
     if sign.base is not None and _chance(run, sign, own[sign.base([p.condition for p in own])])[1]:
         return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), (), at_chance=True)
-    ends = sign.bounds or (BOUNDS[sign.unit] if sign.unit else UNBOUNDED)
-    e = stats.formula(scores, _formula(sign, own), bounds=metric.bounds, result=ends, level=level)
-    return Reading(e, tuple(own), ())
+    return Reading(_value(sign, metric, own, scores, level=level), tuple(own), ())
 
 
 def _chance(run: Run, sign: Sign, point: Point) -> tuple[float | None, bool]:
