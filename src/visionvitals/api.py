@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from visionvitals.core import Preprocess, Preset
+from visionvitals.core import Interpolation, Preprocess, Preset
 from visionvitals.errors import VitalsError, near, require
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Run:
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     @cached_property
     def results(self) -> "results.Run":
@@ -69,11 +72,13 @@ class Run:
         """b minus a on the same images: every vital sign, then every condition; each has a `verdict`.
 
         Raises:
-            VitalsError: one is not in the run.
+            VitalsError: one is not in the run, or the run has no such metric.
         """
         from visionvitals.results import compare
 
         pair = compare.pair(self.results, a, b)
+        known = {m for p, _ in pair.matched[0] for m in p.metrics}
+        require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
         return [*([] if metric else pair.signs()), *pair.differences(metric)]
 
     def chart(self, study: str) -> "altair.Chart | altair.ConcatChart":
@@ -127,7 +132,7 @@ def backbone(
     std: Sequence[float] = (0.229, 0.224, 0.225),
     size: int | tuple[int, int] = 224,
     resize: int | None = None,
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic",
+    interpolation: Interpolation = "bicubic",
 ) -> str:
     """A module of this process as a spelling, for `audit`. It is copied when it is measured.
 
@@ -143,12 +148,21 @@ def backbone(
     Returns:
         `memory:NAME`.
     """
+    import torch
+
     from visionvitals.backbones import memory
 
-    height, width = (size, size) if isinstance(size, int) else size
+    require(isinstance(module, torch.nn.Module), "A backbone must be a torch.nn.Module", type(module).__name__)
+    sides = (size, size) if isinstance(size, int) else size
+    two = isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    require(two, "`size` must be pixels, or (height, width)", size)
+    height, width = sides
+    known = get_args(Interpolation)
+    require(interpolation in known, "`interpolation` must be known", interpolation, near(str(interpolation), known))
     channels: list[tuple[float, float, float]] = []
     for key, given in (("mean", mean), ("std", std)):
-        require(len(given) == 3, f"`{key}` must have three numbers", given)
+        three = isinstance(given, Sequence) and len(given) == 3 and all(isinstance(x, int | float) for x in given)
+        require(three, f"`{key}` must have three numbers", given)
         channels.append((float(given[0]), float(given[1]), float(given[2])))
     preprocess = Preprocess(
         size=(height, width),
@@ -192,7 +206,7 @@ def audit(
     *,
     data: str | Sequence[str],
     out: str | Path,
-    studies: Sequence[str] = ("all",),
+    studies: str | Sequence[str] = "all",
     preset: Preset = "default",
     limit: int | None = None,
     seed: int = 0,
@@ -207,7 +221,7 @@ def audit(
         backbones: spellings, or modules, which are called by the name of their class; see `backbone` to say more of them.
         data: image sets, spelled.
         out: the run folder.
-        studies: names or paths of files; "all" for every study.
+        studies: names or paths of files, with commas between or as a list; "all" for every study.
         preset, limit, seed, decoder, device, batch_size, workers: as the options of `vitals audit`.
 
     Returns:
@@ -222,10 +236,12 @@ def audit(
 
     given = [backbones] if not isinstance(backbones, Sequence) or isinstance(backbones, str) else list(backbones)
     spelled = [each if isinstance(each, str) else backbone(each, name=type(each).__name__) for each in given]
+    names = studies if isinstance(studies, str) else ",".join(_texts("studies", studies))
+    require(limit is None or isinstance(limit, int), "`limit` must be a whole number, or None", limit)
     asked = planner.Plan(
         backbones=tuple(spelled),
-        data=(data,) if isinstance(data, str) else tuple(data),
-        studies=planner.sections(",".join(studies)),
+        data=(data,) if isinstance(data, str) else _texts("data", data),
+        studies=planner.sections(names),
         preset=preset,
         seed=seed,
         limit=limit,
@@ -234,7 +250,7 @@ def audit(
     where = Path(out)
     folder.refuse_another(where, asked)
     chosen = devices.choose_device(device)
-    said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={list(studies)!r}, preset={preset!r}, out={str(out)!r})"
+    said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={names!r}, preset={preset!r}, out={str(out)!r})"
     planned = planner.make(asked, device=chosen)
     outcome = runner.execute(planned, out=where, device=chosen, batch_size=batch_size, workers=workers, command=(said,))
     run = Run(where)
@@ -258,6 +274,7 @@ def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | P
     from visionvitals.results import gate as gates
     from visionvitals.results import rules as rule_files
 
+    require(run is not None, "A gate must be given a run", run)
     here, there = (
         None if each is None else each.folder if isinstance(each, Run) else Path(each) for each in (run, baseline)
     )
@@ -266,7 +283,14 @@ def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | P
     return gates.judge(loaded, rule_files.read(Path(rules), rule_files.known(loaded)), baseline=there)
 
 
+def _texts(what: str, given: Any) -> tuple[str, ...]:
+    good = isinstance(given, Sequence) and all(isinstance(each, str) for each in given)
+    do = "A module is given as `visionvitals.backbone(...)`, pictures as `visionvitals.images(...)`."
+    require(good, f"`{what}` must be a spelling, or several", given, do)
+    return tuple(given)
+
+
 def _name(name: str) -> str:
-    good = bool(name) and not set(name) & set("?@#&=%") and name == name.strip()
+    good = isinstance(name, str) and bool(name) and not set(name) & set("?@#&=%") and name == name.strip()
     require(good, "A name must be a word without ? @ # & = %", name)
     return name

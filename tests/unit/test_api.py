@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,27 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         vv.audit("memory:nett", data="shapes:test?n=4", studies=["clean"], out=tmp_path / "run", device="cpu")
     with pytest.raises(VitalsError, match=r"A name must be a word without"):
         vv.backbone(Brightest(), name="a?b")
-    with pytest.raises(VitalsError, match=r"`mean` must have three numbers"):
-        vv.backbone(Brightest(), name="a", mean=(0.5,))
+    odd: list[tuple[Any, dict[str, Any], str]] = [
+        (Brightest(), {"mean": (0.5,)}, "`mean` must have three numbers"),
+        (Brightest(), {"std": 0.5}, "`std` must have three numbers"),
+        (Brightest(), {"size": 16.5}, "`size` must be pixels"),
+        (Brightest(), {"size": (16, 16, 3)}, "`size` must be pixels"),
+        (Brightest(), {"interpolation": "bicubc"}, "Did you mean bicubic"),
+        (Brightest, {}, "must be a torch.nn.Module. Got 'type'"),
+        (lambda x: x, {}, "must be a torch.nn.Module. Got 'function'"),
+    ]
+    for module, more, said in odd:
+        with pytest.raises(VitalsError, match=said):
+            vv.backbone(module, name="a", **more)
+    call: dict[str, Any] = {"data": "shapes:test?n=4", "out": tmp_path / "run", "studies": "clean"}
+    for more, said in (
+        ({"data": None}, "`data` must be a spelling, or several"),
+        ({"studies": [None]}, "`studies` must be a spelling, or several"),
+        ({"limit": "3"}, "`limit` must be a whole number"),
+        ({"studies": "claen"}, "Did you mean clean"),
+    ):
+        with pytest.raises(VitalsError, match=said):
+            vv.audit("tiny:cnn", **(call | more))
+    with pytest.raises(VitalsError, match="must be given a run"):
+        vv.gate(None, tmp_path / "rules.toml")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
