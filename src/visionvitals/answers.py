@@ -11,7 +11,7 @@ class Answers:
 
     Attributes:
         logits: of each picture, at most 32 outputs, evenly spaced; empty where one is not finite.
-        stable: two passes, and each picture alone, gave the same within `TOLERANCE`.
+        stable: two passes, each picture alone, and both behind six others gave the same within `TOLERANCE`.
         versions: (package, version) of the libraries that computed them.
     """
 

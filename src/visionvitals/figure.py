@@ -71,7 +71,12 @@ class Metric:
 
 COMMON: Mapping[str, Metric] = types.MappingProxyType(
     {
-        "top1": Metric(title="top-1", meaning="the predicted class is the label (0 or 1)", unit="share", better="high"),
+        "top1": Metric(
+            title="top-1",
+            meaning="the predicted class is the label (0 or 1; 1/k where k classes share the highest logit)",
+            unit="share",
+            better="high",
+        ),
         "top5": Metric(
             title="top-5",
             meaning="the label is among the five highest logits (0 or 1; only with more than five outputs)",

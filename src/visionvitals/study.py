@@ -317,18 +317,24 @@ def score(
 def answers(out: "Tensor", labels: "Tensor") -> "dict[str, Tensor]":
     """`top1`, `cross_entropy`, `prediction` and, with more than five outputs, `top5` of each image, float64 (b,), from logits (b, k).
 
-    An image whose logits are not finite has no answer: NaN.
+    An image whose logits are not finite has no answer: NaN. Where the label shares its logit with others, it counts by the share of the
+    orders of these in which it is among the highest, so that the order of the classes decides nothing; `prediction` is the first.
     """
     from torch.nn import functional
 
-    best = out.argmax(dim=1)
+    own = out.gather(1, labels[:, None])
+    above, level = (out > own).sum(dim=1), (out == own).sum(dim=1).clamp(min=1)
+
+    def among(highest: int) -> "Tensor":
+        return ((highest - above) / level.double()).clamp(0, 1)
+
     columns = {
-        "top1": (best == labels).double(),
+        "top1": among(1),
         "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
-        "prediction": best.double(),
+        "prediction": out.argmax(dim=1).double(),
     }
     if out.shape[1] > 5:
-        columns["top5"] = (out.topk(5, dim=1).indices == labels[:, None]).any(dim=1).double()
+        columns["top5"] = among(5)
     finite = out.isfinite().all(dim=1)
     if not bool(finite.all()):
         columns = {metric: values.masked_fill(~finite, float("nan")) for metric, values in columns.items()}

@@ -228,3 +228,44 @@ def test_clip_and_siglip_classifiers_have_tokens_and_attention(kind: str, tmp_pa
     changed[:, :, 32:] = 0
     torch.testing.assert_close(backbone.visible_logits(changed, upper), backbone.visible_logits(images, upper))
     assert not np.allclose(backbone.logits(changed), backbone.logits(images), atol=1e-6)
+
+
+class _Wrapped(torch.nn.Module):
+    """A user's class around a network without a head."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.inner(images)
+        return found
+
+
+class _Passing(torch.nn.Module):
+    """A classifier whose `head` does nothing more after its linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.head = torch.nn.Linear(3, 12), torch.nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(self.fc(images.mean(dim=(2, 3))))
+        return found
+
+
+def test_features_in_a_wrapper_are_no_answers_and_an_empty_head_behind_a_linear_one_is() -> None:
+    import torchvision
+
+    import visionvitals as vv
+
+    resnet = torchvision.models.resnet18()
+    resnet.fc = torch.nn.Identity()
+    bare = {
+        "vit": _Wrapped(timm.create_model("test_vit", num_classes=0, img_size=64)),
+        "resnet": torch.nn.Sequential(resnet),
+        "twice": _Wrapped(torch.nn.Sequential(resnet)),
+    }
+    for name, module in bare.items():
+        assert planner.load_backbone(vv.backbone(module, name=name, size=64), device=CPU).card.outputs == 0, name
+    assert planner.load_backbone(vv.backbone(_Passing(), name="passing", size=64), device=CPU).card.outputs == 12

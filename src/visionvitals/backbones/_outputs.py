@@ -50,7 +50,7 @@ def probabilities(logits: Tensor) -> tuple[str, ...]:
         return (
             "its outputs look like probabilities, not logits: they are not negative and sum to one; leave its softmax out",
         )
-    if bool(((logits > 0) & (logits < 1)).all()):
+    if bool(((logits > 0) & (logits < 1)).all()) or bool(((logits == 0) | (logits == 1)).all() and logits.any()):
         return ("its outputs look like probabilities, not logits: each lies between 0 and 1; leave its sigmoid out",)
     return ()
 

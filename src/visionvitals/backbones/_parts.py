@@ -228,7 +228,8 @@ def _look(
     inside; its tokens, which are those that were found where the network does not declare them; and notes.
     """
     module, size = network.module, network.preprocess.size
-    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    named = list(module.named_modules())
+    linear = [part for _, part in named if isinstance(part, nn.Linear)]
     images = _answers.pictures(size, device)
     with _answers.exact(device):
         try:
@@ -250,15 +251,19 @@ def _look(
     inside = Inside(layout, calls) if layout or calls else None
     if layout is not None and layout.unordered:
         notes = (*notes, f"{len(layout.unordered)} of its stages show no order row by row, so their maps are not drawn")
-    passed_on = (part for name in _HEADS if isinstance(part := getattr(module, name, None), nn.Identity))
-    if (
-        not network.classifier
-        or getattr(module, "num_classes", 1) == 0
-        or any(trace.answers(p, result) for p in passed_on)
-    ):
-        return 0, None, inside, tokens, (*notes, HEADLESS)
     last = linear[-1] if linear and trace.answers(linear[-1], result) else None
+    if not network.classifier or any(_headless(name, part, last, trace, result) for name, part in named):
+        return 0, None, inside, tokens, (*notes, HEADLESS)
     return result.shape[1], last, inside, tokens, notes + _outputs.probabilities(both)
+
+
+def _headless(name: str, part: nn.Module, last: nn.Module | None, trace: _layout.Trace, result: Tensor) -> bool:
+    """Whether the answer is that of a part which says that it gives features: it has no classes, or nothing where a head would be and no
+    linear layer before it."""
+    if getattr(part, "num_classes", 1) == 0:
+        return not name or any(c.part is part and c.made and torch.equal(c.made[0], result) for c in trace.calls)
+    empty = isinstance(part, nn.Identity) and name.rpartition(".")[2] in _HEADS
+    return empty and last is None and trace.answers(part, result)
 
 
 def _provided(inside: Inside | None, *, features: bool, removable: bool, heads: bool) -> tuple[str, ...]:

@@ -297,3 +297,10 @@ def _check_chance(run: Running, cell: Cell, numbers: wide.Wide) -> None:
     )
     if warning is not None:
         run.warn(f"{card.spec} on {cell.images.spec}: {warning}")
+    said = numbers.blocks[()].values["prediction"]
+    same = np.unique(said[np.isfinite(said)])
+    if len(same) == 1 and len(said) >= 10:
+        one = f"output {int(same[0])}" if card.class_names is None else card.class_names[int(same[0])]
+        run.warn(
+            f"{card.spec} on {cell.images.spec}: it answers `{one}` for every image: what it keeps under a perturbation says nothing"
+        )
