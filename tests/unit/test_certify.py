@@ -148,6 +148,56 @@ def test_each_call_of_one_module_is_a_block_of_its_own(tmp_path: Path) -> None:
         torch.testing.assert_close(found.logits(images), net.fc.bias.expand(2, 3))
 
 
+INPLACE = """
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        START
+        return END
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.blocks = nn.Conv2d(3, 8, 4, 4), nn.ModuleList(Block() for _ in range(3))
+        self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).mT.contiguous()
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x).mean(1)
+        y = self.fc(x)
+        x.zero_()
+        return y
+
+
+def make():
+    torch.manual_seed(0)
+    return Net(), LOOK
+"""
+
+
+def test_what_was_seen_is_not_changed_by_blocks_that_work_in_place(tmp_path: Path) -> None:
+    changed = INPLACE.replace("START", "x += self.one(x)").replace("END", "x + self.two(x)")
+    (tmp_path / "net.py").write_text(HEAD + changed)
+    found = load(f"python:{tmp_path}/net.py:make")
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    net: Any = found.module
+    x = net.embed((images - 0.5) / 0.5).flatten(2).mT
+    right = []
+    for block in net.blocks:
+        x = x + block.one(x)
+        right.append(x := x + block.two(x))
+    seen, _ = tokens.record(found, images, tokens.layout(found))
+    torch.testing.assert_close(seen, right)
+    assert found.features is not None
+    torch.testing.assert_close(found.features(images), net.norm(x).mean(1))
+
+
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [("{'logits': y}", False), ("Answer(y)", False), ("{'scores': y}", True)],

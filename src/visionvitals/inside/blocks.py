@@ -107,10 +107,13 @@ class Layout(NamedTuple):
 
 @contextmanager
 def watch(where: Layout, take: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """A context in which `take` gets (block, what leaves it) while the network runs; keep less than all of it to save memory."""
+    """A context in which `take` gets (block, what leaves it) while the network runs; keep less than all of it to save memory.
+
+    What it gets is a copy: the network may change its own tensor in place later.
+    """
 
     def hook(block: int) -> Callable[[Any], None]:
-        return lambda output: take(block, _outward(where, _of(where, output)))
+        return lambda output: take(block, _outward(where, _of(where, output)).clone())
 
     handles = [part.exit.after(hook(k)) for k, part in enumerate(where.blocks)]
     try:

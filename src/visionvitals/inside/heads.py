@@ -22,14 +22,16 @@ def find(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def passing(layer: nn.Module, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-    """What a layer was given and what it gave, at its last call while `run` runs; gradients as usual."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    handle = layer.register_forward_hook(lambda _m, given, output: seen.append((given[0], output)))
+    """Copies of what a layer was given and what it gave, at its last call while `run` runs; gradients as usual."""
+    seen: list[Tensor] = []
+    before = layer.register_forward_pre_hook(lambda _m, given: seen.append(given[0].clone()))
+    after = layer.register_forward_hook(lambda _m, _a, output: seen.append(output.clone()))
     try:
         run()
     finally:
-        handle.remove()
-    return seen[-1]
+        before.remove()
+        after.remove()
+    return seen[-2], seen[-1]
 
 
 def given(layer: nn.Module, forward: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
@@ -46,7 +48,7 @@ def answers(module: nn.Module, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[
     """The logits of each head of `find`, in its order, for normalised images."""
     found: dict[str, Tensor] = {}
     handles = [
-        layer.register_forward_hook(lambda _m, _given, output, token=token: found.update({token: output}))
+        layer.register_forward_hook(lambda _m, _given, output, token=token: found.update({token: output.clone()}))
         for token, layer in find(module).items()
     ]
     try:
