@@ -1,6 +1,7 @@
 """Labels become outputs only where that is certain; everything else is refused with a way out."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -140,6 +141,30 @@ def test_decimal_folders_are_indices_unless_they_are_names() -> None:
     assert align(images("0", "2"), backbone(("2", "two"), ("1", "one"), ("0", "zero"))).indices == (2, 0)
     with pytest.raises(VitalsError, match=r"must be below the 3 outputs of `timm:y`\. Got 3"):
         align(images("0", "3"), backbone(*IMAGENET))
+
+
+def test_folders_called_by_numbers_are_guessed_for_a_model_without_names() -> None:
+    twelve = tuple(sorted(map(str, range(12))))
+    assert twelve[:4] == ("0", "1", "10", "11")
+    found = align(images(*twelve), backbone(outputs=12))
+    assert (found.indices, found.guessed) == ((0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9), True)
+    assert "classes called by numbers were taken as the outputs of these numbers" in found.how
+    same, named = (align(images(*keys), backbone(outputs=3)) for keys in (("0", "1", "2"), ("a", "b", "c")))
+    assert same == named
+    assert same.guessed
+    assert align(images("3", "7"), backbone(outputs=12)).guessed
+    assert not align(images(*twelve), replace(backbone(outputs=12), ordered=True)).guessed
+    assert not align(images(*twelve, kind="indices"), backbone(outputs=12)).guessed
+
+
+def test_integer_labels_that_are_names_of_other_outputs_are_refused() -> None:
+    model = backbone(("0", "0"), ("10", "10"), ("1", "1"))
+    with pytest.raises(
+        VitalsError, match=r"Got `1`, which is output 1 of `timm:y` by its position and output 2 by its"
+    ):
+        align(images("0", "1", kind="indices", spec="csv:x"), model)
+    assert align(images("0", kind="indices"), model).indices == (0,)
+    assert align(images("0", "1", "2", kind="indices"), model).indices == (0, 1, 2)  # "2" names nothing
 
 
 def test_all_of_imagenet_aligns_with_itself_by_wnid_and_by_name() -> None:

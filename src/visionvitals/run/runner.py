@@ -261,7 +261,8 @@ def _check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> No
     from visionvitals.datasets.base import labels
 
     card, images = cell.backbone, cell.images
-    if not run.planned.alignments[card.spec, images.spec].guessed:
+    aligned = run.planned.alignments[card.spec, images.spec]
+    if not aligned.guessed:
         return
     block = numbers.blocks[()]
     labelled = dict(zip(work.data.ids, work.labels(run.planned.studies[cell.study]).tolist(), strict=True))
@@ -272,11 +273,12 @@ def _check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> No
     if found is None:
         return
     order, gain = found
-    names = ", ".join(f"{name} = output {k}" for name, k in zip(images.class_names[:8], order, strict=False))
+    known = [(name, k) for name, k in zip(images.class_names, aligned.indices, strict=True) if k < len(order)]
+    names = ", ".join(f"{name} = output {order[k]}" for name, k in known[:8])
     raise WrongOrder(
-        f"The outputs of `{card.spec}` have no names, and the sorted order of the classes of `{images.spec}` is not theirs: under another "
-        f"order it is right on {gain.value:.0%} more of the images ({gain.low:.0%} to {gain.high:.0%}, n = {gain.n}): {names}"
-        f"{', ...' if len(order) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with `?classes=FILE`, or say "
+        f"The outputs of `{card.spec}` have no names, and the order in which the classes of `{images.spec}` were taken is not theirs: "
+        f"under another order it is right on {gain.value:.0%} more of the images ({gain.low:.0%} to {gain.high:.0%}, n = {gain.n}): {names}"
+        f"{', ...' if len(known) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with `?classes=FILE`, or say "
         "`?order=as-is` where the classes are in the right order all the same."
     )
 

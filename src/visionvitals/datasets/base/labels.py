@@ -40,20 +40,23 @@ def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
 
     Integer labels are output indices. Names are matched with the backbone's class keys, then with its readable names (case,
     spaces and punctuation do not count), then with any comma-separated part of them. A backbone that does not name its outputs
-    is taken to have them in the sorted order of the classes, if their numbers agree.
+    is taken to have them in the sorted order of the classes, if their numbers agree; classes called 0, 1, 2, ... are taken in the
+    order of the numbers. Both are guesses.
 
     Raises:
-        VitalsError: a class that matches nothing or several outputs, or numbers that do not agree (it says how to map them), or a
-            backbone without a classifier.
+        VitalsError: a class that matches nothing or several outputs, integer labels that are also the names of other outputs, or
+            numbers that do not agree (it says how to map them), or a backbone without a classifier.
     """
     if backbone.outputs == 0:
         raise VitalsError(f"`{backbone.spec}` has no classifier: what it gives are features, which are no answers")
     numbers = all(key.isdecimal() and key.isascii() for key in images.classes)
+    unnamed = backbone.classes is None and backbone.class_names is None
+    candidates = [] if unnamed else _candidates(images, backbone)
     if images.kind == "indices":
+        _not_other_names(images, backbone, candidates)
         return _by_index(images, backbone)
-    if backbone.classes is None and backbone.class_names is None:
-        return _by_index(images, backbone) if numbers else _by_order(images, backbone)
-    candidates = _candidates(images, backbone)
+    if unnamed:
+        return _by_number(images, backbone) if numbers else _by_order(images, backbone)
     if numbers and not any(candidates):
         return _by_index(images, backbone)
     return _by_name(images, backbone, candidates)
@@ -131,6 +134,29 @@ def _by_index(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
             f"`{backbone.spec}`. Got {max(indices)}. Indices count from 0; labels that are names must be written as names."
         )
     return Alignment(indices, "the labels are the indices of the model's outputs")
+
+
+def _not_other_names(images: ImageSetCard, backbone: BackboneCard, candidates: list[set[int]]) -> None:
+    """Refuse integer labels that are all names of outputs too, where the names stand at other positions."""
+    if not candidates or not all(candidates):
+        return
+    other = next(((k, m) for k, m in zip(images.classes, candidates, strict=True) if int(k) not in m), None)
+    if other is not None:
+        raise VitalsError(
+            f"The labels of `{images.spec}` must mean one thing. Got `{other[0]}`, which is output {int(other[0])} of "
+            f"`{backbone.spec}` by its position and output {min(other[1])} by its name. Labels that are numbers are positions: give "
+            "the model's names in words with `?classes=FILE`, or in the order of the numbers."
+        )
+
+
+def _by_number(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
+    """Classes that are called by numbers, of a backbone without names: a guess, as other programs sort 10 before 2."""
+    count = len(images.classes)
+    if count == backbone.outputs and [int(key) for key in sorted(images.classes)] == list(range(count)):
+        return _by_order(images, backbone)
+    found = _by_index(images, backbone)
+    how = "the model does not name its outputs: classes called by numbers were taken as the outputs of these numbers"
+    return Alignment(found.indices, how, guessed=not backbone.ordered)
 
 
 def _by_order(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
