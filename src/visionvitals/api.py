@@ -182,22 +182,22 @@ def images(
     Args:
         pictures: Pillow images, or arrays (h, w, 3) or (3, h, w), uint8 or float in [0, 1]; or, without `labels`, pairs of one and its
             label, such as a torch data set.
-        labels: whole numbers or names of classes.
+        labels: whole numbers (of Python, numpy or torch) or names of classes.
         name: of the set in tables.
-        classes: names in the order of whole-number labels.
+        classes: names in the order of whole-number labels; without `labels`, those of the data set where it has `classes`.
 
     Returns:
         `memory:NAME`.
 
     Raises:
-        VitalsError: a picture of another form, another number of labels, or a label that is no class.
+        VitalsError: a picture of another form, another number of labels, or a label that is no whole number or name, or no class.
     """
     from visionvitals.datasets import memory
 
     if labels is None:
+        classes = classes if classes is not None else getattr(pictures, "classes", None)
         pairs = [pictures[k] for k in range(len(pictures))]
         pictures, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        classes = classes if classes is not None else getattr(pictures, "classes", None)
     return memory.hold(_name(name), pictures, labels, classes)
 
 

@@ -176,6 +176,44 @@ def test_pictures_of_another_form_are_refused(
         vv.images(pictures, labels, name="bad", classes=classes)  # type: ignore[arg-type]
 
 
+def test_a_data_set_alone_brings_its_classes() -> None:
+    from visionvitals.datasets import memory
+
+    class Folder(list[tuple[np.ndarray, int]]):
+        classes = ("cat", "dog")
+
+    vv.images(Folder([(np.zeros((4, 4, 3), np.uint8), 1)]), name="folder")
+    assert memory._held["folder"].card.classes == ("cat", "dog")
+
+
+NOT_LABELS = (
+    0.9,
+    float("nan"),
+    None,
+    True,
+    np.float32(1),
+    np.array([1]),
+    torch.tensor([1]),
+    torch.tensor(1.0),
+    np.bool_(1),
+    (1,),
+)
+
+
+@pytest.mark.parametrize("label", NOT_LABELS, ids=repr)
+def test_a_label_that_is_no_whole_number_is_named(label: object) -> None:
+    """0.9 was taken as 0."""
+    with pytest.raises(VitalsError, match=r"^Label 2 must be a whole number or the name of a class\. Got "):
+        vv.images([np.zeros((4, 4, 3), np.uint8)] * 3, [0, 1, label], name="bad")
+
+
+def test_whole_numbers_of_numpy_and_torch_are_labels() -> None:
+    from visionvitals.datasets import memory
+
+    vv.images([np.zeros((4, 4, 3), np.uint8)] * 4, [1, np.int64(0), np.uint8(2), torch.tensor(1)], name="whole")
+    assert memory._held["whole"].labels == (1, 0, 2, 1)
+
+
 def test_what_was_not_given_is_named(tmp_path: Path) -> None:
     with pytest.raises(VitalsError, match=r"must have been given in this process. Got 'memory:nett'"):
         vv.audit("memory:nett", data="shapes:test?n=4", studies=["clean"], out=tmp_path / "run", device="cpu")

@@ -1,9 +1,10 @@
 """Pictures that live in this Python process: `memory:NAME`, as `visionvitals.images(pictures, labels, name=NAME)` gives them."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -37,16 +38,17 @@ def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Seq
     Args:
         name: of the set.
         pictures: Pillow images; or arrays or tensors, uint8 (h, w, 3) or (3, h, w), or float in [0, 1] of the same shapes.
-        labels: one each: whole numbers, the indices of `classes` (without them, of the network's outputs); or names of classes.
+        labels: one each: whole numbers (of Python, numpy or torch), the indices of `classes` (without them, of the network's
+            outputs); or names of classes.
         classes: names in the order of whole-number labels.
 
     Raises:
-        VitalsError: another number of labels, a picture of another form, or a label that is no class.
+        VitalsError: another number of labels, a picture of another form, or a label that is no whole number or name, or no class.
     """
     require(len(pictures) > 0, "An image set must have a picture", 0)
     require(len(pictures) == len(labels), "Each picture must have a label", (len(pictures), len(labels)))
     images = tuple(_picture(each, k) for k, each in enumerate(pictures))
-    plain = [each if isinstance(each, str) else int(each) for each in labels]
+    plain = [_label(each, k) for k, each in enumerate(labels)]
     named = isinstance(plain[0], str)
     alike = all(isinstance(each, str) == named for each in plain)
     require(alike, "Labels must be all whole numbers, or all names", sorted({type(each).__name__ for each in plain}))
@@ -84,6 +86,22 @@ def open(spec: Spec) -> ImageSet:
     do += f"`visionvitals.images(pictures, labels, name=...)`. {near(spec.name, _held)}"
     require(spec.name in _held, "A `memory:` image set must have been given in this process", spec.text, do.rstrip())
     return _held[spec.name]
+
+
+def _label(given: Any, k: int) -> int | str:
+    """A label as it is meant: floats, truths, nothing and arrays are not taken as numbers."""
+    if isinstance(given, str):
+        return str(given)
+    shape, kind = tuple(getattr(given, "shape", ())), str(getattr(given, "dtype", type(given).__name__))
+    try:
+        number = operator.index(given)
+    except (TypeError, RuntimeError):
+        number = None
+    do = "Give one label a picture, such as `[int(label) for label in labels]` where that is what they mean."
+    must = f"Label {k} must be a whole number or the name of a class"
+    require(shape == () and "bool" not in kind, must, f"{kind} of shape {shape}", do)
+    require(number is not None, must, given, do)
+    return cast(int, number)
 
 
 def _picture(given: Any, k: int) -> Image.Image:
