@@ -4,7 +4,7 @@ import argparse
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,8 +17,11 @@ from visionvitals.errors import VitalsError, near, require
 WRAPPERS = ("state_dict", "model", "model_state")
 """Keys under which published checkpoints keep the state dict, in the order in which they are looked for (timm's)."""
 AVERAGES = ("state_dict_ema", "model_ema")
-"""Keys of the average of the weights over the training, in timm's order; after them, any other whose name says so (`ema`, `average`)."""
-_AVERAGE = re.compile(r"(^|_)(ema|average|averaged)(_|$)")
+"""Keys of the average of the weights over the training, in timm's order; after them, any other of `_AVERAGE`, also inside another key."""
+_AVERAGE = re.compile(r"(^|_)(emas?|swa|avg|average|averaged|averaging|shadow)(_|$)")
+"""What the name of an average says, written small with `_` between its words."""
+_WORDS = re.compile(r"[\W_]+|(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""Where a word of a key ends: `modelEma`, `model-ema`, `EMACallback`."""
 Kind = Literal["ema", "raw"]
 """Which weights of a checkpoint that holds both: their average over the training, or those of the last step."""
 
@@ -74,11 +77,12 @@ def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str)
 
     Raises:
         VitalsError: keys are missing, unexpected or of another shape; the first few of each are listed, with the architecture
-            that the keys look like.
+            that the keys look like; or integers or complex numbers stand where the network has floats (quantised weights).
     """
     own = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     given = {key: tuple(value.shape) for key, value in weights.state.items()}
     other = [f"{key} {given[key]} instead of {own[key]}" for key in given if key in own and given[key] != own[key]]
+    _require_floats(module, weights, architecture)
     missing, unexpected = [key for key in own if key not in given], [key for key in given if key not in own]
     if not other:
         # the network's own hooks know older names of its keys, so what differs is for it to say
@@ -98,6 +102,19 @@ def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str)
             found = likely(weights.state)
             like = f" The keys look like {found}." if found else " Was it saved from another architecture?"
         raise VitalsError(f"{weights.path} does not fit `{architecture}` ({len(own)} keys): {what}.{like}")
+
+
+def _require_floats(module: torch.nn.Module, weights: Weights, architecture: str) -> None:
+    """Refuse weights that are no floats where the network's are: read as plain numbers they would lack their scale."""
+    own, given = module.state_dict(), weights.state
+    bad = [key for key in given if key in own and own[key].is_floating_point() and not given[key].is_floating_point()]
+    types = [f"{key} ({str(given[key].dtype).removeprefix('torch.')})" for key in bad]
+    require(
+        not bad,
+        f"{weights.path} must hold floats for the weights of `{architecture}`",
+        f"{len(bad)} of another type: {_few(types)}",
+        "If they are quantised, save the weights as floats (multiplied by their scales) and give that file.",
+    )
 
 
 def _of_another_size(module: Any, differ: list[str], given: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -179,32 +196,67 @@ _LEAVE_OUT = "Leave `weights` out."
 
 
 def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The state dict of what `torch.load` gave, and a note where there were two to choose from."""
+    """The state dict of what `torch.load` gave, and a note where there were several to choose from."""
     require(isinstance(loaded, dict), f"{path} must hold a state dict", type(loaded).__name__)
     raw = next((key for key in ("", *WRAPPERS) if _tensors(loaded if not key else loaded.get(key)) is not None), None)
-    said = [key for key in loaded if isinstance(key, str) and _AVERAGE.search(key) and isinstance(loaded[key], Mapping)]
-    averages = [key for key in dict.fromkeys((*AVERAGES, *said)) if loaded.get(key)] if raw != "" else []
+    last = None if raw is None else _tensors(loaded[raw] if raw else loaded)
+    inside = {} if raw == "" else dict(_inside(loaded))
+    averages = _averages(inside, len(last or ()))
     average = averages[0] if averages else None
     if kind == "ema":
         must = f"{path} must hold an average of the weights"
         require(average is not None, must, _few(list(loaded)), _LEAVE_OUT)
-    if average is None or (kind == "raw" and raw is not None):
-        if raw is None:
+    if average is None or (kind == "raw" and last is not None):
+        if last is None:
             under = ", ".join((*WRAPPERS, *AVERAGES))
             raise VitalsError(f"{path} must be a state dict or hold one under {under}. Got {_few(list(loaded))}.")
         other = f"`{raw}` is taken of its checkpoint, not the average of the weights, `{average}`"
-        return _tensors(loaded[raw] if raw else loaded) or {}, (other,) if average else ()
+        return last, ((other,) if average else ()) + _left(inside, last, (raw, average))
     require(kind != "raw", f"{path} must hold other weights than their average", _few(list(loaded)), _LEAVE_OUT)
-    found = _tensors(loaded[average])
+    found = _tensors(inside[average])
     if found is None:
         way = " Give `?weights=raw` for those of the last step." if raw else ""
-        got = _few(list(loaded[average])) if isinstance(loaded[average], Mapping) else type(loaded[average]).__name__
+        got = _few(list(inside[average])) if isinstance(inside[average], Mapping) else type(inside[average]).__name__
         raise VitalsError(f"{path}: the average of the weights, `{average}`, must be a state dict. Got {got}.{way}")
-    if raw is None:
-        return found, ()
-    return found, (
-        f"the average of the weights, `{average}`, is taken of its checkpoint; `?weights=raw` takes `{raw}`",
-    )
+    note = f"the average of the weights, `{average}`, is taken of its checkpoint; `?weights=raw` takes `{raw}`"
+    return found, ((note,) if raw else ()) + _left(inside, found, (raw, average))
+
+
+def _inside(value: Mapping[Any, Any], at: str = "", deep: int = 3) -> Iterator[tuple[str, Any]]:
+    """The entries of a checkpoint and of those of its entries that are no state dict, by their dotted path."""
+    for key, inner in value.items():
+        yield f"{at}{key}", inner
+        if deep > 1 and isinstance(inner, Mapping) and _tensors(inner) is None:
+            yield from _inside(inner, f"{at}{key}.", deep - 1)
+
+
+def _averages(inside: Mapping[str, Any], size: int) -> list[str]:
+    """Where an average of the weights lies: state dicts under a key that says so, at any level; then what such a key holds in another
+    form. What holds less than a third of `size` tensors is none (of a network with batch normalisation half are parameters)."""
+    large = [key for key, value in inside.items() if 0 < _count(value) >= size / 3]
+    found = [key for key in large if _tensors(inside[key]) is not None and _says_average(key)]
+    other = [key for key in large if _tensors(inside[key]) is None and _says_average(key.rpartition(".")[2])]
+    return sorted(found, key=lambda key: AVERAGES.index(key) if key in AVERAGES else len(AVERAGES)) + other
+
+
+def _says_average(key: str) -> bool:
+    return _AVERAGE.search(_WORDS.sub("_", key).lower()) is not None
+
+
+def _count(value: Any, deep: int = 2) -> int:
+    """The tensors in a mapping or list, and in those that lie in it; the state of an optimiser lies deeper."""
+    if isinstance(value, Tensor) or deep == 0 or not isinstance(value, Mapping | list | tuple):
+        return int(isinstance(value, Tensor))
+    return sum(_count(inner, deep - 1) for inner in (value.values() if isinstance(value, Mapping) else value))
+
+
+def _left(inside: Mapping[str, Any], taken: dict[str, Tensor], known: tuple[str | None, ...]) -> tuple[str, ...]:
+    """A note of the weights with the same keys that were not taken and that no other note names."""
+    keys = _unprefixed(taken).keys()
+    same = [
+        key for key, value in inside.items() if key not in known and _unprefixed(_tensors(value) or {}).keys() == keys
+    ]
+    return (f"its checkpoint holds other weights of the same keys, which are not taken: {_few(same)}",) if same else ()
 
 
 def _tensors(value: Any) -> dict[str, Tensor] | None:

@@ -70,6 +70,66 @@ def test_the_average_is_taken_unless_the_spelling_says_raw(form: str, tmp_path: 
     assert any("not the average" in note for note in named.notes)
 
 
+PLACES: dict[str, Any] = {
+    "state_dict_EMA": EMA,
+    "modelEma": EMA,
+    "model-ema": EMA,
+    "swa_model": averaged(1),
+    "swa_state_dict": EMA,
+    "avg_model": EMA,
+    "shadow": EMA,
+    "extra.state_dict_ema": EMA,
+    "callbacks.EMACallback.state": EMA,
+    "emas.0": EMA,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_average_is_found_however_it_is_written(place: str, tmp_path: Path) -> None:
+    inside = PLACES[place]
+    for key in reversed(place.split(".")):
+        inside = {key: inside}
+    config = {"ema": {"decay": torch.tensor(0.9)}, "swa": True}
+    torch.save({"model": RAW, "config": config, **inside}, path := tmp_path / "last.pth")
+    found = weight_files.read(path)
+    assert found.notes == (
+        f"the average of the weights, `{place}`, is taken of its checkpoint; `?weights=raw` takes `model`",
+    )
+    assert found.state.keys() == EMA.keys()
+    assert all(torch.equal(value, EMA[key]) for key, value in found.state.items())
+    raw = weight_files.read(path, "raw")
+    assert all(torch.equal(value, RAW[key]) for key, value in raw.state.items())
+    assert raw.notes == (f"`model` is taken of its checkpoint, not the average of the weights, `{place}`",)
+
+
+def test_what_is_no_average_changes_nothing_and_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    moments = {key: {"exp_avg": value, "exp_avg_sq": value} for key, value in enumerate(RAW.values())}
+    others = {"args": {"ema": {"decay": 0.9}}, "loss_avg": {"value": torch.tensor(1.0)}}
+    torch.save({"model": RAW, **others, "ema_optimizer": {"state": moments}}, path)
+    assert (weight_files.read(path).notes, weight_files.read(path).state.keys()) == ((), RAW.keys())
+    torch.save({"model": RAW, "ema_params": list(EMA.values())}, path)
+    with pytest.raises(VitalsError, match=r"`ema_params`, must be a state dict\. Got list\. Give `\?weights=raw`"):
+        weight_files.read(path)
+    assert "not the average of the weights, `ema_params`" in weight_files.read(path, "raw").notes[0]
+    torch.save({"model": RAW, "teacher": {f"module.{key}": value for key, value in EMA.items()}}, path)
+    note = "its checkpoint holds other weights of the same keys, which are not taken: teacher"
+    assert weight_files.read(path).notes == (note,)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.complex64], ids=str)
+def test_weights_that_are_no_floats_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
+    """A weight of int8 was taken as a plain number, twenty times too large."""
+    key = next(key for key, value in RAW.items() if value.ndim == 4)
+    torch.save({**RAW, key: (RAW[key] * 20).to(dtype)}, tmp_path / "quantised.pth")
+    said = rf"must hold floats .*1 of another type: {re.escape(key)} \({str(dtype)[6:]}\).*save the weights as floats"
+    with pytest.raises(VitalsError, match=said):
+        load(f"checkpoint:{tmp_path}/quantised.pth?arch=test_resnet&size=64")
+    assert any(not value.is_floating_point() for value in RAW.values()), "counters are integers and load"
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in RAW.items()}, tmp_path / "half.pth")
+    assert load(f"checkpoint:{tmp_path}/half.pth?arch=test_resnet&size=64").card.outputs == 5
+
+
 def test_torchvision_files_hold_averages_too(tmp_path: Path) -> None:
     import torchvision
 
