@@ -165,6 +165,7 @@ class Net(nn.Module):
         self.embed, self.blocks = nn.Conv2d(3, 8, 4, 4), nn.ModuleList(Block() for _ in range(3))
         self.norm, self.fc = nn.LayerNorm(8), nn.Linear(8, 3)
 
+    @torch.MODE()
     def forward(self, x):
         x = self.embed(x).flatten(2).mT.contiguous()
         for block in self.blocks:
@@ -181,10 +182,18 @@ def make():
 """
 
 
-def test_what_was_seen_is_not_changed_by_blocks_that_work_in_place(tmp_path: Path) -> None:
-    changed = INPLACE.replace("START", "x += self.one(x)").replace("END", "x + self.two(x)")
-    (tmp_path / "net.py").write_text(HEAD + changed)
+@pytest.mark.parametrize(
+    ("start", "end"), [("x += self.one(x)", "x + self.two(x)"), ("x += self.one(x)", "x.add_(self.two(x))")]
+)
+@pytest.mark.parametrize("mode", ["enable_grad", "inference_mode"])
+def test_blocks_that_work_in_place_are_those_of_a_network_that_does_not(
+    tmp_path: Path, start: str, end: str, mode: str
+) -> None:
+    code = INPLACE.replace("START", start).replace("END", end).replace("MODE", mode)
+    (tmp_path / "net.py").write_text(HEAD + code)
     found = load(f"python:{tmp_path}/net.py:make")
+    assert names(found) == ["blocks.0", "blocks.1", "blocks.2"]
+    assert {"tokens", "readout"} <= set(found.card.provides)
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     net: Any = found.module
     x = net.embed((images - 0.5) / 0.5).flatten(2).mT
@@ -196,6 +205,13 @@ def test_what_was_seen_is_not_changed_by_blocks_that_work_in_place(tmp_path: Pat
     torch.testing.assert_close(seen, right)
     assert found.features is not None
     torch.testing.assert_close(found.features(images), net.norm(x).mean(1))
+
+
+def test_blocks_beside_each_other_are_no_row(tmp_path: Path) -> None:
+    code = INPLACE.replace("START", "y = self.one(x)").replace("END", "self.two(y)").replace("MODE", "no_grad")
+    beside = code.replace("x = block(x)", "pass").replace("self.norm(x)", "self.norm(sum(b(x) for b in self.blocks))")
+    (tmp_path / "net.py").write_text(HEAD + beside)
+    assert not {"blocks.0", "blocks.1", "blocks.2"} & set(names(load(f"python:{tmp_path}/net.py:make")))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visionvitals.backbones._layout import Call, Found, Trace, alike, covered
+from visionvitals.backbones._layout import Call, Found, State, Trace, alike, covered
 from visionvitals.inside import blocks
 from visionvitals.inside.blocks import Block, Layout, places, rebuilt, sequence, tensors
 
@@ -24,6 +24,8 @@ _TRIED = 3  # calls of a stage, from its end or its start, that are tried for it
 _PLACES = ((0, 0), (0, 6), (6, 0), (6, 6), (1, 3), (3, 5), (5, 2), (3, 1))  # of 7 x 7
 
 Logits = Callable[[Tensor], Any]
+Seen = tuple[Tensor, Tensor]
+"""A tensor that a call gave, which the network may change in place later, and a copy of what it was."""
 Patches = tuple[tuple[int, int], int]
 """(rows, columns) of what is kept as a sequence, and the prefix tokens before it."""
 
@@ -68,7 +70,7 @@ class _Check:
             self.plain, self.seen = self._pass([c for run in found.runs for c in run], images.clone().requires_grad_())
         self.slopes = self._slopes() if self.tokens else set()
         self.strangers = self._out_of_order()
-        self.passed: list[set[int]] = []  # the tensors of the trace, by `id`, that all of the network passes
+        self.passed: list[set[State]] = []  # the tensors of the trace that all of the network passes
 
     def blocks(self) -> tuple[tuple[Layout, Patches | None] | None, list[tuple[str, str | None]]]:
         """The layout of the certified blocks with the patches of the last one, and for each block its name and why it is none, or None."""
@@ -115,7 +117,7 @@ class _Check:
         reasons: list[str] = []
         for call in run:
             reason = self._blind(call) if after else None
-            met = {id(x) for x in (call.made if after else call.given)}
+            met = call.left if after else call.entered
             if reason is None and _equal(*self.plain, within=_APART):
                 reason = "cannot be certified: the logits of two different pictures are almost the same"
             if reason is None and met not in self.passed:
@@ -129,12 +131,12 @@ class _Check:
             reasons.append(reason)
         return run[0], reasons[0]
 
-    def _pass(self, calls: Sequence[Call], images: Tensor) -> tuple[Tensor, dict[int, list[tuple[Tensor, ...]]]]:
+    def _pass(self, calls: Sequence[Call], images: Tensor) -> tuple[Tensor, dict[int, list[list[Seen]]]]:
         """The logits, and what each of some calls gave, by its order in the trace."""
-        seen: dict[int, list[tuple[Tensor, ...]]] = {}
+        seen: dict[int, list[list[Seen]]] = {}
 
         def note(order: int) -> Callable[[Any], None]:
-            return lambda output: seen.setdefault(order, []).append(tensors(output))
+            return lambda output: seen.setdefault(order, []).append([(x, x.clone()) for x in tensors(output)])
 
         handles = [self.trace.visit(call).after(note(call.order)) for call in calls]
         try:
@@ -148,7 +150,9 @@ class _Check:
         seen = self.seen.get(call.order, [])
         if len(seen) != 1 or len(seen[0]) != len(call.made):
             return "is not called once for a batch, whatever its size"
-        pairs = [x for x, own in zip(seen[0], call.made, strict=True) if x.shape == (2 * own.shape[0], *own.shape[1:])]
+        pairs = [
+            x for (_, x), own in zip(seen[0], call.made, strict=True) if x.shape == (2 * own.shape[0], *own.shape[1:])
+        ]
         if not pairs:
             return "does not give something for each picture"
         same = all(_equal(*x.reshape(2, -1)) for x in pairs)
@@ -156,7 +160,8 @@ class _Check:
 
     def _slopes(self) -> set[int]:
         """The calls, by their order, to whose outputs the logits have a gradient that is not zero."""
-        asked = [(order, x) for order, seen in self.seen.items() for x in seen[-1] if x.requires_grad]
+        every = ((order, *pair) for order, seen in self.seen.items() for pair in seen[-1])
+        asked = [(order, x) for order, x, then in every if x.requires_grad and torch.equal(x, then)]
         if not (self.plain.requires_grad and asked):
             return set()
         weights = torch.arange(1, self.plain.shape[1] + 1, device=self.plain.device) % 7 - 3.5
@@ -219,7 +224,7 @@ class _Check:
         with torch.no_grad():
             _, seen = self._pass([call for _, calls, _ in asked for call in calls], self._probes())
         return {
-            k for k, calls, grid in asked if not any(_in_order(seen.get(call.order, [()])[0], *grid) for call in calls)
+            k for k, calls, grid in asked if not any(_in_order(seen.get(call.order, [[]])[0], *grid) for call in calls)
         }
 
     def _grid(self, call: Call) -> Patches | None:
@@ -241,10 +246,10 @@ class _Check:
         return probes
 
 
-def _in_order(given: Sequence[Tensor], grid: tuple[int, int], prefix: int) -> bool:
+def _in_order(given: Sequence[Seen], grid: tuple[int, int], prefix: int) -> bool:
     """Whether each place's token changes most, of all changes of the picture, by that of this place; two tokens may be wrong."""
     shape = (1 + len(_PLACES), prefix + grid[0] * grid[1])
-    x = next((x for x in given if x.ndim == 3 and x.shape[:2] == shape), None)
+    x = next((x for _, x in given if x.ndim == 3 and x.shape[:2] == shape), None)
     if x is None:
         return False
     changes = (x[1:] - x[:1]).float().norm(dim=2)[:, prefix:]

@@ -24,6 +24,10 @@ _BODY = 0.75  # of the weights that work on maps or sequences: tokens of a grid 
 _MOST = 16  # prefix tokens
 
 
+State = tuple[int, int]
+"""A tensor, by its `id`, and how often it had been changed in place."""
+
+
 class Call(NamedTuple):
     """One call of a module.
 
@@ -34,6 +38,7 @@ class Call(NamedTuple):
         nth: how many of them were of this module.
         given, made: the tensors in and out.
         inner: the calls within it, in order.
+        entered, left: what those tensors were at that time, which they are no more where something changes them in place.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Call(NamedTuple):
     given: tuple[Tensor, ...]
     made: list[Tensor]
     inner: "list[Call]"
+    entered: set[State]
+    left: set[State]
 
 
 class Found(NamedTuple):
@@ -79,14 +86,17 @@ class Trace:
             def begin(part: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
                 nth = counts.get(name, 0)
                 counts[name] = nth + 1
-                call = Call(name, part, len(self.calls), nth, tensors((args, kwargs)), [], [])
+                given = tensors((args, kwargs))
+                call = Call(name, part, len(self.calls), nth, given, [], [], _states(given), set())
                 if self._open:
                     self._open[-1].inner.append(call)
                 self.calls.append(call)
                 self._open.append(call)
 
             def end(_m: nn.Module, _a: Any, output: Any) -> None:
-                self._open.pop().made.extend(tensors(output))
+                call = self._open.pop()
+                call.made.extend(tensors(output))
+                call.left.update(_states(call.made))
 
             self._handles += [part.register_forward_pre_hook(begin, with_kwargs=True), part.register_forward_hook(end)]
         return self
@@ -177,7 +187,7 @@ def _alike(calls: Sequence[Call], prefix: int, grid: tuple[int, int] | None, siz
         made = [tuple(x.shape) for x in (call.made if call else ()) if x.ndim == 3 and tuple(x.shape[:2]) in given]
         fits = [s for s in made if s[0] == 1 and (s[1] - n in (0, prefix) if n else grid_of(s[1], size, most=_MOST))]
         now = shape if shape in fits else next(iter(fits), None)
-        beside = bool(run and call and call.given[:1] and run[-1].given[:1] and call.given[0] is run[-1].given[0])
+        beside = bool(run and call and _beside(run[-1], call))
         if run and (now != shape or beside):
             assert shape is not None
             told = (grid, shape[1] - n) if grid else _declaring(shape[1], prefix, size)
@@ -186,6 +196,18 @@ def _alike(calls: Sequence[Call], prefix: int, grid: tuple[int, int] | None, siz
         shape = now
         if call is not None and now is not None:
             run.append(call)
+
+
+def _states(among: Sequence[Tensor]) -> set[State]:
+    return {
+        (id(x), 0 if x.is_inference() else x._version) for x in among
+    }  # inference tensors do not count their changes
+
+
+def _beside(before: Call, call: Call) -> bool:
+    """Whether two calls take the same tensor, which the first one did not change in place and give back."""
+    same = bool(call.given and before.given) and call.given[0] is before.given[0]
+    return same and all(call.given[0] is not x for x in before.made)
 
 
 def _declaring(tokens: int, prefix: int, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
@@ -219,7 +241,11 @@ def _readout(trace: Trace, found: Found, logits: Tensor) -> Readout | None:
     prefix, grid = found.prefix, found.grid
     assert grid is not None
     last = next(x for x in found.runs[-1][0].made if x.ndim == 3 and x.shape[1] == prefix + grid[0] * grid[1])
-    firsts = [(c.part, c.given[0], c.made[0]) for c in trace.calls if c.nth == 0 and c.given and c.made]
+    end = max(
+        call.order for call in _all(found.runs[-1][0])
+    )  # a block that works in place has norms of the same tensor
+    later = [c for c in trace.calls if c.order > end and c.nth == 0 and c.given and c.made]
+    firsts = [(c.part, c.given[0], c.made[0]) for c in later]
     norms = [part for part, given, made in firsts if given is last and made.shape == last.shape]
     norms = [part for part in norms if "Norm" in type(part).__name__]
     pooled = [part for part, given, _ in firsts if given.ndim == 2 and given.shape[1] == last.shape[2]]
@@ -236,8 +262,8 @@ def _readout(trace: Trace, found: Found, logits: Tensor) -> Readout | None:
 
         return apply
 
-    before, later, head = through(norms), through(after), through(heads[:1])
-    read = Readout("class" if prefix else "mean", through([*norms, *after]), head, before, later)
+    before, behind, head = through(norms), through(after), through(heads[:1])
+    read = Readout("class" if prefix else "mean", through([*norms, *after]), head, before, behind)
     if len(heads) == 2 and prefix > 1:  # a distilled network answers with the mean of its two heads
         both = (read.logits(last, prefix) + heads[1](read.norm(last[:, 1]))) / 2
         return read if _equal(both, logits) else None
