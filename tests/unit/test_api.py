@@ -145,6 +145,14 @@ def test_pictures_may_be_arrays_tensors_pillow_images_or_a_data_set() -> None:
     assert len(digests) == 1
     vv.images(pictures, [NAMES[k] for k in labels], name="named", classes=NAMES)
     assert memory._held["named"].card.digest in digests
+    red, blue = (Image.new("P", (4, 4)) for _ in range(2))
+    red.putpalette([255, 0, 0] * 256)
+    blue.putpalette([0, 0, 255] * 256)
+    for name, picture in (("red", red), ("blue", blue)):
+        vv.images([picture], [0], name=name)
+    assert memory._held["red"].card.digest != memory._held["blue"].card.digest, "the same indices of another palette"
+    wanted = torch.zeros(3, 4, 4, requires_grad=True)
+    vv.images([wanted, wanted.detach().bfloat16()], [0, 1], name="tensors")
     pictures[:] = 0
     assert np.asarray(memory._held["pillow"][0].image).max() > 100, "a copy was kept"
 
@@ -163,6 +171,10 @@ def test_pictures_may_be_arrays_tensors_pillow_images_or_a_data_set() -> None:
         ([np.zeros((4, 4, 3), np.int64)], [0], None, r"Picture 0 must be .* Got 'int64"),
         ([np.full((4, 4, 3), 7.0)], [0], None, r"Picture 0 must be .* Got 'values from 7 to 7'"),
         ([np.full((4, 4, 3), np.nan)], [0], None, r"Picture 0 must be .* Got 'values from nan to nan'"),
+        ([np.zeros((0, 4, 3), np.uint8)], [0], None, r"Picture 0 must be .* Got 'uint8 \(0, 4, 3\)'"),
+        ([[[1], [2, 3]]], [0], None, r"Picture 0 must be a Pillow image or an array"),
+        ([np.zeros((4, 4, 3), np.uint8)], [10**9], None, r"A label must be below 1,000,000. Got 1000000000"),
+        ([np.zeros((4, 4, 3), np.uint8)], [0], (1, 2), r"`classes` must be names"),
         ([np.zeros((4, 4, 3), np.uint8)] * 2, [0, "a"], None, r"all whole numbers, or all names"),
         ([np.zeros((4, 4, 3), np.uint8)], [2], ("a", "b"), r"must be one of the classes. Got 2"),
         ([np.zeros((4, 4, 3), np.uint8)], [-1], None, r"must be one of the classes. Got -1"),

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import Example, ImageSet, ImageSetCard
-from visionvitals.errors import near, require
+from visionvitals.errors import VitalsError, near, require
 from visionvitals.registry import Spec
 
 
@@ -30,6 +30,7 @@ class Pictures:
 
 
 _held: dict[str, Pictures] = {}
+_MOST_CLASSES = 1_000_000  # a larger label is a mistake, and the card lists every index up to the largest
 
 
 def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Sequence[str] | None = None) -> str:
@@ -52,17 +53,23 @@ def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Seq
     named = isinstance(plain[0], str)
     alike = all(isinstance(each, str) == named for each in plain)
     require(alike, "Labels must be all whole numbers, or all names", sorted({type(each).__name__ for each in plain}))
+    texts = classes is None or all(isinstance(each, str) for each in classes)
+    require(texts, "`classes` must be names", None if classes is None else list(classes)[:5])
     keys = tuple(classes) if classes is not None else tuple(sorted(map(str, set(plain)))) if named else None
     kind = "indices" if keys is None else "names"
     if keys is None:
-        keys = tuple(str(k) for k in range(max(int(each) for each in plain) + 1))
+        largest = max(int(each) for each in plain)
+        require(largest < _MOST_CLASSES, f"A label must be below {_MOST_CLASSES:,}", largest, "Give `classes`.")
+        keys = tuple(str(k) for k in range(largest + 1))
     position = {key: k for k, key in enumerate(keys)}
     found = [position.get(each, -1) if isinstance(each, str) else each for each in plain]
     bad = next((each for each, k in zip(plain, found, strict=True) if not 0 <= k < len(keys)), None)
     require(bad is None, "Every label must be one of the classes", bad, "Give their names in order as `classes`.")
     made = hashlib.sha256(repr((keys, found)).encode())
     for image in images:
-        made.update(repr((image.mode, image.size)).encode() + image.tobytes())
+        palette = image.palette.tobytes() if image.palette is not None else b""
+        look = repr((image.mode, image.size, image.info.get("transparency"))).encode()
+        made.update(b"".join((look, palette, image.tobytes())))
     card = ImageSetCard(
         spec=f"memory:{name}",
         digest=made.hexdigest(),
@@ -107,12 +114,19 @@ def _label(given: Any, k: int) -> int | str:
 def _picture(given: Any, k: int) -> Image.Image:
     """A copy as a Pillow image, so that what is changed later changes no number."""
     if isinstance(given, Image.Image):
+        require(min(given.size) > 0, f"Picture {k} must have pixels", given.size)
         return given.copy()
-    array = np.asarray(given)
+    given = given.detach().cpu() if hasattr(given, "detach") else given
+    try:
+        array = np.asarray(given.float() if str(getattr(given, "dtype", "")) == "torch.bfloat16" else given)
+    except (TypeError, ValueError) as error:
+        raise VitalsError(
+            f"Picture {k} must be a Pillow image or an array. Got {type(given).__name__}: {error}."
+        ) from error
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     must = f"Picture {k} must be a Pillow image, or an array (h, w, 3) or (3, h, w), uint8 or float in [0, 1]"
-    fits = array.ndim == 3 and array.shape[2] == 3 and array.dtype.kind in "uf"
+    fits = array.ndim == 3 and array.size > 0 and array.shape[2] == 3 and array.dtype.kind in "uf"
     require(fits and (array.dtype.kind == "f" or array.dtype == np.uint8), must, f"{array.dtype} {array.shape}")
     if array.dtype.kind == "f":
         ends = (float(array.min()), float(array.max()))
