@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
-from visionvitals import core, registry
+from visionvitals import api, core, registry
 from visionvitals.errors import VitalsError
 from visionvitals.probes import attention
 
@@ -376,3 +376,27 @@ def test_rollout_of_all_blocks_is_the_product_of_their_mixed_maps(vit: core.Back
         mixed = found.rows.mean(dim=1) + torch.eye(17)
         flow = mixed / mixed.sum(dim=2, keepdim=True) @ flow
     torch.testing.assert_close(attention.patch_rows(vit, images, rollout=True)[:, 0], flow[:, 0, 1:], atol=1e-6, rtol=0)
+
+
+class Twice(nn.Module):
+    """The mean over two passes of one network, or over two networks."""
+
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.one(x) + self.other(x.flip(-1))) / 2
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_attention_of_two_passes_is_no_sequence(networks: int) -> None:
+    ones = [timm.create_model("test_vit", img_size=64).eval() for _ in range(networks)]
+    mean = load(api.backbone(Twice(ones[0], ones[-1]), name=f"mean_{networks}", size=64))
+    alone = load(api.backbone(ones[0], name=f"alone_{networks}", size=64))
+    assert "attention" in alone.card.provides
+    assert not any("one part" in note for note in alone.card.notes)
+    assert "attention" not in mean.card.provides
+    assert any("passes beside `" in note for note in mean.card.notes)
+    with pytest.raises(VitalsError, match="attention calls are 2 sequences that do not depend on each other"):
+        attention.patch_rows(mean, pictures(mean))

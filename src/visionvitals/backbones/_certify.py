@@ -50,12 +50,14 @@ def certified(
         return None, None, (f"its blocks are not offered: they cannot be certified, since its logits are {how}",)
     note: tuple[str, ...] = ()
     for found in likely:
-        good, reasons = _Check(found, trace, logits, images).blocks()
+        check = _Check(found, trace, logits, images)
+        good, reasons = check.blocks()
         bad = [(name, reason) for name, reason in reasons if reason is not None]
         if bad:
             note = (f"{len(bad)} of its {len(reasons)} blocks are not offered: `{bad[0][0]}` {bad[0][1]}",)
         if good is not None:
-            return *good, note if bad else ()
+            beside = check.beside(good[0].blocks[-1].name) if good[0].kind == "tokens" else ()
+            return *good, (note if bad else ()) + beside
     return None, None, note
 
 
@@ -112,6 +114,17 @@ class _Check:
             why = "gives what the logits do not depend on"
         return block, why
 
+    def beside(self, name: str) -> tuple[str, ...]:
+        """A note where the last block of tokens is not all that the logits come of: there are other passes, or other networks."""
+        if _equal(*self.plain, within=_APART) or self._all_passes(self.found.runs[-1][-1], after=True):
+            return ()
+        return (f"its blocks are one part of it: what reaches the logits passes beside `{name}` too",)
+
+    def _all_passes(self, call: Call, *, after: bool) -> bool:
+        """Whether the two pictures swap their logits with what a call gives, or is given."""
+        missed = (self._swapped(call, after=after) - self.plain.flip(0)).abs().max()
+        return bool(missed <= _SWAPPED * (self.plain[0] - self.plain[1]).abs().max())
+
     def _passed(self, run: Sequence[Call], *, after: bool) -> tuple[Call, str | None]:
         """The first of some calls that everything passes, or else the first one and the reason why not."""
         reasons: list[str] = []
@@ -120,11 +133,8 @@ class _Check:
             met = call.left if after else call.entered
             if reason is None and _equal(*self.plain, within=_APART):
                 reason = "cannot be certified: the logits of two different pictures are almost the same"
-            if reason is None and met not in self.passed:
-                swapped = self._swapped(call, after=after)
-                missed = (swapped - self.plain.flip(0)).abs().max()
-                if not bool(missed <= _SWAPPED * (self.plain[0] - self.plain[1]).abs().max()):
-                    reason = "is a side branch: what reaches the logits passes beside it too"
+            if reason is None and met not in self.passed and not self._all_passes(call, after=after):
+                reason = "is a side branch: what reaches the logits passes beside it too"
             if reason is None:
                 self.passed.append(met)
                 return call, None

@@ -244,10 +244,7 @@ def _look(
         layout, patches, notes = _certify.certified(likely, trace, logits, images)
         if tokens.grid is None and patches is not None:
             tokens = tokens._replace(grid=patches[0], prefix=max(tokens.prefix, patches[1]))
-        maps: list[attention.Map] = []
-        with attention.watch(module, 1, maps.append, prefix=tokens.prefix, grid=tokens.grid):
-            logits(images[:1])
-    calls = tuple(attention.Call(m.name, m.geometry, attention.unusable(m, tokens.grid), m.rows.shape[1]) for m in maps)
+        calls = _attention(module, lambda: logits(images[:1]), tokens)
     inside = Inside(layout, calls) if layout or calls else None
     if layout is not None and layout.unordered:
         notes = (*notes, f"{len(layout.unordered)} of its stages show no order row by row, so their maps are not drawn")
@@ -264,6 +261,26 @@ def _headless(name: str, part: nn.Module, last: nn.Module | None, trace: _layout
         return not name or any(c.part is part and c.made and torch.equal(c.made[0], result) for c in trace.calls)
     empty = isinstance(part, nn.Identity) and name.rpartition(".")[2] in _HEADS
     return empty and last is None and trace.answers(part, result)
+
+
+def _attention(
+    module: nn.Module, run: Callable[[], object], tokens: _token_removal.Tokens
+) -> tuple[attention.Call, ...]:
+    """The attention calls of a pass of one image; none is usable where they are not one sequence."""
+
+    def passing(spoil: int | None, take: Callable[[attention.Map], None]) -> None:
+        with attention.watch(module, 1, take, prefix=tokens.prefix, grid=tokens.grid, spoil=spoil):
+            run()
+
+    maps: list[attention.Map] = []
+    passing(None, maps.append)
+    try:
+        apart = attention.sequences(passing, len(maps))
+    except Exception:  # a network may check that its numbers are finite
+        apart = 1
+    several = f"its {len(maps)} attention calls are {apart} sequences that do not depend on each other, as of several passes or networks"
+    why = [several if apart > 1 else attention.unusable(m, tokens.grid) for m in maps]
+    return tuple(attention.Call(m.name, m.geometry, no, m.rows.shape[1]) for m, no in zip(maps, why, strict=True))
 
 
 def _provided(inside: Inside | None, *, features: bool, removable: bool, heads: bool) -> tuple[str, ...]:

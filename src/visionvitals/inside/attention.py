@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from visionvitals.inside.blocks import rebuilt
+
 Geometry = Literal["global", "window", "reduced", "channel", "class-only", "other"]
 Rows = Literal["prefix", "all"]
 
@@ -54,6 +56,7 @@ def watch(
     prefix: int,
     grid: tuple[int, int] | None,
     rows: Rows = "prefix",
+    spoil: int | None = None,
 ) -> Iterator[None]:
     """A context in which each attention map of `module` is given to `take` while the network runs.
 
@@ -64,8 +67,9 @@ def watch(
         prefix: the network's own count of prefix tokens.
         grid: its patch grid, or None; where a map has exactly that many keys, its block sees no prefix tokens.
         rows: as in `attention.record`.
+        spoil: the attention call, from 0, whose result the network gets as NaN, so that all that comes of it is NaN.
     """
-    watcher = _Watcher(images, take, prefix, grid, rows)
+    watcher = _Watcher(images, take, prefix, grid, rows, spoil)
     inner = [(name, part) for name, part in module.named_modules() if any(True for _ in part.children())]
     handles = [
         handle
@@ -101,6 +105,25 @@ def unusable(found: Map, grid: tuple[int, int] | None) -> str | None:
     return None if n == rows * columns else f"it is over {n} places, not over the {rows} x {columns} patch grid"
 
 
+def sequences(passing: Callable[[int, Callable[[Map], None]], object], calls: int) -> int:
+    """How many sequences the attention calls of a network are, none of which depends on a call of another.
+
+    One for a network as usual, also with branches that meet before its last attention; two for the mean of two passes or of two networks.
+
+    Args:
+        passing: a forward pass within `watch`, with its `spoil` and its `take`.
+        calls: number of attention calls in a pass.
+    """
+    apart: list[set[int]] = []
+    while left := set(range(calls)).difference(*apart):
+        first, maps = min(left), list[Map]()
+        passing(first, maps.append)
+        reached = {m.block for m in maps if m.residual != m.residual or bool(m.rows.isnan().any())} | {first}
+        met = [other for other in apart if other & reached]
+        apart = [other for other in apart if other not in met] + [reached.union(*met)]
+    return len(apart)
+
+
 class _Descendant(NamedTuple):
     """What came of a softmax: the tensor, the scores that it is the softmax of (None after the first change), whether over keys."""
 
@@ -127,11 +150,17 @@ class _Watcher(TorchFunctionMode):
     """Sees every torch call of the network's Python code; what it calls itself is not seen again."""
 
     def __init__(
-        self, images: int, take: Callable[[Map], None], prefix: int, grid: tuple[int, int] | None, rows: Rows
+        self,
+        images: int,
+        take: Callable[[Map], None],
+        prefix: int,
+        grid: tuple[int, int] | None,
+        rows: Rows,
+        spoil: int | None,
     ) -> None:
         TorchFunctionMode.__init__(self)
         self.images, self.take, self.prefix, self.grid, self.rows = images, take, prefix, grid, rows
-        self.calls = 0
+        self.calls, self.spoil = 0, spoil
         self.stack = [_Place("", "", (), {})]
 
     def enter(self, name: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -142,7 +171,12 @@ class _Watcher(TorchFunctionMode):
         self.stack.pop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        before = self.calls
+        result = self._watched(func, args, kwargs or {})
+        spoiled = before == self.spoil and self.calls > before
+        return rebuilt(result, lambda x: torch.full_like(x, torch.nan)) if spoiled else result
+
+    def _watched(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         if func is functional.scaled_dot_product_attention:
             with _exactly(result):

@@ -74,8 +74,14 @@ def patch_rows(
         rollout: instead of this map, that of the attention flow up to it, with heads averaged, as one head.
 
     Raises:
-        VitalsError: no attention, no such call or query, a map that is not over the patch grid, or one that fails its certificate.
+        VitalsError: no attention, no such call or query, a map that is not over the patch grid, one that fails its certificate, or a
+            network whose attention calls are not one sequence.
     """
+    calls = backbone.inside.attention if backbone.inside else ()
+    if -len(calls) <= block < len(calls) and (reason := calls[block].unusable) is not None:
+        raise VitalsError(
+            f"`{backbone.card.spec}`, attention call {block % len(calls)} (`{calls[block].name}`): {reason}."
+        )
     if rollout:
         return _patches_of(backbone, _rolled_out(backbone, images, block), query)
     maps = record(backbone, images)
