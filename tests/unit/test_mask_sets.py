@@ -69,6 +69,62 @@ def test_each_bad_mask_is_a_skip_that_says_why(tmp_path: Path) -> None:
     assert set(np.unique(found.masks)) == {0, 1}
 
 
+def palette(colours: list[int], values: np.ndarray) -> Image.Image:
+    found = Image.fromarray(values)
+    found.putpalette(colours)
+    assert found.mode == "P"
+    return found
+
+
+BLACK, WHITE, RED = [0] * 3, [255] * 3, [128, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("colours", "values", "first"),
+    [
+        (WHITE + BLACK, (0, 1), 1),  # the object is white, whatever its index
+        (BLACK + WHITE, (0, 1), 0),
+        (BLACK + RED, (0, 1), 0),
+        (BLACK + BLACK, (0, 1), 0),
+        (BLACK * 255 + RED, (0, 255), 0),
+        (RED + BLACK + WHITE, (1, 2), 0),
+    ],
+)
+def test_an_object_of_a_palette_is_white_or_what_is_not_the_first_colour(
+    colours: list[int], values: tuple[int, int], first: int, tmp_path: Path
+) -> None:
+    write(tmp_path / "images" / "a.png", PIXELS)
+    (tmp_path / "masks").mkdir()
+    palette(colours, grey(*values)).save(tmp_path / "masks" / "a.png")
+    mask = planner.open_images(f"masks:{tmp_path}")[0].mask
+    assert np.array_equal(mask, (grey(0, 1) if first == 0 else 1 - grey(0, 1)))
+    kinds = planner.open_images(f"masks:{tmp_path}?kinds=254")[0].mask
+    assert np.array_equal(kinds, grey(*values)), "a label map keeps its indices"
+
+
+def test_masks_of_which_the_background_is_not_known_or_that_lie_in_alpha_are_named(tmp_path: Path) -> None:
+    alpha = Image.fromarray(grey(0, 255))
+    made = {
+        "red": palette(RED + BLACK, grey(0, 1)),
+        "rgba": Image.new("RGB", (50, 40), "white"),
+        "la": Image.new("L", (50, 40)),
+    }
+    made |= {"cut": Image.fromarray(PIXELS), "both": Image.fromarray(grey(0, 255))}
+    for name in ("rgba", "la", "cut", "both"):
+        made[name].putalpha(alpha)
+    made["clear"] = palette(WHITE + WHITE, grey(0, 1))
+    (tmp_path / "masks").mkdir()
+    for name, mask in made.items():
+        write(tmp_path / "images" / f"{name}.png", PIXELS)
+        mask.save(tmp_path / "masks" / f"{name}.png", **({"transparency": 0} if name == "clear" else {}))
+    reasons = skipped(planner.open_images(f"masks:{tmp_path}"))
+    assert reasons.keys() == {f"{name}.png" for name in made} - {"both.png"}
+    assert "the first of them is not black, so what is background is not known" in reasons["red.png"]
+    for name in ("rgba", "la", "clear"):
+        assert "only in its alpha channel; save that channel as a grey picture" in reasons[f"{name}.png"]
+    assert "or its alpha as grey" in reasons["cut.png"]
+
+
 def test_label_maps_keep_their_kinds_and_void(tmp_path: Path) -> None:
     write(tmp_path / "images" / "a.png", PIXELS)
     write(tmp_path / "images" / "b.png", PIXELS)

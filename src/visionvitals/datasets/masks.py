@@ -1,8 +1,9 @@
 """Pictures with masks: `masks:PATH[?images=images&masks=masks&kinds=N&exif=apply]`, a folder of pictures and a folder of masks of the same names.
 
 A mask has the name of its picture and any ending (a PNG where there are several), the same size, and holds 0 for background and 255
-(or 1) for the object. With `kinds=N` it is a label map: 0 background, 1 to N kinds of objects, 255 unlabelled; grey levels or palette
-indices, never colours. A picture whose mask is missing, of another size or holds other values is left out and named.
+(or 1) for the object; a palette of black and white is read by its colours, any other by its indices, if the first colour is black.
+With `kinds=N` it is a label map: 0 background, 1 to N kinds of objects, 255 unlabelled; grey levels or palette indices, never colours.
+A mask that lies in an alpha channel is refused. A picture whose mask is missing, of another size or holds other values is left out and named.
 
 A picture is read as stored, or upright with `exif=apply`, and its mask is brought to the same orientation: by its own EXIF
 orientation, else by its size; where neither tells, it is laid on as stored, which a note says.
@@ -59,7 +60,7 @@ def open(spec: Spec) -> ImageSet:
         return as_object(values, id) if kinds is None else as_kinds(values, kinds, id)
 
     files = [None if path is None else folders[1] / path for path in paired]
-    found = MaskFiles(files, folders[1], mean, suffix=f"/{kinds or 'object'}")
+    found = MaskFiles(files, folders[1], mean, suffix=f"/{kinds or 'black and white'}", plain=kinds is None)
     notes = [] if in_classes else ["its pictures have no classes, only masks"]
     notes += listing_notes([listing])
     names = [printable(key) for key in classes]

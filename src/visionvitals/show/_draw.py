@@ -156,7 +156,7 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
         pixels = decode(whole, card.preprocess)
         truth = None
         if mask is not None:
-            values = _masks.as_object(_masks.read_values(mask, str(mask)), str(mask))
+            values = _masks.read_object(mask, str(mask))
             size, must = (whole.height, whole.width), "The mask must be of the image's size"
             require(values.shape == size, must, values.shape, f"The image is {size} (height, width).")
             truth = torch.from_numpy(decode_mask(values, card.preprocess) == 1)[None]
