@@ -200,29 +200,34 @@ class Hurt:
             assert code == 0, (self.root / "log.txt").read_text()
             return self.kind.content(out), time.monotonic() - began
 
-    def once(self, content: Any, seconds: float) -> None:
-        """Kill one at a random moment, look at what is there, and give the same command again."""
-        log = self.root / "log.txt"
+    def once(self, content: Any, seconds: float) -> float:
+        """Kill one at a random moment, look at what is there, and give the same command again.
+
+        Returns:
+            how long one takes: what was assumed, or less where one ended before its moment.
+        """
+        log, began = self.root / "log.txt", time.monotonic()
         with self.folder() as out:
             process = started(self.kind.words(out), log)
             time.sleep(self.draw.uniform(0, seconds))
             os.kill(process, signal.SIGKILL)
             if ended(process) != -signal.SIGKILL:
-                return
+                return min(seconds, time.monotonic() - began)
             self.killed += 1
             if half := self.kind.whole(out):
                 self.wrong.append(half)
             code = ended(started(self.kind.words(out), log))
             if code != 0:
                 self.wrong.append(f"the same command again: exit code {code}: {log.read_text()[-300:]}")
-                return
+                return seconds
             self.finished += 1
             if self.kind.content(out) == content:
                 self.equal += 1
             else:
                 self.wrong.append("other results than undisturbed")
+        return seconds
 
-    def together(self, content: Any, seconds: float) -> None:
+    def together(self, content: Any, seconds: float) -> float:
         """Two processes in one folder, the second a little later."""
         with self.folder() as out:
             logs = [self.root / "log0.txt", self.root / "log1.txt"]
@@ -232,11 +237,12 @@ class Hurt:
             self.killed += 1
             if codes != [0, 0]:
                 self.wrong.append(f"exit codes {codes}: {' | '.join(log.read_text()[-200:] for log in logs)}")
-                return
+                return seconds
             self.finished += 1
             self.equal += self.kind.content(out) == content
             if self.equal < self.finished:
                 self.wrong.append("other results than alone")
+        return seconds
 
 
 def hurt(kind: Kind, root: Path, *, times: int, seed: int = 0, two: bool = False) -> Hurt:
@@ -245,7 +251,7 @@ def hurt(kind: Kind, root: Path, *, times: int, seed: int = 0, two: bool = False
     content, seconds = found.undisturbed()
     for _ in range(times * 4):
         if found.killed < times:
-            (found.together if two else found.once)(content, seconds)
+            seconds = (found.together if two else found.once)(content, seconds)
     return found
 
 
