@@ -63,6 +63,13 @@ def test_names_match_in_any_spelling(classes: tuple[str, ...]) -> None:
     assert found.how == "the classes were matched with 2 of 3 outputs of the model by name"
 
 
+def test_an_accent_of_its_own_and_one_of_the_letter_are_the_same_name() -> None:
+    composed, apart = "Caf\u00e9", "Cafe\u0301"
+    for ours, theirs in ((composed, apart), (apart, composed)):
+        found = align(images(ours, "Bar"), backbone(("Bar", "Bar"), (theirs, theirs)))
+        assert found.indices == (1, 0)
+
+
 def test_the_readable_names_of_a_set_match_too() -> None:
     found = align(images("n01440764", names=("tench, Tinca tinca",)), backbone(("0", "crane"), ("1", "Tinca tinca")))
     assert found.indices == (1,)

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -225,7 +226,8 @@ def _forms(key: str, name: str) -> tuple[Iterable[str], Iterable[str], Iterable[
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\W_]+", " ", text).strip().casefold()
+    """Letters and digits alone; a letter with its accent is one, whichever way a file system writes it."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", text)).strip().casefold()
 
 
 def _by_name(images: ImageSetCard, backbone: BackboneCard, candidates: list[set[int]]) -> Alignment:
