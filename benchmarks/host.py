@@ -52,10 +52,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VISIONVITALS_CACHE"] = f"{folder}/cache"
         (Path(folder) / "few.py").write_text(FACTORY)
-        section = planner.Section(
+        section = request.Section(
             name="occlusion", values={"fraction": tuple(k / 10 for k in range(10)), "fill": ("black", "mean")}
         )
-        plan = planner.Plan(
+        plan = request.Plan(
             backbones=(f"python:{folder}/few.py:build?size=224",),
             data=(f"shapes:test?n={asked.images}",),
             studies=(section,),

@@ -6,10 +6,11 @@ run = vv.audit([net, "timm:resnet50.tv_in1k"], data="folder:val", studies=["clea
 run.table(); run.compare("net", "resnet50.tv_in1k"); run.chart("occlusion"); run.report("a.html")
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from visionvitals.core import Interpolation, Preprocess, Preset
@@ -204,8 +205,9 @@ def images(
 def audit(
     backbones: "str | torch.nn.Module | Sequence[str | torch.nn.Module]",
     *,
-    data: str | Sequence[str],
+    data: str | Sequence[str] = (),
     out: str | Path,
+    data_for: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     studies: str | Sequence[str] = "all",
     preset: Preset = "default",
     limit: int | None = None,
@@ -214,6 +216,7 @@ def audit(
     device: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    reuse: Sequence[str | Path] = (),
 ) -> Run:
     """Measure backbones on image sets, as `vitals audit` does; what the run folder holds already is not measured again.
 
@@ -221,8 +224,9 @@ def audit(
         backbones: spellings, or modules, which are called by the name of their class; see `backbone` to say more of them.
         data: image sets, spelled.
         out: the run folder.
+        data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, device, batch_size, workers: as the options of `vitals audit`.
+        preset, limit, seed, decoder, device, batch_size, workers, reuse: as the options of `vitals audit`.
 
     Returns:
         The run.
@@ -230,29 +234,30 @@ def audit(
     Raises:
         VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept.
     """
-    from visionvitals.plan import planner
+    from visionvitals.measuring import measure
+    from visionvitals.plan import request
     from visionvitals.report.build import build
-    from visionvitals.run import devices, folder, runner
 
     given = [backbones] if not isinstance(backbones, Sequence) or isinstance(backbones, str) else list(backbones)
     spelled = [each if isinstance(each, str) else backbone(each, name=type(each).__name__) for each in given]
     names = studies if isinstance(studies, str) else ",".join(_texts("studies", studies))
     require(limit is None or isinstance(limit, int), "`limit` must be a whole number, or None", limit)
-    asked = planner.Plan(
-        backbones=tuple(spelled),
-        data=(data,) if isinstance(data, str) else _texts("data", data),
-        studies=planner.sections(names),
+    own = [(name, text) for name, sets in data_for.items() for text in ([sets] if isinstance(sets, str) else sets)]
+    asked = request.plan(
+        spelled,
+        (data,) if isinstance(data, str) else _texts("data", data),
+        request.sections(names),
+        data_for=own,
         preset=preset,
         seed=seed,
         limit=limit,
         decoder=decoder,
     )
-    where = Path(out)
-    folder.refuse_another(where, asked)
-    chosen = devices.choose_device(device)
     said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={names!r}, preset={preset!r}, out={str(out)!r})"
-    planned = planner.make(asked, device=chosen)
-    outcome = runner.execute(planned, out=where, device=chosen, batch_size=batch_size, workers=workers, command=(said,))
+    where = Path(out)
+    outcome = measure(
+        asked, out=where, command=(said,), device=device, batch_size=batch_size, workers=workers, reuse=reuse
+    )
     run = Run(where)
     if outcome.measured:
         build(run.results)

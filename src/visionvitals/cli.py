@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from visionvitals.show.command import show
 from visionvitals.terminal import complain, print_line, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
-    from visionvitals.plan.planner import Plan
+    from visionvitals.plan.request import Plan
 
 app = App(
     name="vitals",
@@ -32,7 +34,15 @@ app = App(
 app.command(show)
 app.command(cli_shape.responses)
 app.command(cli_shape.stylize)
-for each in (cli_read.status, cli_read.report, cli_read.table, cli_read.compare, cli_read.gate, cli_read.cache):
+for each in (
+    cli_read.status,
+    cli_read.clean,
+    cli_read.report,
+    cli_read.table,
+    cli_read.compare,
+    cli_read.gate,
+    cli_read.cache,
+):
     app.command(each)
 app.command(cli_read.list_, name="list")
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
@@ -47,6 +57,7 @@ class Choices:
 
     Attributes:
         data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
+        data_for: One study on image sets of its own, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
         studies: Names with commas between, or all. See `vitals list studies`.
         preset: quick: minutes. default: what a careful person would do. paper: as published.
         limit: Only so many images of each set, by a seeded draw.
@@ -55,6 +66,7 @@ class Choices:
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    data_for: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     studies: str = "all"
     preset: Preset = "default"
     limit: Count = None
@@ -62,12 +74,13 @@ class Choices:
     decoder: Literal["pillow", "fast"] = "pillow"
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
-        from visionvitals.plan import planner
+        from visionvitals.plan import request
 
-        return planner.Plan(
-            backbones=tuple(backbones),
-            data=self.data,
-            studies=planner.sections(self.studies),
+        return request.plan(
+            backbones,
+            self.data,
+            request.sections(self.studies),
+            data_for=[text.partition("=")[::2] for text in self.data_for],
             preset=self.preset,
             seed=self.seed,
             limit=self.limit,
@@ -84,11 +97,13 @@ class Machine:
         device: cpu, cuda, cuda:N or mps. The best there is by default.
         batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
         workers: Decoding threads, one per core by default.
+        reuse: Take equal cells from this run folder instead of measuring them. Give it again for several.
     """
 
     device: str | None = None
     batch_size: Count = None
     workers: Threads = None
+    reuse: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
 
 
 @app.command
@@ -160,11 +175,11 @@ def run(
         trust: Execute the code that a run folder from elsewhere names: studies, backbones and image sets by path, `python:` functions.
     """
     from visionvitals.plan import plan_file
-    from visionvitals.run import folder
+    from visionvitals.run import requests
 
     if os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
-        return _audit(folder.read_plans(what, trusted=trust), what, machine)
+        return _audit(requests.read_plans(what, trusted=trust), what, machine)
     require(
         out is not None,
         "`--out` must name the run folder of a plan file",
@@ -229,34 +244,27 @@ def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
 
 
 def _measure(asked: "Plan", out: Path, machine: Machine) -> int:
-    from visionvitals.plan import planner
-    from visionvitals.run import devices, folder, runner
+    from visionvitals.measuring import measure
+    from visionvitals.report import milestones
+    from visionvitals.run import folder
 
-    device = devices.choose_device(machine.device)
-    say(f"Planning on {device}")
-    planned = planner.make(asked, device=device)
-    skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
-    say(f"{len(planned.cells)} cells{skipped}")
+    go_on = f"vitals run {shlex.quote(str(out))}"
     try:
-        outcome = runner.execute(
-            planned,
-            out=out,
-            device=device,
-            batch_size=machine.batch_size,
-            workers=machine.workers,
-            command=("vitals", *_typed.get()),
-        )
-    except KeyboardInterrupt:
-        kept = sum(p.done for p in folder.status(out)[0]) if (out / "plan.json").is_file() else 0
-        say(f"\nStopped. {kept} of {len(planned.cells)} cells are kept. To go on: vitals run {shlex.quote(str(out))}")
-        return 130
+        outcome = measure(asked, out=out, command=("vitals", *_typed.get()), say=say, **dataclasses.asdict(machine))
+    except (KeyboardInterrupt, Terminated) as stop:
+        found = folder.status(out)[0] if (out / "plan.json").is_file() else []
+        kept, left = sum(p.done for p in found), sum(p.missing + p.failed for p in found)
+        say(f"\nStopped. {kept} of {kept + left} cells are kept. To go on: {go_on}")
+        if kept:
+            print_line(f"Report so far: {milestones.write(out)}")
+        return 130 if isinstance(stop, KeyboardInterrupt) else 143
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
     if outcome.measured + outcome.found:
         _finish(out)
     for sentence in outcome.failed:
         say(f"Failed: {sentence}")
     if outcome.failed:
-        say(f"The rest is kept. To try these again: vitals run {shlex.quote(str(out))}")
+        say(f"The rest is kept. To try these again: {go_on}")
     return 1 if outcome.failed else 0
 
 
@@ -283,10 +291,21 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
     return plan_file.read(Path(what[0]))
 
 
+class Terminated(BaseException):
+    """Another process asks this one to end: SIGTERM, of a scheduler or a container."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Terminated
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0; 1 where a cell failed; 2 for what the user can mend; 3 where a gate is undecided; 130 after Ctrl-C."""
+    """Run the command line and return its exit code: 0; 1 where a cell failed; 2 for what the user can mend; 3 where a gate is undecided; 130 after
+    Ctrl-C, 143 after SIGTERM."""
     typed = tuple(sys.argv[1:] if words is None else words)
     _typed.set(typed)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(typed, exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -295,6 +314,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Terminated:
+        return 143
     except BrokenPipeError:  # the reader, e.g. `head`, has enough; Python must not complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -17,12 +17,16 @@ def status(run_folder: Path, /) -> int:
     """
     from visionvitals.run import folder
 
-    found, failures = folder.status(run_folder)
+    found, failures, superseded = folder.status(run_folder)
     columns = ["study", "backbone", "data", "done", "missing", "failed", "skipped"]
     print_table(columns, [[p.study, p.backbone, p.images, p.done, p.missing, p.failed, p.skipped] for p in found])
     for record in failures:
         cell = record["cell"]
         print_line(f"failed: {cell['study']} {cell['condition']} on {cell['backbone']['spec']}: {record['error']}")
+    if superseded:
+        print_line(
+            f"{superseded} superseded cells are left out of the numbers; to remove them: vitals clean {run_folder}"
+        )
     left = sum(p.missing + p.failed for p in found)
     print_line(
         f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}"
@@ -30,18 +34,33 @@ def status(run_folder: Path, /) -> int:
     return 1 if failures else 0
 
 
-def report(run_folder: Path, /, *, out: Path | None = None, figures: Path | None = None) -> int:
-    """Make report.html from a run folder.
+def clean(run_folder: Path, /) -> int:
+    """Remove the cells of a run that are superseded: whose weights, images or study had another content than now.
 
     Args:
         run_folder: As given to `--out`.
-        out: Where to write it; in the run folder by default.
+    """
+    from visionvitals.run import folder
+
+    gone, freed = folder.clean(run_folder)
+    print_line(f"{gone} superseded cells removed, {freed / 1e6:,.1f} MB freed")
+    return 0
+
+
+def report(*run_folders: Path, out: Path | None = None, figures: Path | None = None) -> int:
+    """Make one page from a run folder, or from several together.
+
+    Args:
+        run_folders: One or several, as given to `--out`.
+        out: Where to write it; report.html in the run folder by default. Several need it.
         figures: Write every chart into this folder too, as SVG and PNG.
     """
     from visionvitals.report import build
     from visionvitals.results import load
 
-    found = load(run_folder)
+    do = "A page of several is written beside none of them."
+    require(out is not None or len(run_folders) < 2, "`--out` must name the page", None, do)
+    found = load(*run_folders)
     print_line(build.build(found, out=out))
     for path in build.figures(found, figures) if figures is not None else ():
         print_line(path)

@@ -89,6 +89,17 @@ def parse(text: str, *, families: list[str]) -> Spec:
     )
 
 
+def named(text: str) -> tuple[str, str]:
+    """(the short name that a user gives a spelling, "" for none; the spelling).
+
+    Example:
+        >>> named("deit=timm:deit_tiny_patch16_224"), named("folder:val?crop=0.9")
+        (('deit', 'timm:deit_tiny_patch16_224'), ('', 'folder:val?crop=0.9'))
+    """
+    name, equals, spelling = text.partition("=")
+    return (name, spelling) if equals and name.strip() and not set(name) & set("?@#&%:/") else ("", text)
+
+
 def option(default: Any, meaning: str, *, read: Callable[[str], Any] | None = None) -> Any:
     """A field of a plug-in's `Options`.
 

@@ -9,7 +9,7 @@ import torch
 
 from visionvitals import results
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.probes.shape_bias import ENTRY_CLASSES
 from visionvitals.responses import csv_files, observers
 from visionvitals.run import runner

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
 from visionvitals.figure import COMMON, Metric
 from visionvitals.plan.identity import plain
-from visionvitals.plan.planner import Plan, Planned, Section, Skip
+from visionvitals.plan.planner import Planned, Skip
+from visionvitals.plan.request import Plan, Section
 from visionvitals.run import folder, wide
 from visionvitals.run.provenance import Provenance
 

@@ -22,7 +22,7 @@ from visionvitals.perturb import adversarial_patch as patches
 from visionvitals.perturb.adversarial_patch import Placement
 from visionvitals.perturb.limits import extent, patch_side
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.run import runner
 from visionvitals.studies import _universal_patch
 from visionvitals.studies import adversarial_patch as study

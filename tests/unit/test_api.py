@@ -1,5 +1,6 @@
 """The functions for a notebook do what the command line does, with networks and pictures that live in Python."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,17 +82,20 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
 
 
 def test_what_is_there_is_not_measured_again_and_changed_weights_are_noticed(
-    asked: tuple[vv.Run, torch.nn.Module],
+    asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, net = asked
-    call = {"data": "memory:quarters", "studies": ["clean"], "preset": "quick", "out": run.folder, "device": "cpu"}
-    before = sorted((p, p.stat().st_mtime_ns) for p in run.folder.glob("store/*/*/cell.json"))
+    copy = shutil.copytree(run.folder, tmp_path / "run")
+    call = {"data": "memory:quarters", "studies": ["clean"], "preset": "quick", "out": copy, "device": "cpu"}
+    before = sorted((p, p.stat().st_mtime_ns) for p in copy.glob("store/*/*/cell.json"))
     vv.audit("memory:net", **call)  # type: ignore[arg-type]
-    assert sorted((p, p.stat().st_mtime_ns) for p in run.folder.glob("store/*/*/cell.json")) == before
+    assert sorted((p, p.stat().st_mtime_ns) for p in copy.glob("store/*/*/cell.json")) == before
     with torch.no_grad():
         net.gain.mul_(2)  # type: ignore[operator]
-    with pytest.raises(VitalsError, match="weights of memory:net"):
-        vv.audit("memory:net", **call)  # type: ignore[arg-type]
+    vv.audit("memory:net", **call)  # type: ignore[arg-type]
+    assert "another\n  weights of memory:net" in capsys.readouterr().err
+    left = [p.study for p in vv.Run(copy).results.points if p.backbone.endswith("net")]
+    assert left == ["clean"], "what the old weights gave is left out"
     with torch.no_grad():
         net.gain.div_(2)  # type: ignore[operator]
 

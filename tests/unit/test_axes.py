@@ -12,7 +12,7 @@ from visionvitals.datasets.base import cache
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.report import build, charts
 from visionvitals.results import load, signs, table
 from visionvitals.run import runner

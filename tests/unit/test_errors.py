@@ -10,7 +10,7 @@ import torch
 from visionvitals import cli, registry, study
 from visionvitals.datasets.base import reading
 from visionvitals.errors import VitalsError, as_text, blamed, escaped, near, require
-from visionvitals.plan import plan_file, planner
+from visionvitals.plan import plan_file, planner, request
 from visionvitals.responses import csv_files
 from visionvitals.training import checkpoints, recipe
 from visionvitals.training.recipe import Recipe
@@ -130,7 +130,7 @@ def test_the_refusal_of_a_study_file_is_checked(value: str, match: str, tmp_path
 
 
 def test_a_product_of_too_many_conditions_is_refused() -> None:
-    section = planner.Section(
+    section = request.Section(
         name="shuffle", values={"run": tuple(range(1000)), "grid": tuple((k, k) for k in range(1000))}
     )
     with pytest.raises(VitalsError, match=r"at most 100,000 conditions\. Got 1000000"):

@@ -13,7 +13,7 @@ from visionvitals.core import Backbone, BackboneCard, ImageSetCard, Preprocess
 from visionvitals.errors import VitalsError
 from visionvitals.job import Arrays, Columns, Fill, Forgetful, Job
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.probes import episodes
 from visionvitals.results import load, table
 from visionvitals.run import runner

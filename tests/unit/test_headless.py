@@ -16,7 +16,7 @@ from visionvitals.backbones import _parts
 from visionvitals.datasets.base import labels
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.probes import gradient
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file
-from visionvitals.plan.planner import Plan, Section, sections
+from visionvitals.plan.request import Plan, Section, sections
 
 PLANS = sorted((Path(__file__).parents[2] / "plans").glob("*.toml"))
 
@@ -138,7 +138,7 @@ def test_errors_inside_a_list_of_studies_have_lines(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    assert errors(tmp_path, "seed = 1\n") == ["A plan must say `backbones`.", "A plan must say `data`."]
+    assert errors(tmp_path, "seed = 1\n") == ["A plan must say `backbones`."]
     head = 'backbones = ["tiny:vit"]\ndata = ["shapes:test"]\n'
     assert errors(tmp_path, head + "[[studies]]\nfraction = 1\n") == [
         'line 3: A study must have a name, e.g. name = "occlusion".'

@@ -10,9 +10,10 @@ from PIL import Image
 
 from visionvitals.core import Backbone
 from visionvitals.errors import VitalsError
-from visionvitals.plan import planner
+from visionvitals.plan import planner, request
 from visionvitals.plan.identity import cell_id
-from visionvitals.plan.planner import Plan, Planned, Section
+from visionvitals.plan.planner import Planned
+from visionvitals.plan.request import Plan, Section
 from visionvitals.run import calibrate
 
 CPU = torch.device("cpu")
@@ -107,7 +108,7 @@ def test_a_plan_validates_itself(change: dict[str, Any], message: str) -> None:
 
 def test_unknown_names_list_near_ones(toy_backbone: str, toy_images: str) -> None:
     with pytest.raises(VitalsError, match=r"No study is called `oclusion`\. Did you mean occlusion[,?]"):
-        planner.sections("clean,oclusion")
+        request.sections("clean,oclusion")
     with pytest.raises(VitalsError, match=r"`oclusion`\. Did you mean occlusion[,?]"):
         planned([toy_backbone], [toy_images], Section(name="oclusion"))
     with pytest.raises(VitalsError, match=r"known family\. Got 'tim:resnet18'\. Did you mean timm"):
@@ -117,9 +118,9 @@ def test_unknown_names_list_near_ones(toy_backbone: str, toy_images: str) -> Non
 
 
 def test_sections_of_names() -> None:
-    assert [s.name for s in planner.sections("occlusion, clean,occlusion")] == ["occlusion", "clean"]
-    assert planner.sections("") == ()
-    assert planner.sections("all")[0].name == "clean"
+    assert [s.name for s in request.sections("occlusion, clean,occlusion")] == ["occlusion", "clean"]
+    assert request.sections("") == ()
+    assert request.sections("all")[0].name == "clean"
 
 
 def test_a_spelling_is_checked_before_any_backbone_is_loaded(
@@ -226,7 +227,7 @@ def test_two_studies_of_one_name_are_refused_with_both_paths(tmp_path: Path, toy
     other = tmp_path / "a" / "toy_study.py"
     other.write_text(Path(toy_study).read_text())
     with pytest.raises(VitalsError, match=r"Two studies must have two names\. Got \(.*toy_study\.py.*a/toy_study\.py"):
-        Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=planner.sections(f"{toy_study},{other}"))
+        Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=request.sections(f"{toy_study},{other}"))
 
 
 def test_the_source_of_a_users_study_is_part_of_the_cell(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from visionvitals.plan import plan_file, planner
-from visionvitals.run import folder, runner
+from visionvitals.run import folder, requests, runner
 from visionvitals.run.store import Store
 
 CPU = torch.device("cpu")
@@ -70,11 +70,11 @@ def test_a_killed_run_resumes_to_the_same_rows(
     assert process.returncode == -signal.SIGKILL, output.decode()
     kept = written(killed)
     assert 3 <= len(kept) < CELLS
-    (progress, _) = folder.status(killed)
+    (progress, _, _) = folder.status(killed)
     assert sum(p.done for p in progress) == len(kept)
     assert sum(p.missing for p in progress) == CELLS - len(kept)
 
-    for out, asked in ((killed, folder.read_plans(killed, trusted=True)[0]), (whole, plan_file.read(plan))):
+    for out, asked in ((killed, requests.read_plans(killed, trusted=True)[0]), (whole, plan_file.read(plan))):
         planned = planner.make(asked, device=CPU)
         outcome = runner.execute(planned, out=out, device=CPU, batch_size=6)
         assert outcome.failed == ()

@@ -16,13 +16,14 @@ from visionvitals.core import ImageSetCard
 from visionvitals.errors import VitalsError
 from visionvitals.job import Job
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.probes import shape_bias as probe
 from visionvitals.report import charts
 from visionvitals.responses import csv_files, observers
 from visionvitals.results import compare, load, signs
 from visionvitals.run import runner, wide
-from visionvitals.run.store import Store, Stored
+from visionvitals.run.cell import Stored
+from visionvitals.run.store import Store
 from visionvitals.studies import shape_bias
 
 CPU = torch.device("cpu")

@@ -22,8 +22,9 @@ from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
 from visionvitals.plan.identity import cell_id
 from visionvitals.run import documents, shelf, wide
+from visionvitals.run.cell import DamagedCell
 from visionvitals.run.shelf import Unwritable
-from visionvitals.run.store import DamagedCell, Store
+from visionvitals.run.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

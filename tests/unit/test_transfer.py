@@ -17,7 +17,7 @@ from visionvitals.core import NO_IMAGES, Backbone
 from visionvitals.errors import VitalsError
 from visionvitals.job import Arrays, Columns, Fill, Forgetful, Job
 from visionvitals.plan import planner
-from visionvitals.plan.planner import Plan, Section
+from visionvitals.plan.request import Plan, Section
 from visionvitals.probes.features import columns, features
 from visionvitals.report import build, by_class, charts
 from visionvitals.results import load as read

@@ -10,8 +10,8 @@ import pytest
 from visionvitals import cli
 from visionvitals.errors import VitalsError
 from visionvitals.plan import stamp
-from visionvitals.plan.planner import Plan, Section
-from visionvitals.run import folder, trust
+from visionvitals.plan.request import Plan, Section
+from visionvitals.run import requests, trust
 
 TRAP = """
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_plan_that_was_changed_is_not_executed(
     }
     foreign(run, **changes[kind])
     with pytest.raises(VitalsError, match="was not begun here by you"):
-        folder.read_plans(run, trusted=False)
+        requests.read_plans(run, trusted=False)
     for words in (["run", "--device", "cpu"], ["status"], ["table"], ["report"]):
         cli.main([words[0], str(run), *words[1:]])
     assert not marker.exists()

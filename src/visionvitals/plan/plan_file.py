@@ -7,9 +7,11 @@
 
     [[studies]]
     name = "occlusion"
+    data = ["masks:cows"]              # image sets of its own, instead of those above
     fraction = [0, 0.25, 0.5]          # a condition's field: a value, or a list of values; lists are multiplied
     grid = [[8, 8], [4, 4]]
 
+Backbones and image sets can get a short name: `deit=timm:deit_tiny_patch16_224@w.safetensors`.
 A file cannot hold both `studies = [...]` and `[[studies]]`; give a table in the list: `studies = ["clean", {name = "shuffle"}]`.
 """
 
@@ -19,17 +21,17 @@ import math
 import re
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionvitals import study
+from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
 from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, blamed, near, shortened
-from visionvitals.plan import planner
+from visionvitals.plan import planner, request
 from visionvitals.plan.identity import plain
-from visionvitals.plan.planner import Decoder, Plan, Section
+from visionvitals.plan.request import Decoder, Plan, Section
 
 _DEPTH = 12
 _ELSEWHERE = {
@@ -47,7 +49,7 @@ class _File:
     __pydantic_config__: typing.ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     backbones: list[str]
-    data: list[str]
+    data: list[str] = dataclasses.field(default_factory=list)
     studies: list[str | dict[str, Any]] | None = None
     preset: Preset = "default"
     seed: int = 0
@@ -103,18 +105,14 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
         for number, spelling in enumerate(_listed(values.get(key))):
             if isinstance(spelling, str):
                 try:
-                    planner.parse(typing.cast(Any, kind), spelling)
+                    request.parse(typing.cast(Any, kind), registry.named(spelling)[1])
                 except VitalsError as error:
                     problems.append(_Problem((key, number), str(error)))
     if not problems:
         rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
         try:
-            return Plan(
-                backbones=tuple(values["backbones"]),
-                data=tuple(values["data"]),
-                studies=tuple(found) if "studies" in values else planner.sections("all"),
-                **rest,
-            )
+            sections = tuple(found) if "studies" in values else request.sections("all")
+            return request.plan(values["backbones"], values.get("data", ()), sections, **rest)
         except VitalsError as error:
             problems.append(_Problem((), str(error)))
     located = sorted((_line(text, p.where), p.what) for p in problems)
@@ -125,13 +123,20 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
 
 def to_dict(plan: Plan) -> dict[str, Any]:
     """A plan as plain values; `from_dict` reads them back into an equal plan."""
+
+    def listed(texts: Sequence[str]) -> list[str]:
+        return [f"{plan.names[text]}={text}" if text in plan.names else text for text in texts]
+
     sections = [
-        {"name": s.name} | ({"preset": s.preset} if s.preset else {}) | {k: plain(v) for k, v in s.values.items()}
+        {"name": s.name}
+        | ({"preset": s.preset} if s.preset else {})
+        | ({"data": listed(s.data)} if s.data else {})
+        | {k: plain(v) for k, v in s.values.items()}
         for s in plan.studies
     ]
     return {
-        "backbones": list(plan.backbones),
-        "data": list(plan.data),
+        "backbones": listed(plan.backbones),
+        "data": listed(plan.data),
         "studies": sections,
         "preset": plan.preset,
         "seed": plan.seed,
@@ -199,10 +204,19 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
     fields = {f.name for f in dataclasses.fields(module.Condition)}
     taken: dict[str, tuple[Any, ...]] = {}
     problems, alone = [], []
+    data = values.get("data", [])
+    if not (isinstance(data, list) and all(isinstance(spelling, str) for spelling in data)):
+        problems.append(_Problem(("data",), f"`data` of `{name}` must be a list of image sets. Got {data!r}."))
+        data = []
+    for spelling in data:
+        try:
+            request.parse("datasets", registry.named(spelling)[1])
+        except VitalsError as error:
+            problems.append(_Problem(("data",), str(error)))
     if preset is not None and preset not in PRESETS:
         problems.append(_Problem(("preset",), f"`preset` must be one of {', '.join(PRESETS)}. Got {preset!r}."))
     for key, given in values.items():
-        if key in ("name", "preset"):
+        if key in ("name", "preset", "data"):
             continue
         if key not in fields:
             problems.append(_Problem((key,), f"`{name}` has no condition field `{key}`. {near(key, fields)}"))
@@ -221,7 +235,7 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
     if problems:
         return None, problems + alone
     try:
-        section = Section(name=name, preset=preset, values=taken)
+        section = Section(name=name, preset=preset, data=tuple(data), values=taken)
         if taken:  # fields can be right each and wrong together
             planner.conditions(section, module, preset="default", size=(1, 1))
     except VitalsError as error:

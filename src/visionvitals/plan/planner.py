@@ -10,81 +10,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from visionvitals import registry, study
-from visionvitals.core import PRESETS, Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
-from visionvitals.errors import VitalsError, blamed, near, require, shortened
+from visionvitals.core import Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
+from visionvitals.errors import VitalsError, blamed, require, shortened
 from visionvitals.plan.companions import Companions
 from visionvitals.plan.drawn import drawn
 from visionvitals.plan.identity import cell_id, plain, spelled
+from visionvitals.plan.request import Plan, Section, parse
 
 if TYPE_CHECKING:
     import torch
 
     from visionvitals.datasets.base.labels import Alignment
-
-Decoder = Literal["pillow", "fast"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """One study of a plan.
-
-    Attributes:
-        name: of the study, or the path of its file.
-        preset: instead of the plan's own.
-        values: condition field -> the values it takes. Their product is measured, fields that are not named keep their default;
-            empty: the conditions of the preset.
-    """
-
-    name: str
-    preset: Preset | None = None
-    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(
-            self.preset is None or not self.values,
-            f"A study takes its conditions either from a preset or from values ({self.name})",
-            (self.preset, tuple(self.values)),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be measured. Everything in it decides the numbers; device, batch size and workers are not in it.
-
-    Attributes:
-        backbones: spellings, see `registry.parse`.
-        data: spellings of image sets.
-        studies: in the order of the report.
-        preset: of the studies that do not say otherwise.
-        seed: root of all randomness.
-        limit: only so many images of each set, by a seeded draw.
-        decoder: which decoder makes the pixels.
-    """
-
-    backbones: tuple[str, ...]
-    data: tuple[str, ...]
-    studies: tuple[Section, ...]
-    preset: Preset = "default"
-    seed: int = 0
-    limit: int | None = None
-    decoder: Decoder = "pillow"
-
-    def __post_init__(self) -> None:
-        require(len(self.backbones) > 0, "A plan must name a backbone", self.backbones, "Try `tiny:vit`.")
-        require(len(self.data) > 0, "A plan must name an image set", self.data, "Try `--data folder:PATH`.")
-        require(len(self.studies) > 0, "A plan must name a study", self.studies, "See `vitals list studies`.")
-        require(self.preset in PRESETS, f"`preset` must be one of {', '.join(PRESETS)}", self.preset)
-        require(self.limit is None or self.limit > 0, "`limit` must be positive", self.limit)
-        for name, values in (("backbones", self.backbones), ("data", self.data)):
-            twice = sorted({v for v in values if values.count(v) > 1})
-            require(not twice, f"`{name}` must name each once", ", ".join(twice))
-        paths: dict[str, str] = {}
-        for section in self.studies:
-            other = paths.setdefault(study.name_of(section.name), section.name)
-            require(other == section.name, "Two studies must have two names", (other, section.name), "Rename a file.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +76,7 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     studies = {study.name_of(section.name): study.load(section.name) for section in plan.studies}
     for text in plan.backbones:
         parse("backbones", text)
-    sets = {text: open_images(text) for text in plan.data}
+    sets = {text: open_images(text) for text in plan.sets}
     measured = {text: drawn(images, plan.limit, plan.seed) for text, images in sets.items()}
     cards = {text: images.card for text, images in sets.items()}
     making = _Making(plan, studies, cards, measured, Companions(functools.partial(load_backbone, device=device)))
@@ -184,15 +123,16 @@ class _Making:
         self.cards[card.spec] = self.companions.cards[card.spec] = card
         self.notes += [f"{card.spec}: {note}" for note in card.notes]
         for images in self.images.values():
-            unfit = self._align(card, images)
-            for section in self.plan.studies:
+            asked = [section for section in self.plan.studies if images.spec in self.plan.sets_of(section)]
+            unfit = self._align(card, images, asked)
+            for section in asked:
                 self._section(section, card, images, unfit)
 
-    def _align(self, card: BackboneCard, images: ImageSetCard) -> str | None:
+    def _align(self, card: BackboneCard, images: ImageSetCard, asked: Sequence[Section]) -> str | None:
         """Match the set's classes with the backbone's outputs; why that is not possible, or None."""
         from visionvitals.datasets.base import labels
 
-        if any(each.labels == "own" for each in self.studies.values()):
+        if any(self.studies[study.name_of(section.name)].labels == "own" for section in asked):
             self.notes += [note] if (note := labels.known_classes(images, card)) else []
         try:
             found = self.alignments[card.spec, images.spec] = labels.align(images, card)
@@ -204,7 +144,7 @@ class _Making:
     def _section(self, section: Section, card: BackboneCard, images: ImageSetCard, unfit: str | None) -> None:
         chosen = self.studies[study.name_of(section.name)]
         wanted = conditions(section, chosen, preset=self.plan.preset, size=card.preprocess.size)
-        for condition in (each for one in wanted for each in _expanded(one, self.plan.backbones)):
+        for condition in (each for one in wanted for each in _expanded(one, self.plan)):
             reason = unfit if chosen.labels == "outputs" else None
             reason = reason or chosen.refusal(condition, card, self.drawn[images.spec])
             others: tuple[tuple[str, str], ...] = ()
@@ -245,10 +185,13 @@ class _Making:
         return f"the same weights and images as {first.backbone.spec} on {first.images.spec}, measured there"
 
 
-def _expanded(condition: Any, backbones: Sequence[str]) -> list[Any]:
-    """The condition, once for each backbone of the plan where a field of type `BackboneSpec` is "*"."""
+def _expanded(condition: Any, plan: Plan) -> list[Any]:
+    """The condition, once for each backbone of the plan where a field of type `BackboneSpec` is "*"; a short name there is spelled out."""
+    short = {name: text for text, name in plan.names.items() if text in plan.backbones}
+    spelt = {name: short[spec] for name, spec in spelled(condition).items() if spec in short}
+    condition = dataclasses.replace(condition, **spelt) if spelt else condition
     stars = [name for name, spec in spelled(condition).items() if spec == "*"]
-    product = itertools.product(backbones, repeat=len(stars))
+    product = itertools.product(plan.backbones, repeat=len(stars))
     return [dataclasses.replace(condition, **dict(zip(stars, chosen, strict=True))) for chosen in product]
 
 
@@ -267,13 +210,6 @@ def conditions(section: Section, chosen: study.Study, *, preset: Preset, size: t
         for condition in found:
             plain(condition)
     return found
-
-
-def parse(kind: Literal["backbones", "datasets"], text: str) -> registry.Spec:
-    """Read a spelling whose family is a plug-in of `kind`, or the path of a plug-in file (`./mine.py:name`)."""
-    families = registry.names(kind)
-    family = text.partition("?")[0].partition(":")[0]
-    return registry.parse(text, families=[*families, family] if family.endswith(".py") else families)
 
 
 def load_backbone(text: str, *, device: "torch.device") -> Backbone:
@@ -298,19 +234,3 @@ def open_images(text: str) -> ImageSet:
     spec = parse("datasets", text)
     with blamed(f"`{shortened(text)}` could not be opened"):
         return registry.load("datasets", spec.family).open(spec)  # type: ignore[no-any-return]
-
-
-def sections(text: str) -> tuple[Section, ...]:
-    """`clean,occlusion` as sections; `all` is every study.
-
-    Raises:
-        VitalsError: an unknown study; near names are listed.
-    """
-    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if names == ["all"]:
-        return tuple(Section(name=name) for name in study.names())
-    known = registry.names("studies")
-    for name in names:
-        if not name.endswith(".py") and name not in known:
-            raise VitalsError(f"No study is called `{shortened(name)}`. {near(name, known)}")
-    return tuple(Section(name=name) for name in names)

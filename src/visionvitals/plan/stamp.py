@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from visionvitals.plan.planner import Plan
+from visionvitals.plan.request import Plan
 
 
 def stamp(plan: Plan) -> str:
     """A digest that changes when a file behind a plan changes: weights, pictures, class lists, factories, studies."""
     made = hashlib.sha256()
-    texts = [*plan.backbones, *plan.data, *(section.name for section in plan.studies)]
+    texts = [*plan.backbones, *plan.sets, *(section.name for section in plan.studies)]
     for text in texts:
         for path in _paths(text):
             made.update(f"{text}\0{path}\0".encode("utf-8", "surrogateescape"))

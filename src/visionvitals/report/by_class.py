@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionvitals.results.run import Run
-from visionvitals.run.store import Stored
+from visionvitals.run.cell import Stored
 
 FILE = "classes.json"
 ROWS = 8

@@ -7,7 +7,7 @@ from typing import Any
 
 from visionvitals.results import words
 from visionvitals.results.run import Run
-from visionvitals.run.store import Stored
+from visionvitals.run.cell import Stored
 
 
 def command(run: Run) -> str:

@@ -12,7 +12,7 @@ from visionvitals.figure import Chart
 from visionvitals.results import words
 from visionvitals.results.fields import usual
 from visionvitals.results.run import Point, Run
-from visionvitals.run.store import Stored
+from visionvitals.run.cell import Stored
 
 COLUMNS, ROWS, SPEAKERS = 6, 4, 6
 Records = Mapping[str, Mapping[str, Any]]

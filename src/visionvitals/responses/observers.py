@@ -21,8 +21,9 @@ from visionvitals.probes import shape_bias
 from visionvitals.responses import csv_files
 from visionvitals.responses.csv_files import Trial
 from visionvitals.run import wide
+from visionvitals.run.cell import Stored
 from visionvitals.run.folder import warn
-from visionvitals.run.store import Store, Stored
+from visionvitals.run.store import Store
 from visionvitals.studies import shape_bias as asked
 
 STUDY = "shape_bias"

@@ -220,11 +220,13 @@ def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair
         a, b = named(run, of or and_ or "", 0), named(run, and_ or of or "", 1)
         return [Pair(run, a, b, (0, 1))]
     sides = [backbones(run, side) for side in (0, 1)]
+    specs = [card["spec"] for card in run.backbones.values()]
+    called = {spec: run.plan.get("names", {}).get(spec, spec) for spec in specs}
     found = [
         Pair(run, a, b, (0, 1))
         for a in sides[0]
         for b in sides[1]
-        if run.backbones[a]["spec"] == run.backbones[b]["spec"]
+        if called[run.backbones[a]["spec"]] == called[run.backbones[b]["spec"]]
     ]
     there, here = (", ".join(names) or "nothing" for names in sides)
     must = "Two runs must share the name of a backbone"
@@ -256,6 +258,7 @@ def named(run: Run, name: str, side: int) -> str:
     for called in (
         {b: spec.partition(":")[2] for b, spec in known.items()},
         {b: short[spec] for b, spec in known.items()},
+        {b: run.plan.get("names", {}).get(spec, b) for b, spec in known.items()},
         known,
     ):
         spelled |= {word: b for b, word in called.items() if list(called.values()).count(word) == 1}

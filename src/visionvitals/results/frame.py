@@ -17,7 +17,7 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import Metric
-from visionvitals.run.store import DamagedCell, Stored
+from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.study import REPEATS
 
 CAPACITY = 160e6

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from visionvitals.figure import Record, read, tupled
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
+from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.documents import STUDIES, WARNINGS, spared
-from visionvitals.run.folder import asked_of
-from visionvitals.run.store import SCHEMA, DamagedCell, Store, Stored
+from visionvitals.run.requests import asked_of
+from visionvitals.run.store import SCHEMA, Store
 
 
 def load(*folders: Path) -> Run:
@@ -54,8 +55,10 @@ def _no_collection() -> Iterator[None]:
 def _load(folders: Sequence[Path]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
-    cells = _cells(stores, noticed)
-    plan = asked_of(folders[0]) if os.path.lexists(folders[0] / "plan.json") else {}
+    planned = [folder for folder in folders if os.path.lexists(folder / "plan.json")]
+    plan = asked_of(*planned) if planned else {}
+    superseded = frozenset(plan.get("superseded", ()))
+    cells = _cells(stores, superseded, noticed)
     asked = plan.get("plan", {})
     order = [study.name_of(section["name"]) for section in asked.get("studies", ())]
     written: dict[str, Any] = {}
@@ -67,30 +70,32 @@ def _load(folders: Sequence[Path]) -> Run:
         versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
     measured = _in_order({name: name for name in versions}, order, first=study.BASELINE)
     records = {name: _record(name, versions[name], written.get(name), noticed) for name in measured}
-    points, backbones, images = _points(cells.values(), records)
+    points, backbones, images = _points(cells.values(), records, plan.get("names", {}))
     return Run(
         folder=folders[0],
         all_points=tuple(sorted(points, key=lambda p: _position(p, records))),
         studies=records,
         backbones=_sorted(backbones, asked.get("backbones", ())),
         images=_sorted(images, asked.get("data", ())),
-        failures=tuple(record for store in stores for record in store.failures() if record["id"] not in cells),
+        failures=tuple(
+            record for store in stores for record in store.failures() if record["id"] not in {*cells, *superseded}
+        ),
         plan=plan,
         finished=frozenset(cells),
-        held=tuple(frozenset(store.ids()) for store in stores),
+        held=tuple(frozenset(store.ids()) - superseded for store in stores),
         warned=tuple(warned),
         noticed=tuple(dict.fromkeys(noticed)),
     )
 
 
-def _cells(stores: Sequence[Store], noticed: list[str]) -> dict[str, Stored]:
-    """Every whole cell by its id; what is wrong with the others is noticed."""
+def _cells(stores: Sequence[Store], superseded: Collection[str], noticed: list[str]) -> dict[str, Stored]:
+    """Every whole cell by its id, less those that are superseded; what is wrong with the others is noticed."""
     found: dict[str, Stored] = {}
     old = 0
     for store in stores:
         for identifier in store.ids():
             try:
-                if identifier not in found:
+                if identifier not in found and identifier not in superseded:
                     found[identifier] = store.cell(identifier)
             except DamagedCell as error:
                 old += error.old
@@ -103,7 +108,7 @@ def _cells(stores: Sequence[Store], noticed: list[str]) -> dict[str, Stored]:
 
 
 def _points(
-    cells: Iterable[Stored], records: Mapping[str, Record | str]
+    cells: Iterable[Stored], records: Mapping[str, Record | str], names: Mapping[str, str]
 ) -> tuple[list[Point], dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
     """(points, backbones by name, image sets by name) of some cells."""
     work: dict[tuple[Any, ...], list[Stored]] = {}
@@ -117,7 +122,7 @@ def _points(
         condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
         settings = tuple(tupled(cell[name]) for name in SETTINGS)
         work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
-    named, sets = _named(backbones), _named(images)
+    named, sets = _named(backbones, names), _named(images, names)
     apart = [(key, twin, group) for key, several in work.items() for twin, group in _told_apart(several)]
     varying = _varying((key[0], (*key[4], twin)) for key, twin, _ in apart)
     points = []
@@ -199,17 +204,18 @@ def _record(name: str, measured: set[tuple[int, str]], written: Any, noticed: li
     return found
 
 
-def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]]) -> dict[tuple[str, ...], str]:
-    """(spelling, digest, ...) -> a name: the spelling, shortened as far as the names stay apart; where one spelling had two contents,
-    what tells them apart joins it."""
-    short = registry.labels(dict.fromkeys(spec for spec, *_ in cards))
-    names = {}
+def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]], given: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """(spelling, digest, ...) -> a name: the one that the user gave, or the spelling, shortened as far as the names stay apart; where one
+    name had two contents, what tells them apart joins it."""
+    short = {**registry.labels(dict.fromkeys(spec for spec, *_ in cards)), **given}
+    names: dict[tuple[str, ...], str] = {}
     for key in cards:
-        same = [other for other in cards if other[0] == key[0]]
+        same = [other for other in cards if short[other[0]] == short[key[0]]]
         digests, inputs = {other[1] for other in same}, [other for other in same if other[1] == key[1]]
         marks = [f"{'weights' if len(key) > 2 else 'data'} {key[1][:8]}"] if len(digests) > 1 else []
         marks += [f"input {inputs.index(key) + 1}"] if len(inputs) > 1 else []
-        names[key] = escaped(f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]])
+        name = escaped(f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]])
+        names[key] = escaped(key[0]) if name in names.values() else name
     return names
 
 

@@ -17,7 +17,7 @@ from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import COMMON, Metric, Record
 from visionvitals.results.frame import Frame, Group, Summary, Values
-from visionvitals.run.store import DamagedCell, Stored
+from visionvitals.run.cell import DamagedCell, Stored
 
 SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
 """What else decides a number, beside condition, backbone and images."""
@@ -73,7 +73,7 @@ class Run:
         studies: name -> what is known of the study, or the reason why nothing is; in the order of the report.
         backbones, images: short name -> card as plain values, with the whole spelling in it; in the order of the report.
         failures: records of the cells whose last try failed.
-        plan: what was asked, see `run.folder.asked_of`.
+        plan: what was asked, see `run.requests.asked_of`.
         finished: ids of all finished cells.
         held: the ids that each folder holds, in their order.
         warned: content of `warnings.json`.

@@ -89,10 +89,11 @@ FAILURE = {
     "error": str,
     "traceback": str,
 }
+_ANSWERS = {"logits": [[_NUMBER]], "stable": bool, "versions": [[str, str]]}
 _REQUEST: dict[str, Any] = {
-    "plan": {"backbones": [str], "data": [str], "studies": [{"name": str}], "preset": str},
+    "plan": {"backbones": [str], "data": [str], "studies": [{"name": str, "data?": [str]}], "preset": str},
     "digests": {str: {str: lambda value: True}},
-    "answers": {str: {"logits": [[_NUMBER]], "stable": bool, "versions": [[str, str]]}},
+    "answers": {str: _ANSWERS},
     "cells": [{"id": str, **_WORK}],
     "skips": [{"reason": str, **_WORK}],
     "notes": [str],
@@ -102,7 +103,7 @@ _REQUEST: dict[str, Any] = {
     "started": _time,
     "token": str,
 }
-PLAN = {**_REQUEST, "later?": [_REQUEST]}
+PLAN = {**_REQUEST, "later?": [_REQUEST], "superseded?": [str], "answered?": {str: _ANSWERS}}
 """Of `plan.json`, beside its schema."""
 STUDIES: dict[type, dict[str, Any]] = {str: {}}
 WARNINGS = [str]

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +21,20 @@ from typing import Any
 
 from visionvitals import figure, study
 from visionvitals.answers import Answers
-from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
-from visionvitals.plan.planner import Plan, Planned
+from visionvitals.plan.planner import Planned
+from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
-from visionvitals.run import documents, trust
+from visionvitals.run import documents, requests, trust
 from visionvitals.run.calibrate import images_of
-from visionvitals.run.provenance import now, versions
+from visionvitals.run.progress import say
+from visionvitals.run.provenance import versions
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 
-SCHEMA = 2
 ALIKE = ("seed", "limit", "decoder")
 """What all requests of a run must share, so that its numbers can be compared."""
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
@@ -48,35 +49,42 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         planned: the resolved plan.
         command: what the user typed, as words; the first one of a plan stays.
 
+    Where a name has another content than before, its old cells are superseded: readers leave them out.
+
     Raises:
-        VitalsError: a run of another seed, limit or decoder, other contents behind the same names, foreign files, no right to write, no
-            room.
+        VitalsError: a run of another seed, limit or decoder, a network that answers otherwise with the same weights, foreign files, no
+            right to write, no room.
     """
-    content = document(
+    content = requests.document(
         plan_file.to_dict(planned.plan),
         command=command,
         digests=_digests(planned),
         answers={s: plain(card.answers) for s, card in planned.backbones.items() if card.answers is not None},
-        cells=[planned_cell(cell) for cell in planned.cells],
+        cells=[requests.planned_cell(cell) for cell in planned.cells],
         skips=[plain(skip) for skip in planned.skips],
         notes=list(planned.notes),
         stamp=stamp(planned.plan),
         token=secrets.token_hex(16),
     )
-    known = requests(there) if (there := refuse_another(out, planned.plan)) is not None else []
-    for request in known:
-        _refuse_changed(out, request, content)
+    known = requests.each(there) if (there := refuse_another(out, planned.plan)) is not None else []
+    answered = requests.answered(there) if there is not None else {}
+    _refuse_other_answers(out, answered, content)
+    asked = [requests.without(request, _changed(request, content)) for request in known]
     same = next((k for k, request in enumerate(known) if request["plan"] == content["plan"]), len(known))
     if same < len(known):
         content |= {key: known[same][key] for key in ("command", "versions", "started", "token")}
-    asked = [*known[:same], content, *known[same + 1 :]]
-    whole = {**asked[0], "later": asked[1:]}
+    asked[same : same + 1] = [content]
+    gone = requests.listed(known) - requests.listed(asked)
+    answered = {**answered, **requests.answered(content)}
+    whole = requests.together(asked, gone.union((there or {}).get("superseded", ())), answered)
     inside = (out / "store").resolve().is_relative_to(out.resolve())
     require(
         inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
     )
     store = Store(out / "store")
     missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
+    if finished := [identifier for identifier in gone if store.has(identifier)]:
+        say(_superseded(out, known, content, len(finished)))
     try:
         (out / "store").mkdir(parents=True, exist_ok=True)
         begun = not known or trust.is_ours(out, there or {})
@@ -100,24 +108,6 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     return store
 
 
-def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any) -> dict[str, Any]:
-    """The content of a `plan.json`: a plan as plain values, and what it resolved to (see `documents.PLAN`), empty where it is not given."""
-    empty = {"digests": {}, "answers": {}, "cells": [], "skips": [], "notes": [], "stamp": "", "token": ""}
-    known = {"command": list(command), "versions": versions(), "started": now()}
-    return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
-
-
-def planned_cell(cell: Cell) -> dict[str, Any]:
-    """A cell as `plan.json` lists it."""
-    where = {"backbone": cell.backbone.spec, "images": cell.images.spec}
-    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **where}
-
-
-def requests(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What was asked of a run, one after the other, each in the form of `document`."""
-    return [{key: value for key, value in content.items() if key != "later"}, *content.get("later", ())]
-
-
 def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
     """Refuse a folder that cannot take a plan, before anything is loaded.
 
@@ -138,7 +128,7 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
             return None
     except OSError as error:
         raise VitalsError(f"`--out` must be a folder that can be read. Got {out}: {error.strerror}.") from error
-    there, here = content_of(out), plan_file.to_dict(plan)
+    there, here = requests.content_of(out), plan_file.to_dict(plan)
     apart = [(key, there["plan"].get(key), here.get(key)) for key in ALIKE if there["plan"].get(key) != here.get(key)]
     if apart:
         listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in apart)
@@ -152,7 +142,7 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
 def finished(out: Path, plan: Plan) -> int | None:
     """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
     content, store, asked = refuse_another(out, plan), Store(out / "store"), plan_file.to_dict(plan)
-    there = next((r for r in requests(content) if r["plan"] == asked), None) if content is not None else None
+    there = next((r for r in requests.each(content) if r["plan"] == asked), None) if content is not None else None
     if there is None or there["versions"] != versions() or there["stamp"] != stamp(plan):
         return None
     if not {cell["id"] for cell in there["cells"]} <= set(store.ids()):
@@ -174,39 +164,6 @@ def report_is_current(out: Path) -> bool:
     except OSError:
         return False
     return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
-
-
-def read_plans(out: Path, *, trusted: bool) -> list[Plan]:
-    """What was asked of a run folder. Its studies are loaded, so that those that are files are executed.
-
-    Args:
-        out: the run folder.
-        trusted: the user says that its code may be executed.
-
-    Raises:
-        VitalsError: not a run folder, or it names code, this user has not begun it here, and it is not trusted.
-    """
-    content = content_of(out)
-    if not trusted:
-        trust.check(out, content)
-    return [plan_file.from_dict(request["plan"], source=str(out / "plan.json")) for request in requests(content)]
-
-
-def asked_of(out: Path) -> Mapping[str, Any]:
-    """All requests as one, in the form of `document`: names, cells and skips each once, notes and commands one after the other."""
-    every = requests(content_of(out))
-    plans = [request["plan"] for request in every]
-    names = {key: list(dict.fromkeys(name for plan in plans for name in plan[key])) for key in ("backbones", "data")}
-    studies = {section["name"]: section for plan in reversed(plans) for section in plan["studies"]}
-    order = dict.fromkeys(section["name"] for plan in plans for section in plan["studies"])
-    presets = ", ".join(dict.fromkeys(plan["preset"] for plan in plans))
-    plan = {**plans[0], **names, "studies": [studies[name] for name in order], "preset": presets}
-    cells = {cell["id"]: cell for request in every for cell in request["cells"]}
-    skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
-    notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
-    commands = [request["command"] for request in every]
-    listed = {"cells": list(cells.values()), "skips": list(skips.values()), "notes": notes, "commands": commands}
-    return {**every[0], "plan": plan, **listed}
 
 
 def describe(out: Path, records: Iterable[figure.Record]) -> None:
@@ -251,20 +208,23 @@ class Progress:
     skipped: int
 
 
-def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
-    """(how far each study is on each backbone, the records of the cells whose last try failed). Loads no torch.
+def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
+    """(how far each study is on each backbone, the records of the cells whose last try failed, how many superseded cells are still there).
+    Loads no torch.
 
     Raises:
         VitalsError: not a run folder.
     """
-    content = asked_of(out)
+    content = requests.asked_of(out)
     store = Store(out / "store")
     whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
     counts: dict[tuple[str, str, str], dict[str, int]] = {}
 
+    names = content["names"]
+
     def count(point: Mapping[str, Any], what: str) -> None:
-        key = (point["study"], point["backbone"], point["images"])
+        key = (point["study"], *(names.get(point[what], point[what]) for what in ("backbone", "images")))
         counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
 
     for cell in content["cells"]:
@@ -273,27 +233,25 @@ def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]]]:
     for skip in content["skips"]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
-    return found, [record for identifier, record in failures.items() if identifier not in whole]
+    superseded = set(content["superseded"])
+    failed = [record for identifier, record in failures.items() if identifier not in whole | superseded]
+    return found, failed, len(superseded & set(store.ids()))
 
 
-def content_of(out: Path) -> Mapping[str, Any]:
-    """The content of a run's `plan.json`.
+def clean(out: Path) -> tuple[int, int]:
+    """Remove the superseded cells of a run, and what was set aside as damaged: (how many cells, bytes freed in all).
 
     Raises:
-        VitalsError: there is none, it is damaged, or another edition of visionvitals wrote it.
+        VitalsError: not a run folder, or the files cannot be removed.
     """
-    path = out / "plan.json"
-    do = "Name the folder that was given to `--out`."
-    require(os.path.lexists(path), "A run folder must hold a `plan.json`", str(out), do)
-    found: Mapping[str, Any] = documents.read(path, {"schema": int})
-    if found["schema"] != SCHEMA:
-        raise VitalsError(
-            f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
-            "everything is measured anew there. The old report.html still shows the old numbers."
-        )
-    must = f"{path} must be JSON as visionvitals wrote it"
-    require(documents.fits(found, documents.PLAN), must, "another content", "Give another --out.")
-    return found
+    content, store = requests.content_of(out), Store(out / "store")
+    gone = [identifier for identifier in content.get("superseded", ()) if store.has(identifier)]
+    try:
+        freed = sum(map(store.remove, gone)) + store.remove_damaged()
+    except OSError as error:
+        raise Unwritable(out, error) from error
+    write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))
+    return len(gone), freed
 
 
 def _digests(planned: Planned) -> dict[str, Any]:
@@ -308,28 +266,46 @@ def _digests(planned: Planned) -> dict[str, Any]:
     }
 
 
-def _refuse_changed(out: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    changed = [
-        f"{what} of {key}: {_short(a)} there, {_short(b)} now"
-        for what in here["digests"]
-        for key, a, b in _differences(there["digests"].get(what, {}), here["digests"][what])
-        if a is not None and b is not None  # what was not available then, or is no longer asked for, mixes with nothing
-    ]
-    for spec, kept in there.get("answers", {}).items():
-        if spec in here["answers"]:
-            apart = Answers.read(kept).differs(Answers.read(here["answers"][spec]))
-            changed += [f"{spec}: {apart}"] if apart else []
+def _changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """kind of content -> name -> (content there, content here), where both are known and differ."""
+    kinds = here["digests"]
+    return {
+        kind: {
+            name: (there["digests"][kind][name], now)
+            for name, now in found.items()
+            if there["digests"].get(kind, {}).get(name, now) != now
+        }
+        for kind, found in kinds.items()
+    }
+
+
+def _superseded(out: Path, known: Sequence[Mapping[str, Any]], here: Mapping[str, Any], finished: int) -> str:
+    found = {
+        f"{kind} of {name}: {_short(a)} before, {_short(b)} now"
+        for request in known
+        for kind, names in _changed(request, here).items()
+        for name, (a, b) in names.items()
+    }
+    why = "".join(f"\n  {each}" for each in sorted(found) or ["its studies ask for other conditions now"])
+    return (
+        f"Superseded, and left out of the numbers: {finished} finished cells of the run in {out}, since there is now another{why}\n"
+        f"`vitals run {shlex.quote(str(out))}` measures anew what was asked before; `vitals clean` removes the old cells."
+    )
+
+
+def _refuse_other_answers(out: Path, answered: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
+    """A network that answers otherwise with the same weights: its cells have the same ids, so that old and new would mix."""
+    changed = []
+    for spec, now in here["answers"].items():
+        kept = answered.get(here["digests"]["weights"][spec])
+        apart = Answers.read(kept).differs(Answers.read(now)) if kept is not None else None
+        changed += [f"{spec}: {apart}"] if apart else []
     if changed:
         listed = "\n  ".join(changed)
         raise VitalsError(
-            f"The run in {out} was begun with other contents behind the same names:\n  {listed}\n"
+            f"The run in {out} was begun with networks that answered otherwise:\n  {listed}\n"
             "Results of both must not mix: restore the old ones, or give another --out."
         )
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    keys = dict.fromkeys([*a, *b])
-    return [(key, a.get(key), b.get(key)) for key in keys if a.get(key) != b.get(key)]
 
 
 def _short(value: Any) -> str:

@@ -36,7 +36,8 @@ ANSWERS = ("top1", "prediction")
 
 @dataclass(kw_only=True)
 class Running:
-    """A run of one process. What changes while it goes on: the batch size, where memory ran out, and what was noticed."""
+    """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
+    loaded, and how wide the intervals of each (study, backbone, images) are."""
 
     planned: Planned
     out: Path
@@ -47,7 +48,10 @@ class Running:
     workers: int | None
     command: tuple[str, ...]
     warnings: list[str]
+    milestone: Callable[[bool], None]
     failed: list[str] = field(default_factory=list)
+    loaded: Backbone | None = None
+    widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def warn(self, text: str) -> None:
         """Say a sentence and keep it with the run, once."""

@@ -12,6 +12,11 @@ from visionvitals.errors import escaped
 PLAIN_SECONDS = 5.0
 
 
+def say(text: str) -> None:
+    """One line on standard error, at once."""
+    print(escaped(text), file=sys.stderr, flush=True)
+
+
 @dataclass
 class Meter:
     """Counts what is done. The only mutable thing of a run.

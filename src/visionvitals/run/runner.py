@@ -4,22 +4,25 @@ import dataclasses
 import functools
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visionvitals import stats
 from visionvitals.core import Backbone, Cell, Preprocess
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, memory, provenance, wide
-from visionvitals.run.calibrate import images_of
+from visionvitals.run import devices, exhibits, folder, memory, order, provenance, taking, wide
+from visionvitals.run.calibrate import images_of, seconds
+from visionvitals.run.checks import WrongOrder, check_chance, check_order
 from visionvitals.run.measure import Kept, Running, Work, marks_of, measured
-from visionvitals.run.progress import meter
+from visionvitals.run.progress import duration, meter
 from visionvitals.run.shelf import Unwritable
 from visionvitals.study import BASELINE, Study
 
@@ -54,6 +57,9 @@ def execute(
     batch_size: int | None = None,
     workers: int | None = None,
     command: Sequence[str] = (),
+    reuse: Sequence[Path] = (),
+    rates: Mapping[str, float] = MappingProxyType({}),
+    milestone: Callable[[bool], None] = lambda headline: None,
 ) -> Outcome:
     """Measure every cell of a plan that `out` does not hold yet.
 
@@ -64,6 +70,10 @@ def execute(
         batch_size: images a forward pass; None for the device's default. Results do not depend on it.
         workers: decoding threads; None for one per core.
         command: what the user typed, as words; kept as provenance.
+        reuse: run folders whose equal cells are taken instead of measuring them.
+        rates: backbone -> images per second of a forward pass; with it the expected time is said where it is over a minute.
+        milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
+            more are to come.
 
     Raises:
         VitalsError: the folder holds another plan, or results cannot be written. A failing cell is recorded and does not raise.
@@ -85,30 +95,64 @@ def execute(
             workers=workers,
             command=tuple(command),
             warnings=folder.warn(out, ()),
+            milestone=milestone,
         )
         for identifier, what in damaged.items():
             store.set_aside(identifier)
             run.warn(
                 f"the cell {identifier} was not as it was written ({what}); it was set aside and counts as missing"
             )
-        for spec in planned.plan.backbones:
-            cells = [cell for cell in missing if cell.backbone.spec == spec]
-            if cells:
-                gc.collect()  # the memory of the one before
-                _visit(run, spec, cells)
+        left = taking.take(run, missing, reuse)
+        cost = order.headline(planned)
+        first = sorted((c for c in left if cell_id(c) in cost), key=lambda c: cost[cell_id(c)])
+        rest = [c for c in left if cell_id(c) not in cost]
+        _say_time(run, first, rest, rates)
+        _measure(run, first)
+        if first and rest:
+            milestone(True)
+        _measure(run, order.widest_first(rest, run.widths))
     return Outcome(
-        measured=len(missing) - len(run.failed),
-        found=len(planned.cells) - len(missing),
+        measured=len(left) - len(run.failed),
+        found=len(planned.cells) - len(left),
         failed=tuple(run.failed),
         warnings=tuple(run.warnings),
     )
 
 
+def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: Mapping[str, float]) -> None:
+    """How long it will take, where that is over a minute."""
+    if not rates:
+        return
+    times = [
+        sum(seconds(cell, run.planned.studies[cell.study].passes(cell.condition), rates) for cell in cells)
+        for cells in (first, rest)
+    ]
+    if sum(times) > 60:
+        early = f", of the vital signs about {duration(times[0])}" if first and rest else ""
+        run.state.say(f"{len(first) + len(rest)} cells, about {duration(sum(times))} of forward passes{early}")
+
+
+def _measure(run: Running, cells: Sequence[Cell]) -> None:
+    """Measure cells, backbone by backbone, each in their order."""
+    for spec in run.planned.plan.backbones:
+        if mine := [cell for cell in cells if cell.backbone.spec == spec]:
+            _visit(run, spec, mine)
+
+
+def _load(run: Running, spec: str) -> Backbone:
+    """The backbone of the plan; the last one is kept."""
+    if run.loaded is None or run.loaded.card.spec != spec:
+        run.loaded = None
+        gc.collect()  # the memory of the one before
+        run.state.say(f"Loading {spec}")
+        run.loaded = planner.load_backbone(spec, device=run.device)
+    return run.loaded
+
+
 def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
-    """Measure the cells of one backbone, image set by image set, the baseline first."""
-    run.state.say(f"Loading {spec}")
+    """Measure the cells of one backbone, image set by image set, in their order."""
     try:
-        backbone = planner.load_backbone(spec, device=run.device)
+        backbone = _load(run, spec)
         planned = run.planned.backbones[spec].digest
         require(
             backbone.card.digest == planned, f"`{spec}` must stay what it was when planned", "other weights or code"
@@ -126,7 +170,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
     )
     companion = functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=run.device))
     for images in run.planned.sets:
-        mine = sorted((c for c in cells if c.images.spec == images), key=lambda c: c.study != BASELINE)
+        mine = [cell for cell in cells if cell.images.spec == images]
         if not mine:
             continue
         aligned = run.planned.alignments.get((spec, images))
@@ -179,11 +223,12 @@ def _cell(run: Running, work: Work, cell: Cell) -> None:
     try:
         started = time.perf_counter()
         numbers, kept = measured(run, work, cell, study)
-        seconds = time.perf_counter() - started
+        spent = time.perf_counter() - started
         if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
-            _check_order(run, work, cell, numbers)
-            _check_chance(run, cell, numbers)
-        _keep(run, work, cell, study, numbers, kept, seconds)
+            check_order(run, work, cell, numbers)
+            check_chance(run, cell, numbers)
+        _keep(run, work, cell, study, numbers, kept, spent)
+        run.widths[order.work_of(cell)] = max(_width(study, numbers), run.widths.get(order.work_of(cell), 0.0))
     except (Unwritable, WrongOrder):
         raise
     except (Exception, SystemExit) as error:
@@ -191,9 +236,20 @@ def _cell(run: Running, work: Work, cell: Cell) -> None:
         run.fail(cell, error)
         return
     run.state.finish_cell(unmeasured=images_of(cell) - len(work.data.ids))
+    run.milestone(False)
 
 
-def _keep(run: Running, work: Work, cell: Cell, study: Study, numbers: wide.Wide, kept: Kept, seconds: float) -> None:
+def _width(study: Study, numbers: wide.Wide) -> float:
+    """Of the interval of a cell's first share: how little is known of it yet."""
+    shares = [m for m in numbers.metrics if study.metrics[m].share and study.metrics[m].averaged]
+    values = next((b.values[shares[0]] for b in numbers.blocks.values() if shares and shares[0] in b.values), None)
+    if values is None or len(values := values[np.isfinite(values)]) < 2:
+        return 0.0
+    e = stats.estimate(values, bounds=study.metrics[shares[0]].bounds)
+    return e.high - e.low
+
+
+def _keep(run: Running, work: Work, cell: Cell, study: Study, numbers: wide.Wide, kept: Kept, spent: float) -> None:
     """Write a measured cell. A store that cannot be written ends the run: nothing could be kept."""
     for warning in kept.said:
         run.warn(f"{cell.study} on {cell.backbone.spec}: {warning}")
@@ -207,8 +263,8 @@ def _keep(run: Running, work: Work, cell: Cell, study: Study, numbers: wide.Wide
             "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
             "skipped": [list(pair) for pair in work.data.skipped],
             "n": n,
-            "seconds": round(seconds, 4),
-            "images_per_second": round(n / seconds, 2),
+            "seconds": round(spent, 4),
+            "images_per_second": round(n / spent, 2),
             "warnings": kept.said,
         },
         exhibits={(item, said.get(item, ""), at): shown for (item, at), shown in kept.pictures.items()},
@@ -246,63 +302,3 @@ def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":
         more = f" and {len(data.skipped) - 3} more" if len(data.skipped) > 3 else ""
         run.warn(f"{spec}: {len(data.skipped)} of {total} images cannot be read and are left out: {named}{more}.")
     return data
-
-
-class WrongOrder(VitalsError):
-    """A guessed order of the outputs is not the one that the network was trained in: going on would measure something else."""
-
-
-def _check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> None:
-    """Judge a guessed order of the outputs by what the network says.
-
-    Raises:
-        WrongOrder: under another order it is right on over ten points more.
-    """
-    from visionvitals.datasets.base import labels
-
-    card, images = cell.backbone, cell.images
-    aligned = run.planned.alignments[card.spec, images.spec]
-    if not aligned.guessed:
-        return
-    block = numbers.blocks[()]
-    labelled = dict(zip(work.data.ids, work.labels(run.planned.studies[cell.study]).tolist(), strict=True))
-    wanted = np.array([labelled[item] for item in block.items])
-    scored = np.isfinite(block.values["prediction"])
-    scored &= [item not in work.data.copies for item in block.items]  # a copy would choose the order and judge it
-    found = labels.better_order(block.values["prediction"][scored].astype(np.int64), wanted[scored])
-    if found is None:
-        return
-    order, gain = found
-    known = [(name, k) for name, k in zip(images.class_names, aligned.indices, strict=True) if k < len(order)]
-    names = ", ".join(f"{name} = output {order[k]}" for name, k in known[:8])
-    raise WrongOrder(
-        f"The outputs of `{card.spec}` have no names, and the order in which the classes of `{images.spec}` were taken is not theirs: "
-        f"under another order it is right on {gain.value:.0%} more of the images ({gain.low:.0%} to {gain.high:.0%}, n = {gain.n}): {names}"
-        f"{', ...' if len(known) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with `?classes=FILE`, or say "
-        "`?order=as-is` where the classes are in the right order all the same."
-    )
-
-
-def _check_chance(run: Running, cell: Cell, numbers: wide.Wide) -> None:
-    """Warn where the clean accuracy is that of guessing: something is misread then."""
-    from visionvitals.datasets.base import labels as _labels
-
-    card = cell.backbone
-    correct = numbers.blocks[()].values["top1"]
-    scored = correct[np.isfinite(correct)]
-    warning = _labels.chance_warning(
-        float(scored.mean()) if len(scored) else 0.0,
-        len(scored),
-        card.outputs,
-        how=run.planned.alignments[card.spec, cell.images.spec].how,
-        preprocess=card.preprocess,
-    )
-    if warning is not None:
-        run.warn(f"{card.spec} on {cell.images.spec}: {warning}")
-    said = numbers.blocks[()].values["prediction"]
-    same = np.unique(said[np.isfinite(said)])
-    if len(same) == 1 and len(said) >= 10:
-        one = f"output {int(same[0])}" if card.class_names is None else card.class_names[int(same[0])]
-        run.warn(
-            f"{card.spec} on {cell.images.spec}: it answers `{one}` for every image: what it keeps under a perturbation says nothing"
-        )

@@ -1,5 +1,6 @@
 """Where a store lies, as names and bytes: all that the store knows of a disk. An object store needs the same few verbs."""
 
+import contextlib
 import errno
 import glob
 import os
@@ -53,8 +54,17 @@ class Shelf:
             self.set_aside(name, "damaged")
         files.write_safely(path, content, replace=replace)
 
-    def remove(self, name: str) -> None:
-        self._inside(name).unlink(missing_ok=True)
+    def remove(self, name: str) -> int:
+        """Remove a file and the folders that it leaves empty; how many bytes it had, 0 where there is none."""
+        path = self._inside(name)
+        if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+            return 0
+        size = path.lstat().st_size
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty
+            for folder in path.parents[: len(path.relative_to(self.root).parts) - 1]:
+                folder.rmdir()
+        return size
 
     def set_aside(self, name: str, ending: str) -> None:
         """Rename whatever has this name, so that nothing has it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import platformdirs
 
+from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.files import write_safely
 
@@ -75,6 +76,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _names_code(text: str) -> bool:
+    text = registry.named(text)[1]
     family = text.partition("?")[0].partition(":")[0]
     return family == "python" or family.endswith(".py") or text.endswith(".py")
 

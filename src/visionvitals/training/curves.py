@@ -112,7 +112,7 @@ def keep(
 
     from visionvitals.plan import planner
     from visionvitals.plan.identity import cell_id
-    from visionvitals.run import folder, provenance, wide
+    from visionvitals.run import folder, provenance, requests, wide
     from visionvitals.run.store import Store
 
     card = planner.load_backbone(f"checkpoint:{weights}", device=device).card
@@ -139,5 +139,5 @@ def keep(
         store.write(cell, [numbers], axes=RECORD.axes, facts=about)
     folder.describe(out, [RECORD])
     plan = {"backbones": [card.spec], "data": [test.spec], "studies": [{"name": RECORD.name}], "preset": "default"}
-    content = folder.document(plan, command=command)
+    content = requests.document(plan, command=command)
     write_safely(out / "plan.json", json.dumps(content, indent=1), replace=False)

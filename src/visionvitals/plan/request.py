@@ -1,0 +1,160 @@
+"""What the user asked for, as he spelled it: backbones, image sets, studies, and how much of them. Nothing is opened or loaded here."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from visionvitals import registry, study
+from visionvitals.core import PRESETS, Preset
+from visionvitals.errors import VitalsError, near, require, shortened
+
+Decoder = Literal["pillow", "fast"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One study of a plan.
+
+    Attributes:
+        name: of the study, or the path of its file.
+        preset: instead of the plan's own.
+        data: spellings of image sets, instead of the plan's own.
+        values: condition field -> the values it takes. Their product is measured, fields that are not named keep their default;
+            empty: the conditions of the preset.
+    """
+
+    name: str
+    preset: Preset | None = None
+    data: tuple[str, ...] = ()
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(
+            self.preset is None or not self.values,
+            f"A study takes its conditions either from a preset or from values ({self.name})",
+            (self.preset, tuple(self.values)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be measured. Everything in it decides the numbers; device, batch size and workers are not in it.
+
+    Attributes:
+        backbones: spellings, see `registry.parse`.
+        data: spellings of image sets, of the studies that do not say otherwise.
+        studies: in the order of the report.
+        names: spelling -> the short name that the user gave it, see `named`.
+        preset: of the studies that do not say otherwise.
+        seed: root of all randomness.
+        limit: only so many images of each set, by a seeded draw.
+        decoder: which decoder makes the pixels.
+    """
+
+    backbones: tuple[str, ...]
+    data: tuple[str, ...]
+    studies: tuple[Section, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+    preset: Preset = "default"
+    seed: int = 0
+    limit: int | None = None
+    decoder: Decoder = "pillow"
+
+    def __post_init__(self) -> None:
+        require(len(self.backbones) > 0, "A plan must name a backbone", self.backbones, "Try `tiny:vit`.")
+        require(len(self.studies) > 0, "A plan must name a study", self.studies, "See `vitals list studies`.")
+        without = [section.name for section in self.studies if not section.data] if not self.data else []
+        do = "Try `--data folder:PATH`."
+        require(not without, "A plan must name an image set for every study", f"none for {', '.join(without)}", do)
+        require(self.preset in PRESETS, f"`preset` must be one of {', '.join(PRESETS)}", self.preset)
+        require(self.limit is None or self.limit > 0, "`limit` must be positive", self.limit)
+        own = [(f"data` of `{section.name}", section.data) for section in self.studies]
+        for name, values in (("backbones", self.backbones), ("data", self.data), *own):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            require(not twice, f"`{name}` must name each once", ", ".join(twice))
+        paths: dict[str, str] = {}
+        for section in self.studies:
+            other = paths.setdefault(study.name_of(section.name), section.name)
+            require(other == section.name, "Two studies must have two names", (other, section.name), "Rename a file.")
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Every image set, once."""
+        own = [spelling for section in self.studies for spelling in section.data]
+        return tuple(dict.fromkeys([*(self.data if any(not s.data for s in self.studies) else ()), *own]))
+
+    def sets_of(self, section: Section) -> tuple[str, ...]:
+        """The image sets of a study."""
+        return section.data or self.data
+
+
+def named(backbones: Sequence[str], *sets: Sequence[str]) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """Spellings with or without a short name (`deit=timm:deit_tiny_patch16_224`), as (the spellings of each list, spelling -> name).
+
+    Raises:
+        VitalsError: a name for two backbones, or for two image sets; two names for one spelling.
+    """
+    found: dict[str, str] = {}
+    for lists in ((backbones,), sets):
+        taken: dict[str, str] = {}
+        for name, spelling in (registry.named(text) for texts in lists for text in texts):
+            if name:
+                require(taken.setdefault(name, spelling) == spelling, "A name must stand for one spelling", name)
+                must = f"`{shortened(spelling)}` must have one name"
+                require(found.setdefault(spelling, name) == name, must, (found[spelling], name))
+    return [tuple(registry.named(text)[1] for text in texts) for texts in (backbones, *sets)], found
+
+
+def plan(
+    backbones: Sequence[str],
+    data: Sequence[str],
+    studies: Sequence[Section],
+    *,
+    data_for: Iterable[tuple[str, str]] = (),
+    **rest: Any,
+) -> Plan:
+    """A plan of spellings with or without short names, see `named`.
+
+    Args:
+        backbones, data: spellings.
+        studies: sections; one with `data` of its own keeps it.
+        data_for: (study, spelling of an image set that is its own); several of one study add up.
+        rest: the other fields of `Plan`.
+
+    Raises:
+        VitalsError: what `Plan` and `named` refuse, or a study of `data_for` that is not among the studies.
+    """
+    own: dict[str, list[str]] = {}
+    known = [study.name_of(section.name) for section in studies]
+    for name, spelling in data_for:
+        must = "The image set of one study must read `study=family:name`, of a study that is asked for"
+        require(study.name_of(name) in known, must, f"{name}={spelling}", near(name, known))
+        own.setdefault(study.name_of(name), []).append(spelling)
+    lists = [own.get(study.name_of(section.name), section.data) for section in studies]
+    (spelled, sets, *lists_of), names = named(backbones, data, *lists)
+    sections = tuple(dataclasses.replace(s, data=tuple(d)) for s, d in zip(studies, lists_of, strict=True))
+    return Plan(backbones=spelled, data=sets, studies=sections, names=names, **rest)
+
+
+def sections(text: str) -> tuple[Section, ...]:
+    """`clean,occlusion` as sections; `all` is every study.
+
+    Raises:
+        VitalsError: an unknown study; near names are listed.
+    """
+    names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if names == ["all"]:
+        return tuple(Section(name=name) for name in study.names())
+    known = registry.names("studies")
+    for name in names:
+        if not name.endswith(".py") and name not in known:
+            raise VitalsError(f"No study is called `{shortened(name)}`. {near(name, known)}")
+    return tuple(Section(name=name) for name in names)
+
+
+def parse(kind: Literal["backbones", "datasets"], text: str) -> registry.Spec:
+    """Read a spelling whose family is a plug-in of `kind`, or the path of a plug-in file (`./mine.py:name`)."""
+    families = registry.names(kind)
+    family = text.partition("?")[0].partition(":")[0]
+    return registry.parse(text, families=[*families, family] if family.endswith(".py") else families)

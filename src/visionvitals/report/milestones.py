@@ -1,0 +1,44 @@
+"""The report of a run that goes on: written when the vital signs are there, and again as more comes."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from visionvitals.errors import VitalsError
+
+EVERY = 60.0
+"""Seconds between two reports at least,"""
+SHARE = 20.0
+"""and so many times as long as the last one took: at most a twentieth of the time goes into them."""
+
+
+def writer(out: Path, say: Callable[[str], None]) -> Callable[[bool], None]:
+    """A function for `runner.execute`: called after each cell, it writes the report where enough time has passed since the last one.
+
+    Called with True, all vital signs are there: it writes the first report. Nothing is written before that.
+    """
+    due = float("inf")
+
+    def milestone(headline: bool) -> None:
+        nonlocal due
+        began = time.monotonic()
+        if not headline and began < due:
+            return
+        try:
+            path = write(out)
+        except VitalsError as error:  # the run is worth more than its report
+            say(f"The report so far could not be written: {error}")
+        else:
+            say(f"Report so far, with every vital sign: {path}" if headline else f"Report so far: {path}")
+        now = time.monotonic()
+        due = now + max(EVERY, SHARE * (now - began))
+
+    return milestone
+
+
+def write(out: Path) -> Path:
+    """The report of what is there; it says what is missing."""
+    from visionvitals import results
+    from visionvitals.report.build import build
+
+    return build(results.load(out))

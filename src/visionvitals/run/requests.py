@@ -1,0 +1,147 @@
+"""What was asked of a run folder, as `plan.json` holds it: the first request and, under `later`, those that came after it; each is a plan
+and what it resolved to. Under `superseded` stand the cells that a request once named and none names now: readers leave them out.
+"""
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionvitals import registry
+from visionvitals.core import Cell
+from visionvitals.errors import VitalsError, require
+from visionvitals.plan import plan_file
+from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.request import Plan
+from visionvitals.run import documents, trust
+from visionvitals.run.provenance import now, versions
+
+SCHEMA = 2
+Request = Mapping[str, Any]
+
+
+def content_of(out: Path) -> Mapping[str, Any]:
+    """The content of a run's `plan.json`.
+
+    Raises:
+        VitalsError: there is none, it is damaged, or another edition of visionvitals wrote it.
+    """
+    path = out / "plan.json"
+    do = "Name the folder that was given to `--out`."
+    require(os.path.lexists(path), "A run folder must hold a `plan.json`", str(out), do)
+    found: Mapping[str, Any] = documents.read(path, {"schema": int})
+    if found["schema"] != SCHEMA:
+        raise VitalsError(
+            f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
+            "everything is measured anew there. The old report.html still shows the old numbers."
+        )
+    must = f"{path} must be JSON as visionvitals wrote it"
+    require(documents.fits(found, documents.PLAN), must, "another content", "Give another --out.")
+    return found
+
+
+def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any) -> dict[str, Any]:
+    """The content of a `plan.json`: a plan as plain values, and what it resolved to (see `documents.PLAN`), empty where it is not given."""
+    empty = {"digests": {}, "answers": {}, "cells": [], "skips": [], "notes": [], "stamp": "", "token": ""}
+    known = {"command": list(command), "versions": versions(), "started": now()}
+    return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
+
+
+def planned_cell(cell: Cell) -> dict[str, Any]:
+    """A cell as `plan.json` lists it."""
+    where = {"backbone": cell.backbone.spec, "images": cell.images.spec}
+    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **where}
+
+
+def each(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What was asked of a run, one after the other, each in the form of `document`."""
+    whole = ("later", "superseded", "answered")
+    return [{key: value for key, value in content.items() if key not in whole}, *content.get("later", ())]
+
+
+def together(
+    every: Sequence[Request], superseded: Collection[str], answered: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The content of a `plan.json` of several requests; ids that one of them lists are not superseded."""
+    left = sorted(set(superseded) - listed(every))
+    return {**every[0], "later": list(every[1:]), "superseded": left, "answered": answered}
+
+
+def answered(content: Request) -> dict[str, Mapping[str, Any]]:
+    """digest of weights -> what a network of these has answered to the two fixed pictures, now or before it was superseded."""
+    found = dict(content.get("answered", {}))
+    for request in each(content):
+        weights = request["digests"].get("weights", {})
+        found |= {weights[spec]: answers for spec, answers in request["answers"].items() if spec in weights}
+    return found
+
+
+def listed(every: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The ids of all cells that are asked for."""
+    return {cell["id"] for request in every for cell in request["cells"]}
+
+
+def without(request: Mapping[str, Any], changed: Mapping[str, Collection[str]]) -> Mapping[str, Any]:
+    """A request less the cells that depend on what has other contents now, see `folder._digests`. It is planned anew when the run goes on.
+
+    Args:
+        request: in the form of `document`.
+        changed: kind of content -> the names whose content has changed.
+    """
+    if not any(changed.values()):
+        return request
+    weights = {*changed["weights"], *changed["preprocess"], *changed["content"]}
+    studies = {*changed["version of the study"], *changed["source of the study"]}
+
+    def stays(cell: Mapping[str, Any]) -> bool:
+        named = {cell["backbone"], *(value for value in cell["condition"].values() if isinstance(value, str))}
+        return not (named & weights or cell["images"] in changed["images"] or cell["study"] in studies)
+
+    digests = {
+        kind: {k: v for k, v in found.items() if k not in changed[kind]} for kind, found in request["digests"].items()
+    }
+    return {**request, "cells": [c for c in request["cells"] if stays(c)], "digests": digests, "stamp": ""}
+
+
+def asked_of(*folders: Path) -> Mapping[str, Any]:
+    """All requests of some runs as one, in the form of `document`, with `names`, spelling -> short name, and `superseded`: names, cells and
+    skips each once, notes and commands one after the other."""
+    contents = [content_of(out) for out in folders]
+    every = [request for content in contents for request in each(content)]
+    plans = [dict(request["plan"]) for request in every]
+    names: dict[str, str] = {}
+    for plan in plans:
+        sets = [*plan["data"], *(text for section in plan["studies"] for text in section.get("data", ()))]
+        for key, texts in (("backbones", plan["backbones"]), ("data", sets)):
+            given = [registry.named(text) for text in texts]
+            names |= {spelling: name for name, spelling in given if name}
+            plan[key] = [spelling for _, spelling in given]
+    spelt = {key: list(dict.fromkeys(text for plan in plans for text in plan[key])) for key in ("backbones", "data")}
+    studies = {section["name"]: section for plan in reversed(plans) for section in plan["studies"]}
+    order = dict.fromkeys(section["name"] for plan in plans for section in plan["studies"])
+    presets = ", ".join(dict.fromkeys(plan["preset"] for plan in plans))
+    plan = {**plans[0], **spelt, "studies": [studies[name] for name in order], "preset": presets}
+    cells = {cell["id"]: cell for request in every for cell in request["cells"]}
+    skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
+    notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
+    commands = [request["command"] for request in every]
+    gone = sorted({cell for content in contents for cell in content.get("superseded", ())} - cells.keys())
+    found = {"cells": list(cells.values()), "skips": list(skips.values()), "notes": notes, "commands": commands}
+    return {**every[0], "plan": plan, **found, "names": names, "superseded": gone}
+
+
+def read_plans(out: Path, *, trusted: bool) -> list[Plan]:
+    """What was asked of a run folder. Its studies are loaded, so that those that are files are executed.
+
+    Args:
+        out: the run folder.
+        trusted: the user says that its code may be executed.
+
+    Raises:
+        VitalsError: not a run folder, or it names code, this user has not begun it here, and it is not trusted.
+    """
+    content = content_of(out)
+    if not trusted:
+        trust.check(out, content)
+    return [plan_file.from_dict(request["plan"], source=str(out / "plan.json")) for request in each(content)]

@@ -1,0 +1,48 @@
+"""Cells that other run folders hold already: the same work has the same id, so that its numbers can be taken instead of measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionvitals.answers import Answers
+from visionvitals.core import BackboneCard, Cell
+from visionvitals.plan.identity import cell_id
+from visionvitals.run import requests
+from visionvitals.run.calibrate import images_of
+from visionvitals.run.cell import DamagedCell
+from visionvitals.run.measure import Running
+from visionvitals.run.store import Store
+
+
+def take(run: Running, missing: Sequence[Cell], folders: Sequence[Path]) -> list[Cell]:
+    """Take what other folders hold, verified; a network that answered otherwise there gives nothing. The cells that are left.
+
+    Raises:
+        VitalsError: one is not a run folder, or the run cannot be written.
+    """
+    left = list(missing)
+    for folder in folders:
+        answered, store = requests.answered(requests.content_of(folder)), Store(folder / "store")
+        refused = {spec: why for spec, card in run.planned.backbones.items() if (why := _otherwise(card, answered))}
+        taken = set()
+        for cell in left:
+            identifier = cell_id(cell)
+            if cell.backbone.spec not in refused and store.has(identifier):
+                try:
+                    run.store.take(store.cell(identifier), cell)
+                except DamagedCell as error:
+                    run.warn(f"{folder}: not taken: {error}")
+                    continue
+                taken.add(identifier)
+                run.state.finish_cell(unmeasured=images_of(cell))
+        for spec, why in refused.items():
+            run.warn(f"{folder}: nothing is taken of {spec}: {why}")
+        run.state.say(f"{len(taken)} cells taken from {folder}")
+        left = [cell for cell in left if cell_id(cell) not in taken]
+    return left
+
+
+def _otherwise(card: BackboneCard, answered: Mapping[str, Mapping[str, Any]]) -> str:
+    """How a network of these weights answered otherwise in another run, or ""."""
+    kept = answered.get(card.digest)
+    return "" if kept is None or card.answers is None else Answers.read(kept).differs(card.answers) or ""
