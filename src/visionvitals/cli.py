@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_read, cli_shape
+from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.options import Count, Processes, Seed, Threads
@@ -45,6 +45,8 @@ for each in (
 ):
     app.command(each)
 app.command(cli_read.list_, name="list")
+for each in (cli_hand.note,):
+    app.command(each)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 DEMO = "clean,occlusion,shuffle,corner,shape_bias,attention,segmentation,depth,transfer,fewshot"

@@ -15,7 +15,7 @@ def status(run_folder: Path, /) -> int:
     Args:
         run_folder: As given to `--out`.
     """
-    from visionvitals.run import folder
+    from visionvitals.run import folder, noted
 
     found, failures, superseded = folder.status(run_folder)
     columns = ["study", "backbone", "data", "done", "missing", "failed", "skipped"]
@@ -27,6 +27,8 @@ def status(run_folder: Path, /) -> int:
         print_line(
             f"{superseded} superseded cells are left out of the numbers; to remove them: vitals clean {run_folder}"
         )
+    for line in noted.lines(run_folder):
+        print_line(line)
     left = sum(p.missing + p.failed for p in found)
     print_line(
         f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}"

@@ -19,6 +19,7 @@ from visionvitals.report import by_class, charts, looks, notes, origin, panels, 
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
+from visionvitals.run import noted
 
 _HERE = Path(__file__).parent
 
@@ -117,6 +118,7 @@ def _content(run: Run) -> dict[str, Any]:
         "unreadable": notes.unreadable(run),
         "warnings": notes.warnings(run),
         "label_sentences": notes.label_sentences(run),
+        "notes": noted.lines(run.folder),
         "command": origin.command(run),
         "settings": origin.settings(run),
         "versions": origin.versions(run),

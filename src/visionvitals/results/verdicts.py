@@ -5,11 +5,13 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from visionvitals.errors import escaped
+from visionvitals.errors import VitalsError, escaped
 from visionvitals.results.gate import ALPHA, Outcome, Verdict
+from visionvitals.run import noted
 
 WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing": "MISSING"}
 
@@ -33,6 +35,7 @@ def as_json(verdict: Verdict) -> str:
             "exit_code": verdict.exit_code,
             "run": verdict.run,
             "baseline": verdict.against or None,
+            "notes": _notes(verdict),
             "rules": [_plain(o) for o in verdict.outcomes],
         },
         indent=1,
@@ -70,7 +73,16 @@ def as_markdown(verdict: Verdict) -> str:
         lines.append(
             f"| {' | '.join(escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
         )
-    return "\n".join([*lines, "", _levels(verdict)]).rstrip() + "\n"
+    said = [part for line in noted.lines(Path(verdict.run)) for part in (escaped(line), "")]
+    return "\n".join([*lines, "", *said, _levels(verdict)]).rstrip() + "\n"
+
+
+def _notes(verdict: Verdict) -> list[dict[str, str]] | None:
+    """What people decided about the run; None where that is damaged."""
+    try:
+        return [dataclasses.asdict(note) for note in noted.read(Path(verdict.run))]
+    except VitalsError:
+        return None
 
 
 def _levels(verdict: Verdict) -> str:

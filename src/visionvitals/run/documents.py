@@ -107,6 +107,7 @@ PLAN = {**_REQUEST, "later?": [_REQUEST], "superseded?": [str], "answered?": {st
 """Of `plan.json`, beside its schema."""
 STUDIES: dict[type, dict[str, Any]] = {str: {}}
 WARNINGS = [str]
+NOTES = [{"time": _time, "text": str}]
 
 
 def is_cell(facts: Any) -> bool:
