@@ -45,8 +45,8 @@ for each in (
 ):
     app.command(each)
 app.command(cli_read.list_, name="list")
-for each in (cli_hand.note,):
-    app.command(each)
+app.command(cli_hand.card)
+app.command(cli_hand.note)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 DEMO = "clean,occlusion,shuffle,corner,shape_bias,attention,segmentation,depth,transfer,fewshot"
