@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.files import write_safely
-from visionvitals.run import documents, folder
+from visionvitals.run import documents, requests
 from visionvitals.run.provenance import now
 
 FILE = "notes.json"
@@ -47,7 +47,7 @@ def add(out: Path, text: str) -> Note:
     Raises:
         VitalsError: not a run folder, an empty or very long text, damaged notes (which stay as they are), or a disk that refuses.
     """
-    folder.content_of(out)
+    requests.content_of(out)
     words = text.strip()
     require(
         0 < len(words) <= LONGEST, f"A note must have 1 to {LONGEST:,} characters", shortened(text), "Say it shorter."
