@@ -148,6 +148,27 @@ def test_each_call_of_one_module_is_a_block_of_its_own(tmp_path: Path) -> None:
         torch.testing.assert_close(found.logits(images), net.fc.bias.expand(2, 3))
 
 
+def test_a_block_that_larger_batches_call_more_often_is_no_number(tmp_path: Path) -> None:
+    """It is called three times for up to 16 pictures and six times for more: half of the calls would be taken for other blocks."""
+    halves = "self.halves(x) if len(x) > 16 else self.loop(x)"
+    source = SHARED.replace("        for _ in range(3):\n            x = self.block(x)\n", f"        x = {halves}\n").replace(
+        "\n\ndef make", "\n    def loop(self, x):\n        for _ in range(3):\n            x = self.block(x)\n        return x\n"
+        "\n    def halves(self, x):\n        return torch.cat([self.loop(part) for part in x.chunk(2)])\n\n\ndef make"
+    )  # fmt: skip
+    (tmp_path / "net.py").write_text("import torch\n" + HEAD + source)
+    found = load(f"python:{tmp_path}/net.py:make")
+    where, images = tokens.layout(found), torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert len(tokens.record(found, images[:16], where)[0]) == 3
+    with pytest.raises(
+        VitalsError, match=r"must be called as often in each pass as in that of one picture. Got '6 calls"
+    ):
+        tokens.record(found, images, where)
+    with pytest.raises(VitalsError, match="6 calls, not 3"), tokens.entering(where, 1, torch.zeros_like):
+        found.logits(images)
+    with tokens.entering(where, 1, torch.zeros_like):
+        found.logits(images[:2])
+
+
 INPLACE = """
 class Block(nn.Module):
     def __init__(self):

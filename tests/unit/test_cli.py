@@ -310,6 +310,16 @@ def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str], mo
     assert last == "1/2 cells, 5/15 images, 2.5 images/s, 4 s left"
 
 
+def test_the_time_left_is_told_from_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half of the images are done, and a tenth of the work: the other half is an attack of 9 passes an image."""
+    with meter(cells=2, images=20, passes=100.0) as state:
+        state.advance(10)
+        state.busy = 10.0
+        assert state.line().endswith("10/20 images, 1.0 images/s, 1 min 30 s left")
+        state.advance(10, 9.0)
+        assert state.line().endswith("20/20 images, 2.0 images/s, 0 s left")
+
+
 def test_durations_are_readable() -> None:
     assert [duration(s) for s in (0.2, 59.4, 61, 3599, 3600, 90061)] == [
         *("0 s", "59 s", "1 min 1 s", "59 min 59 s", "1 h 0 min", "25 h 1 min")

@@ -107,7 +107,10 @@ class Trace:
 
     def visit(self, call: Call) -> Visit:
         """The call, to be met again in any pass."""
-        return Visit(call.part, call.nth, sum(other.part is call.part for other in self.calls))
+        within = {inner.order for other in self.calls for inner in other.inner}
+        outer = [other for other in self.calls if other.order not in within]
+        root = outer[0].part if len(outer) == 1 and outer[0].part is not call.part else None
+        return Visit(call.part, call.nth, sum(other.part is call.part for other in self.calls), root)
 
     def block(self, entry: Call, exit: Call) -> Block:
         """The block between two calls, each named by how often its module is called."""

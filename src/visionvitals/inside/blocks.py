@@ -8,7 +8,6 @@ logits are verified to be the head of one normed token.
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -16,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from visionvitals.errors import require
 
 
 class Readout(NamedTuple):
@@ -45,30 +46,68 @@ class Readout(NamedTuple):
         return self.head(self.features(tokens, prefix))
 
 
+class Tap:
+    """Hooks that count the calls of a module in each pass, act at one of them, and can be removed."""
+
+    def __init__(self, visit: "Visit", hook: Callable[["Tap"], Any]) -> None:
+        self.visit, self._seen, self._odd = visit, 0, 0
+        self._handles = [hook(self)]
+        if visit.root is not None:
+            self._handles.append(visit.root.register_forward_pre_hook(self._begin, prepend=True))
+            self._handles.append(visit.root.register_forward_hook(self._end))
+
+    def _begin(self, *_: Any) -> None:
+        self._seen = 0
+
+    def _end(self, *_: Any) -> None:
+        self._odd = self._odd or (self._seen if self._seen != self.visit.calls else 0)
+
+    def now(self) -> bool:
+        """Count a call; whether it is the one of the visit."""
+        self._seen += 1
+        return (self._seen - 1) % self.visit.calls == self.visit.nth
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def check(self) -> None:
+        """After whole passes.
+
+        Raises:
+            VitalsError: in one of them there were other calls than when the blocks were found, so that others were acted on.
+        """
+        odd = self._odd or (self._seen if self._seen % self.visit.calls else 0)
+        must = f"A block (`{type(self.visit.module).__name__}`) must be called as often in each pass as in that of one picture"
+        require(not odd, must, f"{odd} calls, not {self.visit.calls}")
+
+
 class Visit(NamedTuple):
-    """One call of a module in a forward pass: the `nth` (from 0) of its `calls`."""
+    """One call of a module in a forward pass: the `nth` (from 0) of its `calls`; `root` is the module whose call is the whole pass, where
+    there is one."""
 
     module: nn.Module
     nth: int = 0
     calls: int = 1
+    root: nn.Module | None = None
 
-    def before(self, change: Callable[[Any, Any], Any]) -> Any:
-        """Have `change(arguments, keywords)` take their place at this call of each pass; gives the handle to remove it with."""
-        count = itertools.count()
+    def before(self, change: Callable[[Any, Any], Any]) -> Tap:
+        """Have `change(arguments, keywords)` take their place at this call of each pass."""
 
-        def hook(_m: nn.Module, args: Any, kwargs: Any) -> Any:
-            return change(args, kwargs) if next(count) % self.calls == self.nth else None
+        def hook(tap: Tap) -> Any:
+            return self.module.register_forward_pre_hook(
+                lambda _m, args, kwargs: change(args, kwargs) if tap.now() else None, with_kwargs=True
+            )
 
-        return self.module.register_forward_pre_hook(hook, with_kwargs=True)
+        return Tap(self, hook)
 
-    def after(self, change: Callable[[Any], Any]) -> Any:
+    def after(self, change: Callable[[Any], Any]) -> Tap:
         """Have what `change(output)` gives, unless it is None, take the place of the output at this call of each pass."""
-        count = itertools.count()
 
-        def hook(_m: nn.Module, _a: Any, output: Any) -> Any:
-            return change(output) if next(count) % self.calls == self.nth else None
+        def hook(tap: Tap) -> Any:
+            return self.module.register_forward_hook(lambda _m, _a, out: change(out) if tap.now() else None)
 
-        return self.module.register_forward_hook(hook)
+        return Tap(self, hook)
 
 
 class Block(NamedTuple):
@@ -110,17 +149,22 @@ def watch(where: Layout, take: Callable[[int, Tensor], None]) -> Iterator[None]:
     """A context in which `take` gets (block, what leaves it) while the network runs; keep less than all of it to save memory.
 
     What it gets is a copy: the network may change its own tensor in place later.
+
+    Raises:
+        VitalsError: at its end, where a shared block was called another number of times than when the blocks were found.
     """
 
     def hook(block: int) -> Callable[[Any], None]:
         return lambda output: take(block, _outward(where, _of(where, output)).clone())
 
-    handles = [part.exit.after(hook(k)) for k, part in enumerate(where.blocks)]
+    taps = [part.exit.after(hook(k)) for k, part in enumerate(where.blocks)]
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for tap in taps:
+            tap.remove()
+    for tap in taps:
+        tap.check()
 
 
 @contextmanager
@@ -131,6 +175,9 @@ def entering(where: Layout, block: int, edit: Callable[[Tensor], Tensor]) -> Ite
         where: the blocks.
         block: in [0, len(where.blocks)].
         edit: (b, prefix + n, d) or (b, c, h, w) -> the same shape.
+
+    Raises:
+        VitalsError: as `watch`.
     """
 
     def changed(given: Any) -> Any:
@@ -141,13 +188,14 @@ def entering(where: Layout, block: int, edit: Callable[[Tensor], Tensor]) -> Ite
         return changed((args, kwargs))
 
     if block < len(where.blocks):
-        handle = where.blocks[block].entry.before(before)
+        tap = where.blocks[block].entry.before(before)
     else:
-        handle = where.blocks[-1].exit.after(changed)
+        tap = where.blocks[-1].exit.after(changed)
     try:
         yield
     finally:
-        handle.remove()
+        tap.remove()
+    tap.check()
 
 
 def pooled(where: Layout, x: Tensor) -> Float[Tensor, "b d"]:

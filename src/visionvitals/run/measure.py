@@ -53,6 +53,10 @@ class Running:
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
+    def passes(self, cell: Cell) -> float:
+        """Forward passes an image of a cell."""
+        return self.planned.studies[cell.study].passes(cell.condition)
+
     def warn(self, text: str) -> None:
         """Say a sentence and keep it with the run, once."""
         if text not in self.warnings:
@@ -66,7 +70,7 @@ class Running:
         sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
         self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
         self.state.say(f"Failed: {sentence}")
-        self.state.finish_cell(unmeasured=images_of(cell))
+        self.state.finish_cell(unmeasured=images_of(cell), passes=self.passes(cell))
         self.failed.append(sentence)
 
 
@@ -118,7 +122,7 @@ def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
                 numbers = wide.gather(blocks, study=study.name, axes=study.axes, metrics=study.metrics, ids=items)
             break
         except Exception as error:
-            run.state.advance(-kept.counted)
+            run.state.advance(-kept.counted, study.passes(cell.condition))
             if run.batch_size == 1 or not devices.out_of_memory(error):
                 raise
         run.batch_size //= 2  # below the handler, whose traceback would hold the memory
@@ -155,7 +159,7 @@ def _unscored(study: Study, numbers: wide.Wide) -> list[str]:
 def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
     def count(images: int) -> None:
         kept.counted += images
-        run.state.advance(images)
+        run.state.advance(images, study.passes(cell.condition))
 
     def keep(item: str, image: "torch.Tensor", at: Place = ()) -> None:
         kept.pictures[item, at] = exhibits.picture(image)

@@ -23,28 +23,33 @@ class Meter:
 
     Attributes:
         cells, images: how many there are in all.
+        passes: forward passes in all, images times what each costs; the time left is told from them.
         say: prints one line without disturbing the bar.
     """
 
     cells: int
     images: int
+    passes: float
     say: Callable[[str], None]
     _show: "Callable[[Meter], None]" = field(repr=False)
     _clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     cells_done: int = 0
     images_done: int = 0
+    passes_done: float = 0.0
     busy: float = 0.0
     _began: float | None = field(default=None, repr=False)
 
-    def advance(self, images: int) -> None:
-        """So many images more are done (fewer, where a cell starts again)."""
+    def advance(self, images: int, passes: float = 1.0) -> None:
+        """So many images more are done (fewer, where a cell starts again), each in so many passes."""
         self.images_done += images
+        self.passes_done += images * passes
         self._show(self)
 
-    def finish_cell(self, *, unmeasured: int = 0) -> None:
+    def finish_cell(self, *, unmeasured: int = 0, passes: float = 1.0) -> None:
         """A cell is over; so many of its images will not be measured (unreadable, or the cell failed)."""
         self.cells_done += 1
         self.images -= unmeasured
+        self.passes -= unmeasured * passes
         self._show(self)
 
     @contextmanager
@@ -60,23 +65,25 @@ class Meter:
     def line(self) -> str:
         """Cells, images, rate and the time left, in one line."""
         running = 0.0 if self._began is None else self._clock() - self._began
-        rate = self.images_done / (self.busy + running) if self.busy + running > 0 else 0.0
+        busy = self.busy + running
+        rate = self.images_done / busy if busy > 0 else 0.0
         parts = [
             f"{self.cells_done}/{self.cells} cells",
             f"{self.images_done:,}/{self.images:,} images",
         ]
         if rate > 0:
             parts += [f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"]
-            parts += [f"{duration(max(0, self.images - self.images_done) / rate)} left"]
+            parts += [f"{duration(max(0.0, self.passes - self.passes_done) * busy / max(self.passes_done, 1e-9))} left"]
         return ", ".join(parts)
 
 
 @contextmanager
-def meter(*, cells: int, images: int, stream: TextIO | None = None) -> Iterator[Meter]:
-    """A `Meter` that shows itself on `stream` (standard error where None)."""
+def meter(*, cells: int, images: int, passes: float | None = None, stream: TextIO | None = None) -> Iterator[Meter]:
+    """A `Meter` that shows itself on `stream` (standard error where None); one pass an image where `passes` is None."""
+    total = images if passes is None else passes
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        with _bar(cells, images, out) as shown:
+        with _bar(cells, images, total, out) as shown:
             yield shown
         return
 
@@ -88,22 +95,24 @@ def meter(*, cells: int, images: int, stream: TextIO | None = None) -> Iterator[
             last = time.monotonic()
             state.say(state.line())
 
-    yield Meter(cells, images, lambda text: print(escaped(text), file=out, flush=True), show)
+    yield Meter(cells, images, total, lambda text: print(escaped(text), file=out, flush=True), show)
 
 
 @contextmanager
-def _bar(cells: int, images: int, stream: TextIO) -> Iterator[Meter]:
+def _bar(cells: int, images: int, passes: float, stream: TextIO) -> Iterator[Meter]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(file=stream)
     with Progress(BarColumn(), TextColumn("{task.description}"), console=console, transient=True) as bar:
-        task = bar.add_task(f"0/{cells} cells", total=images)
+        task = bar.add_task(f"0/{cells} cells", total=passes)
 
         def show(state: Meter) -> None:
-            bar.update(task, completed=state.images_done, total=state.images, description=state.line())
+            bar.update(task, completed=state.passes_done, total=state.passes, description=state.line())
 
-        yield Meter(cells, images, lambda text: console.print(escaped(text), markup=False, highlight=False), show)
+        yield Meter(
+            cells, images, passes, lambda text: console.print(escaped(text), markup=False, highlight=False), show
+        )
 
 
 def duration(seconds: float) -> str:

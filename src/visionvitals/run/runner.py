@@ -84,7 +84,8 @@ def execute(
     memory.keep()
     there, damaged = store.survey()
     missing = [cell for cell in planned.cells if cell_id(cell) not in there]
-    with meter(cells=len(missing), images=sum(map(images_of, missing))) as state:
+    work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing)
+    with meter(cells=len(missing), images=sum(map(images_of, missing)), passes=work) as state:
         run = Running(
             planned=planned,
             out=out,
@@ -123,10 +124,7 @@ def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: 
     """How long it will take, where that is over a minute."""
     if not rates:
         return
-    times = [
-        sum(seconds(cell, run.planned.studies[cell.study].passes(cell.condition), rates) for cell in cells)
-        for cells in (first, rest)
-    ]
+    times = [sum(seconds(cell, run.passes(cell), rates) for cell in cells) for cells in (first, rest)]
     if sum(times) > 60:
         early = f", of the vital signs about {duration(times[0])}" if first and rest else ""
         run.state.say(f"{len(first) + len(rest)} cells, about {duration(sum(times))} of forward passes{early}")
@@ -232,10 +230,10 @@ def _cell(run: Running, work: Work, cell: Cell) -> None:
     except (Unwritable, WrongOrder):
         raise
     except (Exception, SystemExit) as error:
-        run.state.advance(-kept.counted)
+        run.state.advance(-kept.counted, run.passes(cell))
         run.fail(cell, error)
         return
-    run.state.finish_cell(unmeasured=images_of(cell) - len(work.data.ids))
+    run.state.finish_cell(unmeasured=images_of(cell) - len(work.data.ids), passes=run.passes(cell))
     run.milestone(False)
 
 

@@ -34,7 +34,7 @@ def take(run: Running, missing: Sequence[Cell], folders: Sequence[Path]) -> list
                     run.warn(f"{folder}: not taken: {error}")
                     continue
                 taken.add(identifier)
-                run.state.finish_cell(unmeasured=images_of(cell))
+                run.state.finish_cell(unmeasured=images_of(cell), passes=run.passes(cell))
         for spec, why in refused.items():
             run.warn(f"{folder}: nothing is taken of {spec}: {why}")
         run.state.say(f"{len(taken)} cells taken from {folder}")
