@@ -235,7 +235,12 @@ def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
 
     done = [folder.finished(out, plan) for plan in asked]
     if None in done:
-        return max(_measure(plan, out, machine) for plan, found in zip(asked, done, strict=True) if found is None)
+        code = 0
+        for plan in (plan for plan, found in zip(asked, done, strict=True) if found is None):
+            code = max(code, _measure(plan, out, machine))
+            if code > 1:  # stopped
+                break
+        return code
     found = sum(n for n in done if n is not None)
     say(f"0 cells measured, {found} found from before: everything is there, and nothing that it depends on has changed")
     if folder.report_is_current(out):

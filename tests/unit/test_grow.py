@@ -327,6 +327,22 @@ def test_a_stopped_run_leaves_a_report_that_says_what_is_missing(tmp_path: Path,
     assert "of the plan are not measured yet" in page
 
 
+def test_a_stopped_run_does_not_begin_its_next_request(tmp_path: Path, toy_backbone: str, monkeypatch: Any) -> None:
+    out, data = tmp_path / "run", pictures(tmp_path / "a")
+    for studies in ("clean", "corner"):
+        words = ["plan", toy_backbone, "--data", data, "--studies", studies, "--out", str(out)]
+        assert cli.main(words) == 0
+    begun: list[str] = []
+
+    def stop(asked: Any, **_: Any) -> None:
+        begun.append(asked.studies[0].name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visionvitals.measuring.measure", stop)
+    assert cli.main(["run", str(out), "--trust"]) == 130
+    assert begun == ["clean"]
+
+
 def test_one_page_of_several_runs(tmp_path: Path, toy_backbone: str) -> None:
     data = pictures(tmp_path / "a")
     for name, seed in (("a", 0), ("b", 1)):

@@ -142,7 +142,7 @@ def _load(run: Running, spec: str) -> Backbone:
     if run.loaded is None or run.loaded.card.spec != spec:
         run.loaded = None
         gc.collect()  # the memory of the one before
-        run.state.say(f"Loading {spec}")
+        run.state.say(f"Loading {run.planned.plan.names.get(spec, spec)}")
         run.loaded = planner.load_backbone(spec, device=run.device)
     return run.loaded
 
