@@ -18,12 +18,13 @@ import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, require, shortened
-from visionvitals.options import Count, Processes, Seed, Threads
+from visionvitals.options import Count, Seed, Threads
 from visionvitals.show.command import show
 from visionvitals.terminal import complain, print_line, say, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.plan.request import Plan
+    from visionvitals.run.shards import Shard
 
 app = App(
     name="vitals",
@@ -34,6 +35,7 @@ app = App(
 app.command(show)
 app.command(cli_shape.responses)
 app.command(cli_shape.stylize)
+app.command(cli_shape.train)
 for each in (
     cli_read.status,
     cli_read.clean,
@@ -166,22 +168,28 @@ def run(
     /,
     *,
     out: Path | None = None,
+    shard: str | None = None,
     trust: Annotated[bool, Parameter(negative=())] = False,
     machine: Machine = Machine(),
 ) -> int:
-    """Run a plan file, or go on with a run folder.
+    """Run a plan file, or go on with a run folder, alone or as one of several processes.
 
     Args:
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
+        shard: Only the share I/N of a run that was planned, I from 0; auto asks SLURM, Kubernetes or torchrun.
         trust: Execute the code that a run folder from elsewhere names: studies, backbones and image sets by path, `python:` functions.
     """
     from visionvitals.plan import plan_file
-    from visionvitals.run import requests
+    from visionvitals.run import requests, shards
 
+    chosen = None if shard is None else shards.read(shard)
     if os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
-        return _audit(requests.read_plans(what, trusted=trust), what, machine)
+        asked = requests.read_plans(what, trusted=trust)
+        return _audit(asked, what, machine) if chosen is None else _each(asked, what, machine, chosen)
+    do = f"First `vitals plan {shlex.quote(str(what))} --out DIR`, then `vitals run DIR --shard {shard}` in every process."
+    require(chosen is None, "`--shard` needs the run folder of what was planned", str(what), do)
     require(
         out is not None,
         "`--out` must name the run folder of a plan file",
@@ -192,55 +200,13 @@ def run(
     return _audit([plan_file.read(what)], out, machine)
 
 
-@app.command
-def train(
-    recipe: str,
-    /,
-    *,
-    out: Path,
-    data: str | None = None,
-    test: str | None = None,
-    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
-    device: str | None = None,
-    micro_batch: Count = None,
-    workers: Processes = None,
-) -> int:
-    """Train a network by its recipe. The same command again resumes exactly; under torchrun it uses every process.
-
-    Args:
-        recipe: See `vitals list recipes`.
-        out: The folder for checkpoints and results.
-        data: The image set to learn from, `family:name`, e.g. folder:/data/train. By default the recipe's.
-        test: The image set to measure on.
-        settings: `key=value`, overrides a value of the recipe. Give it again for several.
-        device: cpu, cuda, cuda:N or mps. The best there is by default.
-        micro_batch: Images that fit into memory at once; the gradient of the recipe's batch is accumulated.
-        workers: Processes that augment images ahead.
-    """
-    from visionvitals.training import recipe as recipes
-
-    chosen = recipes.asked(recipe, settings, data=data, test=test)
-    from visionvitals.run.devices import choose_device  # what follows loads torch and timm
-    from visionvitals.training import loop
-
-    done = loop.train(chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, report=say)
-    if done is not None:
-        print_line(done)
-    return 0
-
-
 def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
     from visionvitals.run import folder
 
     done = [folder.finished(out, plan) for plan in asked]
     if None in done:
-        code = 0
-        for plan in (plan for plan, found in zip(asked, done, strict=True) if found is None):
-            code = max(code, _measure(plan, out, machine))
-            if code > 1:  # stopped
-                break
-        return code
+        return _each([plan for plan, found in zip(asked, done, strict=True) if found is None], out, machine)
     found = sum(n for n in done if n is not None)
     say(f"0 cells measured, {found} found from before: everything is there, and nothing that it depends on has changed")
     if folder.report_is_current(out):
@@ -250,23 +216,39 @@ def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
     return 0
 
 
-def _measure(asked: "Plan", out: Path, machine: Machine) -> int:
+def _each(asked: "Sequence[Plan]", out: Path, machine: Machine, shard: "Shard | None" = None) -> int:
+    """Measure one request after the other, until one is stopped."""
+    code = 0
+    for plan in asked:
+        code = max(code, _measure(plan, out, machine, shard))
+        if code > 1:
+            break
+    return code
+
+
+def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") -> int:
     from visionvitals.measuring import measure
     from visionvitals.report import milestones
-    from visionvitals.run import folder
+    from visionvitals.run import status
 
-    go_on = f"vitals run {shlex.quote(str(out))}"
+    go_on = f"vitals run {shlex.quote(str(out))}" + (f" --shard {shard}" if shard else "")
+    how = {"command": ("vitals", *_typed.get()), "shard": shard, "say": say}
     try:
-        outcome = measure(asked, out=out, command=("vitals", *_typed.get()), say=say, **dataclasses.asdict(machine))
+        outcome = measure(asked, out=out, **how, **dataclasses.asdict(machine))  # type: ignore[arg-type]
     except (KeyboardInterrupt, Terminated) as stop:
-        found = folder.status(out)[0] if (out / "plan.json").is_file() else []
+        found = status.of(out)[0] if (out / "plan.json").is_file() else []
         kept, left = sum(p.done for p in found), sum(p.missing + p.failed for p in found)
         say(f"\nStopped. {kept} of {kept + left} cells are kept. To go on: {go_on}")
-        if kept:
+        if kept and shard is None:
             print_line(f"Report so far: {milestones.write(out)}")
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
-    if outcome.measured + outcome.found:
+    left = sum(p.missing + p.failed for p in status.of(out)[0]) if shard else 0
+    if left:
+        say(
+            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures what nobody does"
+        )
+    elif outcome.measured + outcome.found:
         _finish(out)
     for sentence in outcome.failed:
         say(f"Failed: {sentence}")

@@ -15,9 +15,10 @@ def status(run_folder: Path, /) -> int:
     Args:
         run_folder: As given to `--out`.
     """
-    from visionvitals.run import folder, noted
+    from visionvitals.run import noted
+    from visionvitals.run import status as progress_of
 
-    found, failures, superseded = folder.status(run_folder)
+    found, failures, superseded = progress_of.of(run_folder)
     columns = ["study", "backbone", "data", "done", "missing", "failed", "skipped"]
     print_table(columns, [[p.study, p.backbone, p.images, p.done, p.missing, p.failed, p.skipped] for p in found])
     for record in failures:
@@ -42,9 +43,9 @@ def clean(run_folder: Path, /) -> int:
     Args:
         run_folder: As given to `--out`.
     """
-    from visionvitals.run import folder
+    from visionvitals.run import status as progress_of
 
-    gone, freed = folder.clean(run_folder)
+    gone, freed = progress_of.clean(run_folder)
     print_line(f"{gone} superseded cells removed, {freed / 1e6:,.1f} MB freed")
     return 0
 

@@ -1,4 +1,4 @@
-"""The commands about shape and texture, registered by `cli`. Every heavy import is inside the function that needs it."""
+"""The commands that train and prepare, and those of people's answers, registered by `cli`. Every heavy import is inside the function that needs it."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from visionvitals.errors import VitalsError, require
-from visionvitals.options import Count, Position, Threads
+from visionvitals.options import Count, Position, Processes, Threads
 from visionvitals.terminal import print_line, print_table, say
 
 
@@ -116,3 +116,39 @@ def stylize(
         workers=workers or os.cpu_count() or 1,
         say=say,
     )
+
+
+def train(
+    recipe: str,
+    /,
+    *,
+    out: Path,
+    data: str | None = None,
+    test: str | None = None,
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    device: str | None = None,
+    micro_batch: Count = None,
+    workers: Processes = None,
+) -> int:
+    """Train a network by its recipe. The same command again resumes exactly; under torchrun it uses every process.
+
+    Args:
+        recipe: See `vitals list recipes`.
+        out: The folder for checkpoints and results.
+        data: The image set to learn from, `family:name`, e.g. folder:/data/train. By default the recipe's.
+        test: The image set to measure on.
+        settings: `key=value`, overrides a value of the recipe. Give it again for several.
+        device: cpu, cuda, cuda:N or mps. The best there is by default.
+        micro_batch: Images that fit into memory at once; the gradient of the recipe's batch is accumulated.
+        workers: Processes that augment images ahead.
+    """
+    from visionvitals.training import recipe as recipes
+
+    chosen = recipes.asked(recipe, settings, data=data, test=test)
+    from visionvitals.run.devices import choose_device  # what follows loads torch and timm
+    from visionvitals.training import loop
+
+    done = loop.train(chosen, out=out, device=choose_device(device), micro=micro_batch, workers=workers, report=say)
+    if done is not None:
+        print_line(done)
+    return 0

@@ -9,6 +9,7 @@ from visionvitals.core import Backbone
 if TYPE_CHECKING:
     from visionvitals.plan.request import Plan
     from visionvitals.run.runner import Outcome
+    from visionvitals.run.shards import Shard
 
 
 def measure(
@@ -20,6 +21,7 @@ def measure(
     batch_size: int | None = None,
     workers: int | None = None,
     reuse: Sequence[str | Path] = (),
+    shard: "Shard | None" = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> "Outcome":
     """Measure what a run folder lacks of a plan. While it goes on, the report is written anew now and then, see `report.milestones`.
@@ -29,6 +31,7 @@ def measure(
         out: the run folder.
         command: what the user typed, as words.
         device, batch_size, workers, reuse: as the options of `vitals audit`.
+        shard: only this share of a run that was planned, see `run.shards`; the report is not written then.
         say: is told how far it is.
 
     Raises:
@@ -36,7 +39,7 @@ def measure(
     """
     from visionvitals.plan import planner
     from visionvitals.report import milestones
-    from visionvitals.run import calibrate, devices, folder, runner
+    from visionvitals.run import calibrate, devices, folder, requests, runner, shards
 
     folder.refuse_another(out, plan)
     chosen = devices.choose_device(device)
@@ -46,7 +49,11 @@ def measure(
     def visit(loaded: Backbone) -> None:
         rates[loaded.card.spec] = calibrate.rate(loaded, batch_size=1, seconds=0.1)
 
-    planned = planner.make(plan, device=chosen, visit=visit)
+    mine = None if shard is None else shards.share_of(requests.content_of(out), plan, shard)
+    if mine == {}:
+        return runner.Outcome(measured=0, found=0, failed=(), warnings=())
+    only = None if mine is None else set(mine.values())
+    planned = planner.make(plan, device=chosen, visit=visit, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
     say(f"{len(planned.cells)} cells{skipped}")
     return runner.execute(
@@ -58,5 +65,7 @@ def measure(
         command=command,
         reuse=[Path(each) for each in reuse],
         rates=rates,
-        milestone=milestones.writer(out, say),
+        mine=None if mine is None else frozenset(mine),
+        by="" if shard is None else f"{shard.index}-of-{shard.count}",
+        milestone=milestones.writer(out, say) if shard is None else lambda headline: None,
     )

@@ -20,7 +20,7 @@ from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.plan.identity import cell_id
 from visionvitals.results.compare import pairs
-from visionvitals.run import folder, order, runner
+from visionvitals.run import order, runner, status
 from visionvitals.run.runner import Outcome
 from visionvitals.run.store import Store
 
@@ -50,7 +50,7 @@ def test_a_short_name_is_what_tables_call_it(tmp_path: Path, toy_backbone: str) 
     assert next(iter(run.backbones)) == "first net"
     assert run.backbones["first net"]["spec"] == toy_backbone, "the spelling stays what it is"
     assert next(iter(run.images)) == "day"
-    assert {p.backbone for p in folder.status(tmp_path / "run")[0]} == {"first net", f"{toy_backbone}?seed=1"}
+    assert {p.backbone for p in status.of(tmp_path / "run")[0]} == {"first net", f"{toy_backbone}?seed=1"}
 
 
 def test_a_name_decides_no_number(tmp_path: Path, toy_backbone: str) -> None:
@@ -155,11 +155,11 @@ def test_what_has_another_content_now_is_superseded(tmp_path: Path, toy_backbone
     now = {p.images: run.estimate(p, "cross_entropy").value for p in run.points}
     assert now[[*run.images][1]] == before[[*run.images][1]]
     assert set(now.values()) - set(before.values())
-    assert folder.status(out)[2] == 1
+    assert status.of(out)[2] == 1
     pictures(tmp_path / "a")
     assert measure(out, [toy_backbone], [data]).measured == 0, "what comes back is there"
     assert results.load(out).estimate(results.load(out).points[0], "cross_entropy").value in before.values()
-    assert folder.status(out)[2] == 1, "now the other one is superseded"
+    assert status.of(out)[2] == 1, "now the other one is superseded"
 
 
 def test_an_earlier_request_is_planned_anew_when_the_run_goes_on(tmp_path: Path, toy_backbone: str) -> None:
@@ -187,7 +187,7 @@ def test_clean_removes_superseded_cells_and_nothing_else(tmp_path: Path, toy_bac
     assert "1 superseded cells removed, 0.0 MB freed" in capsys.readouterr().out
     assert Store(out / "store").ids() == [new]
     assert not (out / "store" / "clean" / old).exists()
-    assert folder.status(out)[2] == 0
+    assert status.of(out)[2] == 0
     assert cli.main(["clean", str(out)]) == 0
     assert measure(out, [toy_backbone], [data]).found == 1
     assert cli.main(["clean", str(tmp_path)]) == 2

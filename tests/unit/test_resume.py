@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from visionvitals.plan import plan_file, planner
-from visionvitals.run import folder, requests, runner
+from visionvitals.run import requests, runner, status
 from visionvitals.run.store import Store
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_a_killed_run_resumes_to_the_same_rows(
     assert process.returncode == -signal.SIGKILL, output.decode()
     kept = written(killed)
     assert 3 <= len(kept) < CELLS
-    (progress, _, _) = folder.status(killed)
+    (progress, _, _) = status.of(killed)
     assert sum(p.done for p in progress) == len(kept)
     assert sum(p.missing for p in progress) == CELLS - len(kept)
 

@@ -26,7 +26,7 @@ from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan, Section
 from visionvitals.results import load, table
-from visionvitals.run import devices, exhibits, folder, requests, runner
+from visionvitals.run import devices, exhibits, folder, requests, runner, status
 from visionvitals.run.runner import Outcome
 from visionvitals.run.store import Store
 
@@ -158,7 +158,7 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(
     assert len(outcome.failed) == 2
     assert "strength=13" in outcome.failed[0]
     assert "ValueError: the toy study fails on purpose" in outcome.failed[0]
-    found, failures, _ = folder.status(tmp_path / "run")
+    found, failures, _ = status.of(tmp_path / "run")
     assert {(p.study, p.done, p.failed, p.missing) for p in found} == {("toy_study", 4, 2, 0), ("clean", 1, 0, 0)}
     assert "raise ValueError" in failures[0]["traceback"]
     assert run(planned, tmp_path / "run").found == 5
@@ -269,7 +269,7 @@ def test_a_request_is_added_once_and_what_it_shares_is_not_measured_again(
         assert run(planned, out).measured == 0
     assert values(out) == before
     assert [len(asked.backbones) for asked in requests.read_plans(out, trusted=True)] == [1, 2]
-    assert sum(p.done for p in folder.status(out)[0]) == len(second.cells)
+    assert sum(p.done for p in status.of(out)[0]) == len(second.cells)
 
 
 def test_the_first_command_stays(tmp_path: Path, toy_backbone: str, toy_images: str) -> None:
@@ -567,7 +567,7 @@ def test_a_damaged_plan_is_one_clear_line(tmp_path: Path, content: bytes | None)
         (tmp_path / "plan.json").write_bytes(content)
     asked = Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=(Section(name="clean"),))
     readers: list[Callable[[], object]] = [
-        lambda: folder.status(tmp_path),
+        lambda: status.of(tmp_path),
         lambda: requests.read_plans(tmp_path, trusted=True),
         lambda: folder.finished(tmp_path, asked),
         lambda: load(tmp_path),

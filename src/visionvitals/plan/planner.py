@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +62,20 @@ class Planned:
     notes: tuple[str, ...]
 
 
-def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None] | None = None) -> Planned:
+def make(
+    plan: Plan,
+    *,
+    device: "torch.device",
+    visit: Callable[[Backbone], None] | None = None,
+    only: Collection[str] | None = None,
+) -> Planned:
     """Resolve a plan. Each backbone is loaded for its card and freed before the next one.
 
     Args:
         plan: what to measure.
         device: where the backbones are loaded.
         visit: called with each loaded backbone, e.g. to measure its speed.
+        only: the backbones whose cells are asked for, of those of the plan; None for all.
 
     Raises:
         VitalsError: anything that cannot be opened, loaded or aligned; nothing has been computed then.
@@ -80,7 +87,7 @@ def make(plan: Plan, *, device: "torch.device", visit: Callable[[Backbone], None
     measured = {text: drawn(images, plan.limit, plan.seed) for text, images in sets.items()}
     cards = {text: images.card for text, images in sets.items()}
     making = _Making(plan, studies, cards, measured, Companions(functools.partial(load_backbone, device=device)))
-    for text in plan.backbones:
+    for text in (text for text in plan.backbones if only is None or text in only):
         backbone = load_backbone(text, device=device)
         if visit is not None:
             visit(backbone)

@@ -15,9 +15,9 @@ SHARE = 20.0
 def writer(out: Path, say: Callable[[str], None]) -> Callable[[bool], None]:
     """A function for `runner.execute`: called after each cell, it writes the report where enough time has passed since the last one.
 
-    Called with True, all vital signs are there: it writes the first report. Nothing is written before that.
+    Called with True, all vital signs are there: then it writes one in any case.
     """
-    due = float("inf")
+    due = time.monotonic() + EVERY
 
     def milestone(headline: bool) -> None:
         nonlocal due

@@ -21,7 +21,8 @@ from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.cell import DamagedCell, Stored
-from visionvitals.run.documents import STUDIES, WARNINGS, spared
+from visionvitals.run.documents import STUDIES, spared
+from visionvitals.run.folder import warned
 from visionvitals.run.requests import asked_of
 from visionvitals.run.store import SCHEMA, Store
 
@@ -64,7 +65,7 @@ def _load(folders: Sequence[Path]) -> Run:
     written: dict[str, Any] = {}
     for folder in reversed(folders):
         written |= spared(folder / "studies.json", STUDIES, noticed) or {}
-    warned = [sentence for folder in folders for sentence in spared(folder / "warnings.json", WARNINGS, noticed) or ()]
+    said = [sentence for folder in folders for sentence in warned(folder, noticed)]
     versions: dict[str, set[tuple[int, str]]] = {}
     for cell in cells.values():
         versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
@@ -83,7 +84,7 @@ def _load(folders: Sequence[Path]) -> Run:
         plan=plan,
         finished=frozenset(cells),
         held=tuple(frozenset(store.ids()) - superseded for store in stores),
-        warned=tuple(warned),
+        warned=tuple(said),
         noticed=tuple(dict.fromkeys(noticed)),
     )
 

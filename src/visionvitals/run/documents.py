@@ -29,6 +29,10 @@ def _time(value: Any) -> bool:
         return False
 
 
+def _cost(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1e18
+
+
 _NUMBER = int, float
 _MAYBE = int, NoneType
 _CONDITION = {str: _plain}
@@ -94,7 +98,7 @@ _REQUEST: dict[str, Any] = {
     "plan": {"backbones": [str], "data": [str], "studies": [{"name": str, "data?": [str]}], "preset": str},
     "digests": {str: {str: lambda value: True}},
     "answers": {str: _ANSWERS},
-    "cells": [{"id": str, **_WORK}],
+    "cells": [{"id": str, **_WORK, "cost?": _cost}],
     "skips": [{"reason": str, **_WORK}],
     "notes": [str],
     "command": [str],

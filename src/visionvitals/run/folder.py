@@ -4,7 +4,7 @@ plan.json       the first request (its plan, what it resolved to: cells, skips, 
                 after it; written before anything is computed
 studies.json    the records of its studies, so that a reader needs none of their files
 store/          the finished cells, see `run.store`
-warnings.json   what the run noticed, a list of sentences
+warnings.json   what the run noticed, a list of sentences; `warnings.<I-of-N>.json` what its shards did
 report.html     made from the above alone
 """
 
@@ -15,7 +15,6 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,8 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         plan_file.to_dict(planned.plan),
         command=command,
         digests=_digests(planned),
-        answers={s: plain(card.answers) for s, card in planned.backbones.items() if card.answers is not None},
-        cells=[requests.planned_cell(cell) for cell in planned.cells],
+        answers=_answers(planned),
+        cells=[requests.planned_cell(c, planned.studies[c.study].passes(c.condition)) for c in planned.cells],
         skips=[plain(skip) for skip in planned.skips],
         notes=list(planned.notes),
         stamp=stamp(planned.plan),
@@ -108,6 +107,35 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     return store
 
 
+def join(out: Path, planned: Planned, mine: frozenset[str]) -> Store:
+    """The store of a run that others measure too. Nothing of the folder is written here.
+
+    Args:
+        out: the run folder.
+        planned: the request, or a part of it, as it resolves in this process.
+        mine: the ids of the cells that this process measures.
+
+    Raises:
+        VitalsError: one of them is another work here: weights, pictures or a study differ from those that were planned.
+    """
+    content = requests.content_of(out)
+    here = {"digests": _digests(planned), "cells": [requests.planned_cell(cell) for cell in planned.cells]}
+    if lacking := mine - requests.listed([here]):
+        apart = [
+            f"{kind} of {name}: {_short(a)} planned, {_short(b)} here"
+            for request in requests.each(content)
+            for kind, names in _changed(request, here).items()
+            for name, (a, b) in names.items()
+        ]
+        listed = "".join(f"\n  {each}" for each in dict.fromkeys(apart))
+        raise VitalsError(
+            f"{len(lacking)} cells of this share are other work here than where the run in {out} was planned:{listed or ' other versions?'}\n"
+            "Bring the same files and versions here, or plan the run anew."
+        )
+    _refuse_other_answers(out, requests.answered(content), {"digests": here["digests"], "answers": _answers(planned)})
+    return Store(out / "store")
+
+
 def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
     """Refuse a folder that cannot take a plan, before anything is loaded.
 
@@ -149,7 +177,7 @@ def finished(out: Path, plan: Plan) -> int | None:
         return None  # before every byte is read
     noticed: list[str] = []
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed) or {}
-    documents.spared(out / "warnings.json", documents.WARNINGS, noticed)
+    warned(out, noticed)
     described = {study.name_of(section.name) for section in plan.studies} <= known.keys()
     if noticed or not described or store.survey()[1]:
         return None
@@ -175,14 +203,27 @@ def describe(out: Path, records: Iterable[figure.Record]) -> None:
         warn(out, ["studies.json was damaged and is written anew."])
 
 
-def warn(out: Path, warnings: Iterable[str]) -> list[str]:
-    """Add sentences to the run's warnings, each once, and return all of them. What is damaged there is lost, with a warning."""
+def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
+    """Add sentences to the run's warnings, each once, and return all of them. What is damaged there is lost, with a warning.
+
+    Args:
+        out: the run folder.
+        warnings: sentences.
+        by: the share of the run that noticed them, `I-of-N`, which has a file of its own; "" for a process that measures all of it.
+    """
     noticed: list[str] = []
-    known = documents.spared(out / "warnings.json", documents.WARNINGS, noticed) or []
-    lost = ["warnings.json was damaged: the warnings of before are lost."] if noticed else []
+    path = out / (f"warnings.{by}.json" if by else "warnings.json")
+    known = documents.spared(path, documents.WARNINGS, noticed) or []
+    lost = [f"{path.name} was damaged: the warnings of before are lost."] if noticed else []
     merged = list(dict.fromkeys([*known, *lost, *warnings]))
-    _add(out / "warnings.json", known, merged)
+    _add(path, known, merged)
     return merged
+
+
+def warned(out: Path, noticed: list[str]) -> list[str]:
+    """The warnings of all processes of a run, each once; what is damaged is noticed."""
+    found = [documents.spared(path, documents.WARNINGS, noticed) or [] for path in sorted(out.glob("warnings*.json"))]
+    return list(dict.fromkeys(sentence for sentences in found for sentence in sentences))
 
 
 def _add(path: Path, known: Any, content: Any) -> None:
@@ -195,65 +236,6 @@ def _add(path: Path, known: Any, content: Any) -> None:
         raise Unwritable(path.parent, error) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far one study is on one backbone and one image set."""
-
-    study: str
-    backbone: str
-    images: str
-    done: int
-    missing: int
-    failed: int
-    skipped: int
-
-
-def status(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
-    """(how far each study is on each backbone, the records of the cells whose last try failed, how many superseded cells are still there).
-    Loads no torch.
-
-    Raises:
-        VitalsError: not a run folder.
-    """
-    content = requests.asked_of(out)
-    store = Store(out / "store")
-    whole, _ = store.survey()
-    failures = {record["id"]: record for record in store.failures()}
-    counts: dict[tuple[str, str, str], dict[str, int]] = {}
-
-    names = content["names"]
-
-    def count(point: Mapping[str, Any], what: str) -> None:
-        key = (point["study"], *(names.get(point[what], point[what]) for what in ("backbone", "images")))
-        counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
-
-    for cell in content["cells"]:
-        done = cell["id"] in whole
-        count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
-    for skip in content["skips"]:
-        count(skip, "skipped")
-    found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
-    superseded = set(content["superseded"])
-    failed = [record for identifier, record in failures.items() if identifier not in whole | superseded]
-    return found, failed, len(superseded & set(store.ids()))
-
-
-def clean(out: Path) -> tuple[int, int]:
-    """Remove the superseded cells of a run, and what was set aside as damaged: (how many cells, bytes freed in all).
-
-    Raises:
-        VitalsError: not a run folder, or the files cannot be removed.
-    """
-    content, store = requests.content_of(out), Store(out / "store")
-    gone = [identifier for identifier in content.get("superseded", ()) if store.has(identifier)]
-    try:
-        freed = sum(map(store.remove, gone)) + store.remove_damaged()
-    except OSError as error:
-        raise Unwritable(out, error) from error
-    write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))
-    return len(gone), freed
-
-
 def _digests(planned: Planned) -> dict[str, Any]:
     """What the spellings and names of a plan stood for."""
     return {
@@ -264,6 +246,10 @@ def _digests(planned: Planned) -> dict[str, Any]:
         "source of the study": {name: each.source for name, each in planned.studies.items() if each.source},
         "content": {spec: digest for cell in planned.cells for spec, digest in cell.companions},
     }
+
+
+def _answers(planned: Planned) -> dict[str, Any]:
+    return {spec: plain(card.answers) for spec, card in planned.backbones.items() if card.answers is not None}
 
 
 def _changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, dict[str, tuple[Any, Any]]]:

@@ -49,6 +49,7 @@ class Running:
     command: tuple[str, ...]
     warnings: list[str]
     milestone: Callable[[bool], None]
+    by: str = ""
     failed: list[str] = field(default_factory=list)
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Running:
         """Say a sentence and keep it with the run, once."""
         if text not in self.warnings:
             self.state.say(f"Warning: {text}")
-            self.warnings[:] = folder.warn(self.out, [text])
+            self.warnings[:] = folder.warn(self.out, [text], by=self.by)
 
     def fail(self, cell: Cell, error: BaseException) -> None:
         """Record why a cell failed, and say it in a sentence."""

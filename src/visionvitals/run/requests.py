@@ -15,6 +15,7 @@ from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.request import Plan
 from visionvitals.run import documents, trust
+from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
 
 SCHEMA = 2
@@ -48,10 +49,10 @@ def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any
     return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
 
 
-def planned_cell(cell: Cell) -> dict[str, Any]:
-    """A cell as `plan.json` lists it."""
-    where = {"backbone": cell.backbone.spec, "images": cell.images.spec}
-    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **where}
+def planned_cell(cell: Cell, passes: float = 1.0) -> dict[str, Any]:
+    """A cell as `plan.json` lists it: its work, and what it costs in forward passes."""
+    work = {"backbone": cell.backbone.spec, "images": cell.images.spec, "cost": images_of(cell) * passes}
+    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **work}
 
 
 def each(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:

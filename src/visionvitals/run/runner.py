@@ -58,6 +58,8 @@ def execute(
     workers: int | None = None,
     command: Sequence[str] = (),
     reuse: Sequence[Path] = (),
+    mine: frozenset[str] | None = None,
+    by: str = "",
     rates: Mapping[str, float] = MappingProxyType({}),
     milestone: Callable[[bool], None] = lambda headline: None,
 ) -> Outcome:
@@ -71,6 +73,9 @@ def execute(
         workers: decoding threads; None for one per core.
         command: what the user typed, as words; kept as provenance.
         reuse: run folders whose equal cells are taken instead of measuring them.
+        mine: the ids of the cells of this process, of a run that was planned and that others measure too; None for all. Nothing of the
+            folder but cells and warnings is written then.
+        by: what to call this process beside the others.
         rates: backbone -> images per second of a forward pass; with it the expected time is said where it is over a minute.
         milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
             more are to come.
@@ -80,10 +85,11 @@ def execute(
     """
     require(batch_size is None or batch_size > 0, "`--batch-size` must be positive", batch_size)
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
-    store = folder.claim(out, planned, command=command)
+    store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
     memory.keep()
-    there, damaged = store.survey()
-    missing = [cell for cell in planned.cells if cell_id(cell) not in there]
+    cells = [cell for cell in planned.cells if mine is None or cell_id(cell) in mine]
+    there, damaged = store.survey(map(cell_id, cells))
+    missing = [cell for cell in cells if cell_id(cell) not in there]
     work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing)
     with meter(cells=len(missing), images=sum(map(images_of, missing)), passes=work) as state:
         run = Running(
@@ -95,8 +101,9 @@ def execute(
             batch_size=batch_size or devices.default_batch_size(device),
             workers=workers,
             command=tuple(command),
-            warnings=folder.warn(out, ()),
+            warnings=folder.warn(out, (), by=by),
             milestone=milestone,
+            by=by,
         )
         for identifier, what in damaged.items():
             store.set_aside(identifier)
@@ -114,7 +121,7 @@ def execute(
         _measure(run, order.widest_first(rest, run.widths))
     return Outcome(
         measured=len(left) - len(run.failed),
-        found=len(planned.cells) - len(left),
+        found=len(cells) - len(left),
         failed=tuple(run.failed),
         warnings=tuple(run.warnings),
     )

@@ -15,7 +15,7 @@ files that no `cell.json` names.
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -82,10 +82,14 @@ class Store:
                 continue
         return found
 
-    def survey(self) -> tuple[set[str], dict[str, str]]:
-        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others); reads every byte."""
+    def survey(self, of: Iterable[str] | None = None) -> tuple[set[str], dict[str, str]]:
+        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others); reads every byte.
+
+        Args:
+            of: the cells that are looked at; None for all.
+        """
         whole, damaged = set(), {}
-        for identifier in self.ids():
+        for identifier in self.ids() if of is None else filter(self.has, of):
             try:
                 self.cell(identifier).verify()
                 whole.add(identifier)

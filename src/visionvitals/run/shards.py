@@ -1,0 +1,96 @@
+"""A run that several processes share, which have a folder in common and nothing else: each measures its share of the cells.
+
+What belongs to a share follows from the list of cells in `plan.json` and from I/N alone, so that nobody has to ask anybody. A cell that two
+processes measure all the same (two N, a process started twice) is kept once. What a dead one left is missing, and `vitals run DIR` measures it.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionvitals.errors import VitalsError, require
+from visionvitals.plan import plan_file
+from visionvitals.plan.request import Plan
+from visionvitals.run import requests
+
+_SCHEDULERS = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
+    ("SLURM_PROCID", "SLURM_NTASKS", ""),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", ""),
+    ("RANK", "WORLD_SIZE", ""),
+)
+"""(index, count, the first index) in the environment of SLURM arrays and steps, indexed jobs of Kubernetes, and torchrun."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `index`-th (from 0) of `count` equal shares."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def read(text: str) -> Shard:
+    """`I/N` with I from 0, or `auto`: what the scheduler that started this process says.
+
+    Raises:
+        VitalsError: neither, I is not below N, or there is no scheduler that we know.
+    """
+    if text == "auto":
+        return _of_scheduler(os.environ)
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    good = found is not None and int(found[1]) < int(found[2])
+    require(good, "`--shard` must read I/N with I from 0 to N - 1, or auto", text, "The first of four is 0/4.")
+    assert found is not None
+    return Shard(int(found[1]), int(found[2]))
+
+
+def _of_scheduler(environment: Mapping[str, str]) -> Shard:
+    known = [(i, n, f) for i, n, f in _SCHEDULERS if i in environment]
+    for index, count, first in known:
+        values = [environment.get(name, "0" if name == first else "") for name in (index, count, first) if name]
+        if all(value.isdecimal() for value in values):
+            place = int(values[0]) - (int(values[2]) if first else 0)
+            if 0 <= place < int(values[1]):
+                return Shard(place, int(values[1]))
+    names = ", ".join(f"{i} and {n}" for i, n, _ in known or _SCHEDULERS)
+    got = ", ".join(f"{name}={environment[name]}" for i, n, _ in known for name in (i, n) if name in environment)
+    do = "Kubernetes does not tell how many there are: set JOB_COMPLETIONS in the pod. Or give --shard I/N."
+    raise VitalsError(f"`--shard auto` needs {names} in the environment. Got {got or 'none of them'}. {do}")
+
+
+def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, str]:
+    """id -> backbone of the cells of a shard, of one request of a run: a range of equal cost of all cells of the run by backbone and image
+    set, so that few backbones are loaded.
+
+    Args:
+        content: of `plan.json`.
+        plan: the request.
+        shard: which range.
+
+    Raises:
+        VitalsError: the run holds no such request.
+    """
+    every, asked = requests.each(content), plan_file.to_dict(plan)
+    here = [request["cells"] for request in every if request["plan"] == asked]
+    require(bool(here), "A share is one of a request that was planned", "none", "Plan it: `vitals plan ... --out DIR`.")
+    mine = _range(list({cell["id"]: cell for request in every for cell in request["cells"]}.values()), shard)
+    return {cell["id"]: cell["backbone"] for cell in here[0] if cell["id"] in mine}
+
+
+def _range(cells: Sequence[Mapping[str, Any]], shard: Shard) -> frozenset[str]:
+    order = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in ("backbone", "images")}
+    cells = sorted(cells, key=lambda cell: [order[key].index(cell[key]) for key in ("backbone", "images")])
+    costs = [float(cell.get("cost", 1.0)) for cell in cells]
+    total, before, mine = sum(costs) or 1.0, 0.0, []
+    for cell, cost in zip(cells, costs, strict=True):
+        middle = (before + cost / 2) / total
+        before += cost
+        if min(int(middle * shard.count), shard.count - 1) == shard.index:
+            mine.append(cell["id"])
+    return frozenset(mine)

@@ -1,0 +1,70 @@
+"""How far a run is, and what of it is no longer asked for. Loads no torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionvitals.files import write_safely
+from visionvitals.run import requests
+from visionvitals.run.shelf import Unwritable
+from visionvitals.run.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one study is on one backbone and one image set."""
+
+    study: str
+    backbone: str
+    images: str
+    done: int
+    missing: int
+    failed: int
+    skipped: int
+
+
+def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
+    """(how far each study is on each backbone, the records of the cells whose last try failed, how many superseded cells are still there).
+
+    Raises:
+        VitalsError: not a run folder.
+    """
+    content = requests.asked_of(out)
+    store = Store(out / "store")
+    whole, _ = store.survey()
+    failures = {record["id"]: record for record in store.failures()}
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
+
+    names = content["names"]
+
+    def count(point: Mapping[str, Any], what: str) -> None:
+        key = (point["study"], *(names.get(point[what], point[what]) for what in ("backbone", "images")))
+        counts.setdefault(key, dict.fromkeys(("done", "missing", "failed", "skipped"), 0))[what] += 1
+
+    for cell in content["cells"]:
+        done = cell["id"] in whole
+        count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
+    for skip in content["skips"]:
+        count(skip, "skipped")
+    found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
+    superseded = set(content["superseded"])
+    failed = [record for identifier, record in failures.items() if identifier not in whole | superseded]
+    return found, failed, len(superseded & set(store.ids()))
+
+
+def clean(out: Path) -> tuple[int, int]:
+    """Remove the superseded cells of a run, and what was set aside as damaged: (how many cells, bytes freed in all).
+
+    Raises:
+        VitalsError: not a run folder, or the files cannot be removed.
+    """
+    content, store = requests.content_of(out), Store(out / "store")
+    gone = [identifier for identifier in content.get("superseded", ()) if store.has(identifier)]
+    try:
+        freed = sum(map(store.remove, gone)) + store.remove_damaged()
+    except OSError as error:
+        raise Unwritable(out, error) from error
+    write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))
+    return len(gone), freed
