@@ -46,16 +46,22 @@ class Run:
 
         return results.load(self.folder)
 
-    def table(self, *, study: str | None = None, metric: str | None = None) -> "pyarrow.Table":
+    def table(self, *, study: str | None = None, metric: str | None = None, per_image: bool = False) -> "pyarrow.Table":
         """Every number with its interval and n, one row per condition and metric, as `vitals table` gives them.
+
+        Args:
+            study, metric: only this one.
+            per_image: a row per backbone and image, a column per metric at each condition.
 
         Raises:
             VitalsError: the run has no such study or metric.
         """
         import pyarrow as pa
 
-        from visionvitals.results import table
+        from visionvitals.results import by_image, table
 
+        if per_image:
+            return by_image.table(self.results, study=study, metric=metric)
         rows = table.rows(self.results, study=study, metric=metric)
         return pa.table(table.columns(rows))
 

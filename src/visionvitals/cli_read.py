@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from visionvitals.errors import as_text, near, require
-from visionvitals.terminal import print_line, print_table, say, show_comparison, show_numbers
+from visionvitals.terminal import print_line, print_table, say, show_comparison, show_images, show_numbers
 
 
 def status(run_folder: Path, /) -> int:
@@ -74,8 +74,11 @@ def table(
     *run_folders: Path,
     csv: Path | None = None,
     parquet: Path | None = None,
+    latex: Path | None = None,
+    markdown: Path | None = None,
     study: str | None = None,
     metric: str | None = None,
+    per_image: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Print every number with its interval and n, or write them to a file.
 
@@ -83,21 +86,38 @@ def table(
         run_folders: One or several, as given to `--out`.
         csv: Write this file.
         parquet: Write this file.
+        latex: Write this file, a booktabs table for each study.
+        markdown: Write this file.
         study: Only this one.
         metric: Only this one.
+        per_image: A row for each backbone and image, a column for each metric at each condition; to csv or parquet.
     """
-    from visionvitals.results import load
+    from visionvitals.files import write_safely
+    from visionvitals.results import by_image, load, numbers
     from visionvitals.results import table as tables
 
+    pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
+    must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
+    require(not (per_image and pages), must, got, "Leave --latex and --markdown away.")
     found = load(*run_folders)
-    rows = tables.rows(found, study=study, metric=metric)
+    rows = [] if per_image else tables.rows(found, study=study, metric=metric)
     for path in (csv, parquet):
-        if path is not None:
+        if path is not None and per_image:
+            content = by_image.table(found, study=study, metric=metric, csv=path == csv)
+            tables.save(content, path)
+            print_line(f"{content.num_rows} rows in {path}")
+        elif path is not None:
             safe = [{k: as_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
             tables.write(safe if path == csv else rows, path)
             print_line(f"{len(rows)} rows in {path}")
-    if csv is None and parquet is None:
-        show_numbers(rows)
+    for path, form in pages.items():
+        write_safely(path, form(numbers.blocks(rows)))
+        print_line(f"{len(rows)} rows in {path}")
+    if csv is None and parquet is None and not pages:
+        if per_image:
+            show_images(by_image.parts(found, study=study, metric=metric))
+        else:
+            show_numbers(rows)
     for sentence in found.damage:
         say(f"warning: {sentence}")
     return 0

@@ -1,10 +1,11 @@
 """What the commands print: tables on standard output, everything about progress on standard error."""
 
+import re
 import shutil
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,19 @@ from visionvitals.errors import LONGEST, escaped
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
     from visionvitals.results import Run
+    from visionvitals.results.by_image import Part
     from visionvitals.results.compare import Difference, Pair
 
 
 SPELLED = ("backbone", "data")
 """Columns that hold spellings, which may be long."""
+NARROWEST = 8
+"""Letters of a name or a head that stay together in a narrow terminal."""
+LONGEST_NUMBER = 32
+FIRST = 6
+"""So many images, and so many conditions of each, are shown of a table by image."""
+_ONE = r"[(]?[-+−]?\d[\d.,x]*(e[-+]?\d+)?(–[\d.,]+)?[)]?"
+_NUMBER = re.compile(rf"{_ONE}( (to |%$)?{_ONE})*|–")
 
 
 def say(text: str) -> None:
@@ -41,26 +50,72 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
     The spellings in the columns `backbone` and `data` are shortened as far as they stay apart.
     """
+    from visionvitals.results.numbers import written
+
     for number in (n for n, column in enumerate(columns) if column in SPELLED):
         short = registry.labels(dict.fromkeys(row[number] for row in rows))
         rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
     numeric = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))]
     texts = [[escaped(written(value)).replace("\n", "\\n").replace("\t", "\\t") for value in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(columns, *texts, strict=True)]
-    if sys.stdout.isatty():
-        widths = _fitting(widths, shutil.get_terminal_size().columns - 2 - 3 * len(widths))
-    rule = ["─" * (sum(widths) + 3 * len(widths) - 1)]
-    body = [line for row in texts for line in _lines(row, widths, numeric)]
-    lines = ["", *_lines(columns, widths, numeric), *rule, *body, ""]
-    print_line("\n".join(f" {line}" if line else "" for line in lines))
+    for chosen, widths in _layout(columns, texts) if sys.stdout.isatty() else [_natural(columns, texts)]:
+        rule = ["─" * (sum(widths) + 3 * len(widths) - 1)]
+        right = [numeric[k] for k in chosen]
+        head, *body = ([row[k] for k in chosen] for row in (columns, *texts))
+        lines = [
+            "",
+            *_lines(head, widths, right),
+            *rule,
+            *(line for row in body for line in _lines(row, widths, right)),
+        ]
+        print_line("\n".join(f" {line}" if line else "" for line in [*lines, ""]))
+
+
+def _natural(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """All columns, and how wide each needs to be to stand in one line."""
+    return list(range(len(columns))), [max(map(_width, column)) for column in zip(columns, *texts, strict=True)]
+
+
+def _layout(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
+    """(columns, their widths) of one table, or of several below each other, in the width of the terminal.
+
+    Names and heads are folded; a number never is. Where that is not enough, the columns are shared among several tables, each of which begins
+    with the names that stand before the first number.
+    """
+    room = shutil.get_terminal_size().columns - 2
+    _, natural = _natural(columns, texts)
+    body = [max((_width(row[k]) for row in texts), default=0) for k in range(len(columns))]
+    whole = [_is_number(row[k] for row in texts) for k in range(len(columns))]
+    least = [
+        min(n, max(w, NARROWEST) if number else NARROWEST) for n, w, number in zip(natural, body, whole, strict=True)
+    ]
+    names = whole.index(True) if True in whole else 0
+    parts: list[list[int]] = [[]]
+    for k in range(names, len(columns)):
+        if parts[-1] and sum(least[j] + 3 for j in [*range(names), *parts[-1], k]) > room:
+            parts.append([])
+        parts[-1].append(k)
+    found = []
+    for part in parts:
+        chosen = [*range(names), *part]
+        widths = [natural[k] for k in chosen]
+        while sum(widths) + 3 * len(widths) > room:
+            reducible = [j for j, k in enumerate(chosen) if widths[j] > least[k]]
+            if not reducible:
+                break
+            widths[max(reducible, key=lambda j: (whole[chosen[j]], widths[j]))] -= 1  # heads of numbers before names
+        found.append((chosen, widths))
+    return found
+
+
+def _is_number(texts: Iterable[str]) -> bool:
+    """Whether a column holds numbers, with intervals or without, that must not be folded."""
+    known = [text for text in texts if text]
+    return bool(known) and all(len(text) <= LONGEST_NUMBER and _NUMBER.fullmatch(text) for text in known)
 
 
 def _lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
     """A row of a table; what is wider than its column goes on below."""
-    folded = [
-        [text] if len(text) <= width else [text[k : k + width] for k in range(0, len(text), width)]
-        for text, width in zip(row, widths, strict=True)
-    ]
+    folded = [_folded(text, width) for text, width in zip(row, widths, strict=True)]
     lines = []
     for parts in zip_longest(*folded, fillvalue=""):
         padded = zip(parts, widths, numeric, strict=True)
@@ -68,24 +123,23 @@ def _lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -
     return [line.rstrip() for line in lines]
 
 
-def _fitting(widths: Sequence[int], room: int) -> list[int]:
-    """Widths of which the largest are cut until all fit into the room."""
-    widths = list(widths)
-    while sum(widths) > room and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
-    return widths
+def _folded(text: str, width: int) -> list[str]:
+    """A text in lines of at most a width, broken between words where that is possible."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines += [""] if lines[-1] else []
+        for letter in word:
+            lines += [""] if _width(lines[-1] + letter) > width else []
+            lines[-1] += letter
+    return lines
 
 
 def _width(text: str) -> int:
     """The columns that a text takes on a terminal: Chinese, Japanese and Korean letters take two."""
     return len(text) if text.isascii() else sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def written(value: Any) -> str:
-    """A value for people: four digits of a float, nothing for None and NaN."""
-    if value is None or value != value:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> None:
@@ -136,24 +190,41 @@ def show_vital_signs(run: "Run") -> None:
 
 def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
     """The rows of `results.table`, a table for each study; what is equal in all of its rows stands above it."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row["study"], []).append(row)
-    for study, several in groups.items():
-        used = [c for c in several[0] if c not in ("study", "low", "high") and any(written(r[c]) for r in several)]
-        own = ("backbone", "metric", "value", "std_over_items", "std_over_runs")
-        fixed = [c for c in used if c not in own and all(r[c] == several[0][c] for r in several)]
-        print_line(f"{study}: " + ", ".join(f"{c} {written(several[0][c])}" for c in fixed))
-        columns = [c for c in used if c not in fixed]
-        short = {"value": "value (95 %)", "std_over_items": "std", "std_over_runs": "std of runs"}
-        body = [[_with_interval(r) if c == "value" else r[c] for c in columns] for r in several]
-        print_table([short.get(c, c) for c in columns], body)
+    from visionvitals.results import numbers
+
+    for block in numbers.blocks(rows):
+        print_line(block.said)
+        print_table(block.heads, block.rows)
 
 
-def _with_interval(row: Mapping[str, Any]) -> str:
-    if row["low"] is None or row["low"] != row["low"]:
-        return written(row["value"])
-    return f"{row['value']:.4f} ({row['low']:.3f}–{row['high']:.3f})"
+def show_images(found: "Sequence[Part]") -> None:
+    """The first images of every study, with its first metric at its first conditions."""
+    from visionvitals.results import words
+    from visionvitals.results.fields import varying
+
+    groups: dict[tuple[str, str, str], list[Part]] = {}
+    for part in found:
+        for study, metric in {p.study: m for p, m in reversed(part.columns)}.items():
+            groups.setdefault((study, part.images, metric), []).append(part)
+    for (study, images, metric), several in groups.items():
+        points = [p for part in several for p, m in part.columns if (p.study, m) == (study, metric)]
+        varies = varying(points)
+        fixed = words.condition({k: v for k, v in points[0].condition.items() if k not in varies})
+        print_line(f"{study} on {images}: {metric}" + (f"; {fixed}" if fixed else ""))
+        places = {words.condition({name: p.condition.get(name) for name in varies}): p.condition for p in points}
+        rows: list[list[Any]] = []
+        for row, item in enumerate(several[0].items[:FIRST]):
+            for part in several:
+                known = part.at(study, metric, item)
+                values = [known.get(tuple(fields.items())) for fields in [*places.values()][:FIRST]]
+                rows.append([item, several[0].labels[row], part.backbone, *values])
+        heads = ["item", "label", "backbone", *(place or metric for place in [*places][:FIRST])]
+        shown = [k for k in range(len(heads)) if heads[k] != "label" or any(row[k] for row in rows)]
+        print_table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows])
+        counts = ((len(several[0].items), "image"), (len(places), "condition"))
+        left = [words.count(n - FIRST, what) for n, what in counts if n > FIRST]
+        if left:
+            print_line(f"{' and '.join(left)} more, and every metric, in the file of --csv or --parquet.\n")
 
 
 def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Sequence[Difference]") -> None:

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fake_run
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from invented_cells import CELL, OTHER, Items, keep
-from visionvitals import stats, study
+from visionvitals import cli, stats, study
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError
-from visionvitals.results import Run, compare, frame, load, table
+from visionvitals.results import Run, by_image, compare, frame, load, numbers, table
 from visionvitals.terminal import print_table
 
 
@@ -261,3 +262,115 @@ def test_a_table_in_a_narrow_terminal_folds_its_widest_column(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 40
     assert "".join(line.split()[0] for line in lines[3:6]) == "x" * 30
+
+
+def lines_at_80(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: list[str], rows: list[list[Any]]
+) -> list[str]:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(columns, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+def test_long_names_never_break_numbers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    number = "0.8067 (0.736–0.862)"
+    row: list[Any] = ["network_" * 9, "images_" * 12, 0.25, number, "−12.5 (−20 to −5)", "−5.2 +1.0", 300]
+    heads = ["backbone", "set", "fraction of what was removed", "value (95 %)", "b - a", "flips", "n"]
+    text = "\n".join(lines_at_80(capsys, monkeypatch, heads, [row, row]))
+    for whole in (number, "−12.5 (−20 to −5)", "−5.2 +1.0", "300", "0.25"):
+        assert text.count(whole) == 2, whole
+    assert "fraction\n" in text or "fraction   " in text, "heads are folded between words"
+
+
+def test_more_numbers_than_fit_stand_in_several_tables(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = ["backbone", "data", *(f"a sign of number {k}, %" for k in range(9))]
+    rows = [
+        [name, "photographs", *(f"{k}{i}.5 (1{k}–2{i})" for k in range(9))] for i, name in enumerate(("vit", "cnn"))
+    ]
+    lines = lines_at_80(capsys, monkeypatch, heads, rows)
+    text = "\n".join(lines)
+    assert all(text.count(value) == 1 for row in rows for value in row[2:])
+    tables = sum(line.startswith(" ─") for line in lines)
+    assert 1 < tables <= 4
+    assert sum(line.startswith(" vit") for line in lines) == tables, "each begins with the names"
+
+
+def test_tables_for_people_say_once_what_is_equal_and_escape_names(tmp_path: Path) -> None:
+    odd = dataclasses.replace(CELL.backbone, spec="tiny:v_1&2|%<b>", digest="dd")
+    for fraction in (0.5, 0.75):
+        keep(tmp_path, {"a": 1.0, "b": 0.0, "c": 1.0}, fraction=fraction)
+        keep(tmp_path, {"a": 0.0, "b": 0.0, "c": 0.0}, fraction=fraction, backbone=odd)
+    (block,) = numbers.blocks(table.rows(load(tmp_path)))
+    assert dict(block.fixed) == {"data": "shapes:test", "metric": "top1", "n": "3", "runs": "1"}
+    assert block.heads == ("backbone", "fraction", "value (95 %)")
+    low, high = stats.wilson(2, 3)[1:3]
+    assert block.rows[1 if block.rows[0][0] != "tiny:vit" else 0] == ("tiny:vit", 0.5, f"0.6667 ({low:.3f}–{high:.3f})")
+    page = numbers.as_latex([block]).splitlines()
+    assert r"\begin{tabular}{lrl}" in page
+    assert r"\caption{holes: data shapes:test, metric top1, n 3, runs 1. Intervals are of 95\,\%.}" in page
+    assert any(
+        line.startswith(r"tiny:v\_1\&2\textbar{}\%\textless{}b\textgreater{} & 0.5 & 0.0000 (0.000--") for line in page
+    )
+    assert all(line.endswith(r" \\") and line.count(" & ") == 2 for line in page if " & " in line)
+    text = numbers.as_markdown([block])
+    assert "data shapes:test, metric top1, n 3, runs 1. Intervals are of 95 %.\n" in text
+    assert r"| tiny:v_1&2\|%\<b> | 0.5 | 0.0000 (" in text
+
+
+def test_a_table_by_image_has_every_value_once(tmp_path: Path) -> None:
+    keep(tmp_path, {"a": 1.0, "=b": 0.0})
+    keep(tmp_path, {"a": 0.0, "=b": 0.0}, run=1)
+    keep(tmp_path, {"=b": 1.0, "c": float("nan")}, fraction=0.75)
+    keep(tmp_path, {"a": 1.0}, backbone=OTHER)
+    found = by_image.table(load(tmp_path)).to_pylist()
+    half, more = "holes (fraction 0.5) top1", "holes (fraction 0.75) top1"
+    assert [(r["backbone"], r["item"], r[half], r[more], r["holes (fraction 0.75) prediction"]) for r in found] == [
+        ("tiny:cnn", "a", 1.0, None, None),
+        ("tiny:vit", "a", 0.5, None, None),
+        ("tiny:vit", "=b", 0.0, 1.0, 3.0),
+        ("tiny:vit", "c", None, None, 3.0),
+    ]
+    predicted = [r["holes (fraction 0.5) prediction"] for r in found]
+    assert predicted == [3.0, None, None, None], "a mean over runs of what was predicted means nothing"
+    table.save(by_image.table(load(tmp_path), csv=True), tmp_path / "i.csv")
+    with (tmp_path / "i.csv").open() as file:
+        assert [row["item"] for row in csv.DictReader(file)] == ["a", "a", "'=b", "c"]
+    only = by_image.table(load(tmp_path), metric="top1")
+    assert only.column_names == ["backbone", "data", "item", "label", half, more]
+    with pytest.raises(VitalsError, match=r"`--metric` must be in the run. Got 'top2'. Did you mean top1"):
+        by_image.table(load(tmp_path), metric="top2")
+
+
+def test_items_that_are_no_images_are_in_no_table_by_image_and_labels_are_those_of_the_run(tmp_path: Path) -> None:
+    out = fake_run.write(tmp_path / "run", n=30, studies=("clean", "occlusion"))
+    run = load(out)
+    found = by_image.table(run)
+    assert found.num_rows == 60
+    known = {e["item"]: e["label"] for p in run.points for c in p.cells for e in c.facts["exhibits"] if e.get("label")}
+    assert known
+    assert {r["item"]: r["label"] for r in found.to_pylist() if r["label"]} == known
+    assert all(run.metric(p.study, m).over == "images" for part in by_image.parts(run) for p, m in part.columns)
+
+
+def test_the_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = fake_run.write(tmp_path / "run", n=30, pictures=0, studies=("clean", "occlusion"))
+    files = {name: tmp_path / f"t.{name}" for name in ("latex", "markdown", "csv", "parquet")}
+    assert (
+        cli.main(["table", str(out), *(word for name, path in files.items() for word in (f"--{name}", str(path)))]) == 0
+    )
+    assert r"\toprule" in files["latex"].read_text()
+    assert "## occlusion" in files["markdown"].read_text()
+    assert len(files["csv"].read_text().splitlines()) == pq.read_table(files["parquet"]).num_rows + 1
+    capsys.readouterr()
+    assert cli.main(["table", str(out), "--per-image"]) == 0
+    shown = capsys.readouterr().out
+    assert "24 images more, and every metric, in the file of --csv or --parquet." in shown
+    assert cli.main(["table", str(out), "--per-image", "--parquet", str(tmp_path / "i.parquet")]) == 0
+    assert pq.read_table(tmp_path / "i.parquet").num_rows == 60
+    assert cli.main(["table", str(out), "--per-image", "--latex", str(tmp_path / "i.tex")]) == 2
+    assert "goes to --csv or --parquet" in capsys.readouterr().err

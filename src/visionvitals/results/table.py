@@ -3,12 +3,15 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import write_safely
 from visionvitals.results.fields import readable
 from visionvitals.results.run import Run
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> list[dict[str, Any]]:
@@ -54,17 +57,22 @@ def columns(table: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def write(table: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows to `path`, as CSV or Parquet by its suffix.
+    """Write rows to `path`, see `save`."""
+    import pyarrow as pa
+
+    save(pa.table(columns(table)), path)
+
+
+def save(content: "pyarrow.Table", path: Path) -> None:
+    """Write a table to `path`, as CSV or Parquet by its suffix.
 
     Raises:
         VitalsError: another suffix, or the file cannot be written.
     """
-    import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
     require(path.suffix in (".csv", ".parquet"), "A table's file must end in .csv or .parquet", path.name)
-    content = pa.table(columns(table))
     held = io.BytesIO()
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(content, held)

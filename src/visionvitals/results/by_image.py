@@ -1,0 +1,114 @@
+"""A run image by image: a row per backbone and image, a column per metric at each condition, averaged over its runs as everywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionvitals.errors import as_text, near, require
+from visionvitals.results import words
+from visionvitals.results.run import Point, Run
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The images of one set as one backbone saw them.
+
+    Attributes:
+        backbone, images: names in the run.
+        items: ids, in the order in which they were measured.
+        labels: of each, None where the run does not say.
+        columns: (point, metric) -> float64 (n,), NaN where an image has no value.
+    """
+
+    backbone: str
+    images: str
+    items: Sequence[str]
+    labels: Sequence[str | None]
+    columns: dict[tuple[Point, str], np.ndarray]
+
+    def at(self, study: str, metric: str, item: str) -> dict[tuple[tuple[str, Any], ...], float]:
+        """condition -> the value of an image; nothing where it was not measured."""
+        if item not in self.items:
+            return {}
+        row = self.items.index(item)
+        asked = {p.rest(): values for (p, m), values in self.columns.items() if (p.study, m) == (study, metric)}
+        return {condition: float(values[row]) for condition, values in asked.items()}
+
+
+def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> list[Part]:
+    """Every metric of images, of one study or metric where it is named. An identifier, such as `prediction`, has no mean: it is there where a
+    condition was run once.
+
+    Raises:
+        VitalsError: the run has no such study or metric of images.
+    """
+    chosen = [p for p in run.points if study in (None, p.study)]
+    for name, wanted, known in (
+        ("study", study, set(run.studies)),
+        ("metric", metric, {m for p in chosen for m in _metrics(run, p)}),
+    ):
+        require(wanted is None or wanted in known, f"`--{name}` must be in the run", wanted, near(str(wanted), known))
+    found = []
+    for pair in dict.fromkeys((p.backbone, p.images) for p in chosen):
+        own = [p for p in chosen if (p.backbone, p.images) == pair]
+        asked = [(p, m) for p in own for m in _metrics(run, p) if metric in (None, m)]
+        values = {one: run.values(*one) for one in asked}
+        values = {one: each for one, each in values.items() if each[0]}  # without what turned out to be damaged
+        items = list(dict.fromkeys(item for key, _ in values.values() for item in run.items(key))) if values else []
+        index = {item: row for row, item in enumerate(items)}
+        rows = {key: np.array([index[i] for i in run.items(key)], np.int64) for key, _ in values.values()}
+        columns = {}
+        for one, (key, array) in values.items():
+            columns[one] = np.full(len(items), np.nan)
+            columns[one][rows[key]] = array
+        labels = _labels(own)
+        found.append(Part(*pair, items, [labels.get(item) for item in items], columns))
+    return [part for part in found if part.items]
+
+
+def table(run: Run, *, study: str | None = None, metric: str | None = None, csv: bool = False) -> "pyarrow.Table":
+    """All parts as one table: backbone, data, item, label, then `STUDY (CONDITION) METRIC`; null where there is no value.
+
+    Args:
+        csv: names are made safe for spreadsheets.
+
+    Raises:
+        VitalsError: see `parts`.
+    """
+    import pyarrow as pa
+
+    def told(texts: Sequence[str | None]) -> "pyarrow.Array":
+        return pa.array([as_text(text) if csv and text is not None else text for text in texts], pa.string())
+
+    empty = pa.table({name: told([]) for name in ("backbone", "data", "item", "label")})
+    tables = [empty]
+    for part in parts(run, study=study, metric=metric):
+        n = len(part.items)
+        names = {"backbone": [run.spelled(part.backbone)] * n, "data": [run.images[part.images]["spec"]] * n}
+        heads = {name: told(texts) for name, texts in {**names, "item": part.items, "label": part.labels}.items()}
+        numbers = {name_of(p, m): pa.array(values, from_pandas=True) for (p, m), values in part.columns.items()}
+        tables.append(pa.table(heads | numbers))
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def name_of(p: Point, metric: str) -> str:
+    """The column of a metric at a condition, which no other condition of the run changes: `occlusion (fraction 0.5, fill black) top1`."""
+    where = words.condition(p.condition)
+    return f"{p.study} ({where}) {metric}" if where else f"{p.study} {metric}"
+
+
+def _metrics(run: Run, p: Point) -> list[str]:
+    """What a point knows of single images."""
+    known = {m: run.metric(p.study, m) for m in p.group.points[p.at]}
+    return [m for m, k in known.items() if k.over == "images" and (k.averaged or p.runs == 1)]
+
+
+def _labels(points: Sequence[Point]) -> dict[str, str]:
+    """Item -> its class in words, of the images whose pictures were kept."""
+    cells = {cell.id: cell for p in points for cell in p.cells}.values()
+    return {each["item"]: each["label"] for cell in cells for each in cell.facts["exhibits"] if each.get("label")}

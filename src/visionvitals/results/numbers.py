@@ -1,0 +1,119 @@
+"""The rows of `results.table` for people: a block for each study, with what is equal in all of its rows said once above it; as Markdown and
+as LaTeX. The terminal prints the same blocks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionvitals import registry
+from visionvitals.errors import escaped
+from visionvitals.results import markdown
+
+OWN = ("backbone", "value")
+"""Columns that are shown in every row, also where they are equal in all."""
+APART = ("study", "low", "high", "std_over_items", "std_over_runs")
+"""Columns that are not shown: in the head, beside the value, or in the files of --csv and --parquet only."""
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", **{c: f"\\{c}" for c in "&%$#_{}"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Block:
+    """The numbers of one study.
+
+    Attributes:
+        study: its name.
+        fixed: (column, text) of what is equal in all rows.
+        heads: of the columns.
+        rows: texts under them; numbers that are no text yet stay as they are.
+    """
+
+    study: str
+    fixed: tuple[tuple[str, str], ...]
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @property
+    def said(self) -> str:
+        """What stands above the rows, `occlusion: data val, fill black`."""
+        return f"{self.study}: " + ", ".join(f"{name} {text}" for name, text in self.fixed)
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows as texts."""
+        return [[written(value) for value in row] for row in self.rows]
+
+
+def blocks(table: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """The rows of `results.table.rows`, study by study. Columns without a value are left out, spellings are shortened as far as they stay apart."""
+    short = {name: registry.labels(dict.fromkeys(row[name] for row in table)) for name in ("backbone", "data") if table}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in table:
+        groups.setdefault(row["study"], []).append({**row, **{name: short[name][row[name]] for name in short}})
+    found = []
+    for study, several in groups.items():
+        used = [c for c in several[0] if c not in APART and any(written(r[c]) for r in several)]
+        fixed = [c for c in used if c not in OWN and all(r[c] == several[0][c] for r in several)]
+        columns = [c for c in used if c not in fixed]
+        found.append(
+            Block(
+                study=study,
+                fixed=tuple((c, written(several[0][c])) for c in fixed),
+                heads=tuple("value (95 %)" if c == "value" else c for c in columns),
+                rows=tuple(tuple(_with_interval(r) if c == "value" else r[c] for c in columns) for r in several),
+            )
+        )
+    return found
+
+
+def as_markdown(found: Sequence[Block]) -> str:
+    """A heading and a table for each study."""
+    lines: list[str] = []
+    for block in found:
+        lines += [f"## {markdown.text(block.study)}", ""]
+        said = ", ".join(f"{markdown.text(name)} {markdown.text(text)}" for name, text in block.fixed)
+        lines += [f"{said}. Intervals are of 95 %.", ""] if said else ["Intervals are of 95 %.", ""]
+        lines += [*markdown.table(block.heads, block.texts), ""]
+    return "\n".join(lines)
+
+
+def as_latex(found: Sequence[Block]) -> str:
+    """A `table` of booktabs for each study; what is equal in all rows is its caption."""
+    lines = [r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}"]
+    for block in found:
+        right = [all(isinstance(row[k], int | float) for row in block.rows) for k in range(len(block.heads))]
+        lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{latex(block.said)}. Intervals are of 95\,\%.}}"]
+        lines += [rf"\begin{{tabular}}{{{''.join('r' if each else 'l' for each in right)}}}", r"\toprule"]
+        lines += [_line(block.heads), r"\midrule", *map(_line, block.texts)]
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def latex(text: str) -> str:
+    r"""A text in one line that means nothing to LaTeX.
+
+    Example:
+        >>> print(latex("a_b & 50 % (1–2)"))
+        a\_b \& 50 \% (1--2)
+    """
+    return "".join(_LATEX.get(c, c) for c in " ".join(escaped(text).split()))
+
+
+def written(value: Any) -> str:
+    """A value for people: four digits of a float, nothing for None and NaN."""
+    if value is None or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _line(texts: Sequence[str]) -> str:
+    return " & ".join(map(latex, texts)) + r" \\"
+
+
+def _with_interval(row: Mapping[str, Any]) -> str:
+    if row["low"] is None or row["low"] != row["low"]:
+        return written(row["value"])
+    return f"{row['value']:.4f} ({row['low']:.3f}–{row['high']:.3f})"
