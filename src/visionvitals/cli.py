@@ -49,6 +49,7 @@ for each in (
 app.command(cli_read.list_, name="list")
 app.command(cli_hand.card)
 app.command(cli_hand.note)
+app.command(cli_hand.serve)
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
 DEMO_IMAGES = 512
 DEMO = "clean,occlusion,shuffle,corner,shape_bias,attention,segmentation,depth,transfer,fewshot"

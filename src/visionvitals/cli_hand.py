@@ -1,8 +1,10 @@
 """The commands that hand a run on to people, registered by `cli`. Every heavy import is inside the function that needs it."""
 
+import sys
 from pathlib import Path
 
-from visionvitals.terminal import print_line
+from visionvitals.options import Port
+from visionvitals.terminal import print_line, say
 
 
 def card(run_folder: Path, backbone: str, /, *, out: Path | None = None) -> int:
@@ -40,4 +42,26 @@ def note(run_folder: Path, text: str | None = None, /) -> int:
     print_line(
         "\n".join(f"{each.when}\n  {each.text}" for each in kept) or "No note yet: vitals note RUN TEXT keeps one."
     )
+    return 0
+
+
+def serve(run_folder: Path, /, *, port: Port = 8000, host: str = "127.0.0.1") -> int:
+    """Show the report of a run live while it goes on: progress, failures, and new points as they are measured. Ctrl-C ends it.
+
+    Args:
+        run_folder: As given to `--out`.
+        port: 0 for any that is free.
+        host: The address to listen on. By default nobody but this machine can see the run; another one shows it to all who reach it.
+    """
+    from visionvitals.report import live
+
+    with live.server(run_folder, host=host, port=port) as server:
+        if not server.loopback:
+            say(f"warning: everyone who reaches {host} can see this run")
+        print_line(f"{server.url}   Ctrl-C ends it")
+        sys.stdout.flush()
+        try:
+            server.serve_forever(poll_interval=0.2)
+        except KeyboardInterrupt:
+            say("Ended. The run is not touched by it.")
     return 0

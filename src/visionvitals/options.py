@@ -31,5 +31,7 @@ Threads = Annotated[int | None, _within(1, 4096)]
 """At least 1; None: the default."""
 Position = Annotated[int, _within(0, 2**31 - 1)]
 """A place in a list, from 0."""
+Port = Annotated[int, _within(0, 65535)]
+"""Of an address; 0: any that is free."""
 Seed = Annotated[int, _within(-(2**63), 2**63 - 1)]
 """A root of randomness."""

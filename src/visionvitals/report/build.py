@@ -63,8 +63,7 @@ def build(run: Run, *, out: Path | None = None) -> Path:
     Raises:
         VitalsError: the file cannot be written.
     """
-    run.summarise()
-    page = _environment().get_template("page.html.jinja").render(**_content(run))
+    page = render(run)
     target = run.folder / "report.html" if out is None else out
     try:
         write_safely(target, page)
@@ -73,6 +72,12 @@ def build(run: Run, *, out: Path | None = None) -> Path:
             f"The report must be writable. Got {target}: {error.strerror}. Give another --out."
         ) from error
     return target
+
+
+def render(run: Run) -> str:
+    """The report as text."""
+    run.summarise()
+    return str(_environment().get_template("page.html.jinja").render(**_content(run)))
 
 
 def figures(run: Run, folder: Path) -> list[Path]:
