@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check hostile blocks figures clean
+.PHONY: demo test lint types check hostile blocks looks figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -25,6 +25,9 @@ hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, 
 
 blocks: $(VENV)/.installed  ## the blocks of a network of every module of timm and transformers, against the table that is kept
 	$(BIN)/python benchmarks/blocks.py
+
+looks: $(VENV)/.installed  ## how often a rule is decided wrongly under repeated looking, and what that saves; written into docs/statistics.md
+	$(BIN)/python benchmarks/looks.py --write docs/statistics.md
 
 check: test lint types  ## what a contribution must pass
 

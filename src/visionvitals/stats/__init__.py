@@ -6,6 +6,7 @@ is possible. docs/statistics.md says which method stands behind each function, w
 """
 
 from visionvitals.stats._functions import extreme, extreme_difference, formula
+from visionvitals.stats._looks import Look, looks
 from visionvitals.stats._means import (
     LEVEL,
     NOTHING,
@@ -26,6 +27,7 @@ __all__ = [
     "UNBOUNDED",
     "Bounds",
     "Estimate",
+    "Look",
     "area",
     "area_difference",
     "estimate",
@@ -34,6 +36,7 @@ __all__ = [
     "formula",
     "kept",
     "kept_difference",
+    "looks",
     "needed",
     "over_draws",
     "paired_difference",

@@ -16,6 +16,7 @@ from visionvitals.stats._means import LEVEL, NOTHING, Z95, Bounds, Estimate, Mea
 from visionvitals.stats._pairs import apart
 
 DRAWS = 4000
+_TOLD = 0.99  # beyond it fewer than twenty draws lie on a side
 _ROOT_SEED = 20210521  # any fixed number, so that a report repeats itself
 _UNSEEN = Z95**2 / 2  # flips between any two columns that may exist although none was seen
 
@@ -53,7 +54,7 @@ def formula(
     found = found[~np.isnan(found)]
     if len(found) < DRAWS / 2 or np.ptp(found) <= 1e-12 * max(1.0, abs(value)):
         return Estimate(value, math.nan, math.nan, n)
-    low, high = np.clip(np.quantile(found, [(1 - level) / 2, (1 + level) / 2]), *result)
+    low, high = np.clip([value + _end(found - value, side, level) for side in (-1, 1)], *result)
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
@@ -91,7 +92,7 @@ def extreme(
     errors = _normal(means)
     wide = np.quantile(errors.max(axis=1), max(tail, 1 - 0.1 / math.log(n)))
     candidates = means.limit(np.array(-2 * wide)) <= means.limit(np.array(wide)).min()
-    upper = np.quantile(errors[:, candidates].max(axis=1), tail)
+    upper = _end(errors[:, candidates].max(axis=1), 1, level)
     low, high = (float(means.limit(np.array(end)).min()) for end in (-z, max(z, upper)))
     usual = means if level == LEVEL else Means.of(scores, inside)  # the value is the same at every level
     value = 2 * float(means.value.min()) - float(usual.limit(errors).min(axis=1).mean())
@@ -133,6 +134,13 @@ def extreme_difference(
     low = apart(first.value - first.low, second.high - second.value, r)
     high = apart(first.high - first.value, second.value - second.low, r)
     return Estimate(value, value - low, value + high, len(a))
+
+
+def _end(errors: np.ndarray, side: Literal[-1, 1], level: float) -> float:
+    """The error that is not exceeded on one side at a two-sided level. Beyond the levels that so many draws can tell it grows as the normal
+    point does."""
+    told = min(level, _TOLD)
+    return float(np.quantile(errors, (1 + side * told) / 2)) * (normal(level) / normal(told))
 
 
 def _normal(means: Means) -> np.ndarray:
