@@ -52,6 +52,8 @@ class Study(Record):
         metrics: METRICS, the study's own, beside the `COMMON` ones.
         shared: SHARED, whether all images of a run share what it draws (a patch, a split): intervals are then over runs too, and one run
             has none. Default: each image has its own draw.
+        per_image: PER_IMAGE, whether what is measured of an image (values, pictures) depends on no other image, and nothing is attached:
+            then more images are measured without measuring the first ones again. Default: only where the file defines no `measure`.
         charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
         Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
             default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
@@ -81,17 +83,19 @@ class Study(Record):
     perturb: "Callable[[Any, Batch, int], Tensor] | None"
     item: Callable[[str], str]
     measure: Callable[[Job], Iterator[Scores]]
+    per_image: bool
     file: str
     source: str = ""
 
 
-PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
+PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "PER_IMAGE", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
 """The names in capitals that a file may define."""
 _TYPES = {
     "VERSION": int,
     "TITLE": str,
     "AXES": tuple,
     "SHARED": bool,
+    "PER_IMAGE": bool,
     "METRICS": Mapping,
     "CHARTS": tuple,
     "SIGNS": tuple,
@@ -164,6 +168,7 @@ def _made(module: ModuleType, name: str) -> Study:
         perturb=perturb,
         item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
+        per_image=getattr(module, "PER_IMAGE", not hasattr(module, "measure")),
         file=file,
         source="" if ours else source.digest(file),
     )

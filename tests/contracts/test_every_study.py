@@ -202,6 +202,34 @@ def test_the_numbers_do_not_depend_on_the_order_of_the_images(made: study.Study)
         assert_close(made, measured(made, job(condition, order=order)), measured(made, job(condition)))
 
 
+def test_of_more_images_only_the_new_ones_need_to_be_measured(made: study.Study) -> None:
+    """Every third image first, then the others: together they are all of them, with the same pictures and no files."""
+    if not made.per_image:
+        pytest.skip("its numbers are of several images")
+    first = np.arange(N) % 3 == 0
+    for condition in measurable(made, 12):
+        pictures: list[dict[Any, Tensor]] = []
+        numbers: list[Values] = []
+        for order in (slice(None), first, ~first):
+            kept: dict[Any, Tensor] = {}
+            work = job(
+                condition,
+                order=order,
+                exhibits=frozenset(f"i{k}" for k in range(N)),
+                keep=lambda item, image, at=(), kept=kept: kept.update({(item, at): image}),
+                attach=lambda name, data: pytest.fail(f"it attaches {name}"),
+            )
+            numbers.append(measured(made, work))
+            pictures.append(kept)
+        whole, *parts = numbers
+        assert not parts[0].keys() & parts[1].keys()
+        assert_close(made, parts[0] | parts[1], whole)
+        assert pictures[0].keys() == pictures[1].keys() | pictures[2].keys()
+        assert not pictures[1].keys() & pictures[2].keys()
+        for key, image in (pictures[1] | pictures[2]).items():
+            assert torch.equal(image, pictures[0][key]) or made.name in FOLLOW
+
+
 def test_the_network_sees_the_same_bits_for_any_batch_size(made: study.Study) -> None:
     for condition in measurable(made):
         seen: dict[int, dict[Any, Tensor]] = {}

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from visionvitals.perturb.attacks import Attacked
 
 TITLE = "White-box attacks"
+PER_IMAGE = True
 SUCCESS = Metric(
     title="attack succeeded",
     meaning="the attack reached its goal: another class than the label, or its target (0 or 1)",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 VERSION = 2  # trails, snow and water to the level of the published code
 TITLE = "Common corruptions"
 AXES = ("group",)
+PER_IMAGE = True
 
 Name = Literal[
     "none", "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 TITLE = "Accuracy by depth"
 AXES = ("block", "row_from_below", "column")
+PER_IMAGE = True
 METRICS = {
     "patch_top1": Metric(
         title="accuracy of the patch",

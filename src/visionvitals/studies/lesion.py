@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TITLE = "Feature drop"
 AXES = ("block",)
+PER_IMAGE = True
 CHARTS = (
     Chart(
         x="block",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "Occlusion"
+PER_IMAGE = True
 CHARTS = (
     Chart(
         x="fraction",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TITLE = "Segmentation from attention"
 AXES = ("head", "keep", "query")
 LABELS = "none"
+PER_IMAGE = True
 METRICS = {
     "jaccard": Metric(
         title="Jaccard index",

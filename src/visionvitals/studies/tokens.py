@@ -23,6 +23,7 @@ from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, P
 TITLE = "Prefix tokens"
 AXES = ("block", "token")
 LABELS = "none"
+PER_IMAGE = True
 METRICS = {
     "token_cosine": Metric(
         title="cosine with the class token",
