@@ -1,6 +1,7 @@
 """The report: its numbers, what it says of what is missing, and that the page is whole, safe and self-contained."""
 
 import dataclasses
+import io
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ import fake_studies
 import numpy as np
 import pytest
 from fake_run import backbone
+from PIL import Image
 
 from visionvitals import stats
 from visionvitals.errors import VitalsError
@@ -372,6 +374,48 @@ def test_backbones_that_saw_equal_pictures_share_a_panel(run: Run) -> None:
         assert [a.backbone for a in picture.answers] == list(run.backbones)
         assert all(a.correct == (a.prediction == "goldfish") for a in picture.answers)
     assert [a.correct for a in goldfish.pictures[-1].answers] == [False, False]
+
+
+def _webp(fill: tuple[int, int, int], cells: int = 0, *, seed: int = 0, quality: int = 80) -> bytes:
+    """A gradient with some cells of a 14x14 grid in one colour."""
+    side = np.mgrid[0:126, 0:126].sum(axis=0)[..., None] * np.array([0.4, 0.5, 0.6]) + 60
+    for cell in np.random.default_rng(seed).permutation(196)[:cells]:
+        row, column = divmod(int(cell), 14)
+        side[9 * row : 9 * row + 9, 9 * column : 9 * column + 9] = fill
+    kept = io.BytesIO()
+    Image.fromarray(side.astype(np.uint8)).save(kept, "webp", quality=quality)
+    return kept.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        (_webp((0, 0, 0), 20, quality=30), True),  # other bytes
+        (_webp((9, 9, 9), 20), True),  # another preprocessing
+        (_webp((0, 0, 0), 20, seed=1), False),  # another mask
+        (_webp((0, 0, 0), 21), False),  # one cell more
+        (_webp((255, 255, 255), 20), False),
+    ],
+)
+def test_pictures_that_look_the_same_share_a_panel_and_others_do_not(other: bytes, *, shared: bool) -> None:
+    assert panels._look_the_same([_webp((0, 0, 0), 20)], [other]) == shared
+
+
+def test_networks_of_another_preprocessing_answer_below_one_set_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, turns = fake_run._picture, iter(range(6))
+
+    def shown(index: int, condition: object) -> Image.Image:
+        network, picture = next(turns) // 2, drawn(index, condition)
+        return (picture, picture.resize((96, 96)), picture.rotate(90))[network]
+
+    monkeypatch.setattr(fake_run, "_picture", shown)
+    backbones = (backbone("a:one"), backbone("a:two", side=240), backbone("a:three"))
+    folder = fake_run.write(tmp_path / "run", backbones=backbones, studies=["clean"], n=20, pictures=2)
+    together, apart = panels.panels(load(folder), "clean")
+    assert (together.backbones, together.alike) == (("a:one", "a:two"), True)
+    assert (apart.backbones, apart.alike) == (("a:three",), False)
 
 
 def test_equal_pictures_are_embedded_once(text: str) -> None:

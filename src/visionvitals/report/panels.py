@@ -1,12 +1,16 @@
 """The pictures of a study: what the network saw, for a few images at rising strength, with what each backbone said.
 
-Backbones that were shown equal pictures share a panel, so that they can be compared on it; the others get their own.
+Backbones whose pictures look the same share a panel, so that they can be compared on it, however their preprocessing differs; only
+where what a network saw differs to the eye it gets a panel of its own.
 """
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from visionvitals.figure import Chart
 from visionvitals.results import words
@@ -15,6 +19,9 @@ from visionvitals.results.run import Point, Run
 from visionvitals.run.cell import Stored
 
 COLUMNS, ROWS, SPEAKERS = 6, 4, 6
+PARTS, APART = 8, 24
+"""Two pictures look the same where their colours, averaged over `PARTS` x `PARTS` parts, differ by no more than `APART` of 255: another
+interpolation, another size of the input, or a crop of 90 in place of 88 % stay below it; another mask does not."""
 Records = Mapping[str, Mapping[str, Any]]
 """Image id -> what the cell says of its picture."""
 
@@ -53,6 +60,7 @@ class Panel:
         fixed: the condition's fields that are not on the chart's axis.
         backbones: who was shown these pictures, as many as are listed.
         left_out: how many more backbones were shown them.
+        alike: whether some of them were shown pictures that only look the same; those are of the first.
     """
 
     images: str
@@ -61,6 +69,7 @@ class Panel:
     fixed: Mapping[str, Any]
     backbones: tuple[str, ...]
     left_out: int
+    alike: bool
 
     @property
     def answered(self) -> bool:
@@ -99,9 +108,17 @@ def panels(run: Run, study: str) -> list[Panel]:
     return found
 
 
+class _Seen(NamedTuple):
+    """What one backbone saw: the content of its pictures, and what it said, one `Records` for each head."""
+
+    backbone: str
+    pixels: tuple[bytes, ...]
+    records: list[Records]
+
+
 def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any, ...], list[Point]]]) -> list[Panel]:
-    """One panel for each set of backbones that saw equal pictures."""
-    seen: dict[tuple[Any, ...], list[tuple[str, list[Records]]]] = {}
+    """One panel for each set of backbones whose pictures look the same as those of its first."""
+    groups: list[tuple[tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]], list[_Seen]]] = []
     for backbone, (fixed, points) in by_backbone.items():
         cells = [_shown(p)[0] for p in points]
         records: list[Records] = [
@@ -109,23 +126,49 @@ def _merged(images: str, chart: Chart, by_backbone: Mapping[str, tuple[tuple[Any
         ]
         items = [item for item in records[0] if all(item in r for r in records)][:ROWS]
         pixels = tuple(cell.read(r[item]["file"]) for cell, r in zip(cells, records, strict=True) for item in items)
-        heads = tuple(_head(chart, p) for p in points)
-        seen.setdefault((fixed, heads, tuple(items), pixels), []).append((backbone, records))
-    result = []
-    for (fixed, heads, items, pixels), members in seen.items():
-        names = tuple(name for name, _ in members)
-        rows = []
-        for r, item in enumerate(items):
-            pictures = tuple(
-                Picture(
-                    pixels[c * len(items) + r],
-                    tuple(_answer(name, said[c][item]) for name, said in members[:SPEAKERS]),
-                )
-                for c in range(len(heads))
+        shown = (fixed, tuple(_head(chart, p) for p in points), tuple(items))
+        seen = _Seen(backbone, pixels, records)
+        for others, members in groups:
+            if others == shown and _look_the_same(members[0].pixels, pixels):
+                members.append(seen)
+                break
+        else:
+            groups.append((shown, [seen]))
+    return [_panel(images, *shown, members) for shown, members in groups]
+
+
+def _panel(
+    images: str, fixed: tuple[Any, ...], heads: tuple[str, ...], items: tuple[str, ...], members: Sequence[_Seen]
+) -> Panel:
+    names, pixels = tuple(seen.backbone for seen in members), members[0].pixels
+    rows = []
+    for r, item in enumerate(items):
+        pictures = tuple(
+            Picture(
+                pixels[c * len(items) + r],
+                tuple(_answer(seen.backbone, seen.records[c][item]) for seen in members[:SPEAKERS]),
             )
-            rows.append(Row(item, str(members[0][1][0][item].get("label", "")), pictures))
-        result.append(Panel(images, heads, tuple(rows), dict(fixed), names[:SPEAKERS], len(names[SPEAKERS:])))
-    return result
+            for c in range(len(heads))
+        )
+        rows.append(Row(item, str(members[0].records[0][item].get("label", "")), pictures))
+    alike = any(seen.pixels != pixels for seen in members)
+    return Panel(images, heads, tuple(rows), dict(fixed), names[:SPEAKERS], len(names[SPEAKERS:]), alike)
+
+
+def _look_the_same(some: Sequence[bytes], others: Sequence[bytes]) -> bool:
+    """Whether each picture looks like the one at its place in the other list; see `APART`."""
+    return all(
+        a == b or float(np.abs(_parts(a) - _parts(b)).mean(2).max()) <= APART for a, b in zip(some, others, strict=True)
+    )
+
+
+def _parts(picture: bytes) -> np.ndarray:
+    """The mean colours of a picture's parts, of 255, float64 (PARTS, PARTS, 3)."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as opened:
+        small = opened.convert("RGB").resize((PARTS, PARTS), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float64)
 
 
 def _shown(p: Point) -> list[Stored]:
