@@ -223,6 +223,9 @@ def audit(
     batch_size: int | None = None,
     workers: int | None = None,
     reuse: Sequence[str | Path] = (),
+    rules: str | Path | None = None,
+    until_decided: bool = False,
+    baseline: "Run | str | Path | None" = None,
 ) -> Run:
     """Measure backbones on image sets, as `vitals audit` does; what the run folder holds already is not measured again.
 
@@ -233,6 +236,8 @@ def audit(
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
         preset, limit, seed, decoder, device, batch_size, workers, reuse: as the options of `vitals audit`.
+        rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
+            then gives the verdict of the last look.
 
     Returns:
         The run.
@@ -240,7 +245,7 @@ def audit(
     Raises:
         VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept.
     """
-    from visionvitals.measuring import measure
+    from visionvitals import deciding
     from visionvitals.plan import request
     from visionvitals.report.build import build
 
@@ -259,9 +264,15 @@ def audit(
         limit=limit,
         decoder=decoder,
     )
-    said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={names!r}, preset={preset!r}, out={str(out)!r})"
+    against = _folder(baseline)
+    growing = (
+        f", rules={str(rules)!r}, until_decided=True, baseline={against and str(against)!r}" if until_decided else ""
+    )
+    said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={names!r}, preset={preset!r}, out={str(out)!r}{growing})"
     where = Path(out)
-    outcome = measure(
+    files = {"rules": None if rules is None else Path(rules), "baseline": against}
+    asked = deciding.asked(asked, until_decided=until_decided, **files)
+    outcome, _ = deciding.measured(
         asked, out=where, command=(said,), device=device, batch_size=batch_size, workers=workers, reuse=reuse
     )
     run = Run(where)
@@ -281,17 +292,16 @@ def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | P
     Raises:
         VitalsError: bad rules, or a baseline that was measured on something else.
     """
-    from visionvitals import results
     from visionvitals.results import gate as gates
-    from visionvitals.results import rules as rule_files
 
     require(run is not None, "A gate must be given a run", run)
-    here, there = (
-        None if each is None else each.folder if isinstance(each, Run) else Path(each) for each in (run, baseline)
-    )
+    here = _folder(run)
     assert here is not None
-    loaded = results.load(here) if there is None else results.load(here, there)
-    return gates.judge(loaded, rule_files.read(Path(rules), rule_files.known(loaded)), baseline=there)
+    return gates.judged(here, Path(rules), baseline=_folder(baseline))[0]
+
+
+def _folder(run: "Run | str | Path | None") -> Path | None:
+    return None if run is None else run.folder if isinstance(run, Run) else Path(run)
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

@@ -124,14 +124,28 @@ def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
 
 
 @app.command
-def audit(*backbones: str, out: Path, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+def audit(
+    *backbones: str,
+    out: Path,
+    rules: Path | None = None,
+    until_decided: Annotated[bool, Parameter(negative=())] = False,
+    baseline: Path | None = None,
+    choices: Choices = Choices(),
+    machine: Machine = Machine(),
+) -> int:
     """Measure backbones on image sets and write a report. The same command again resumes; another one into the same folder adds to it.
 
     Args:
         backbones: `family:name[@checkpoint][?key=value]`, e.g. timm:resnet50.tv_in1k. See `vitals list backbones`.
         out: The run folder.
+        rules: A file of rules, for --until-decided.
+        until_decided: Measure only as many images as the rules need, and exit as `vitals gate` does.
+        baseline: The run that `not_worse_by` of the rules compares with.
     """
-    return _audit([choices.plan(backbones)], out, machine)
+    from visionvitals import deciding
+
+    plan = choices.plan(backbones)
+    return _audit([deciding.asked(plan, until_decided=until_decided, rules=rules, baseline=baseline)], out, machine)
 
 
 @app.command
@@ -205,7 +219,7 @@ def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
     from visionvitals.run import folder
 
-    done = [folder.finished(out, plan) for plan in asked]
+    done = [folder.finished(out, plan) if plan.until is None else None for plan in asked]
     if None in done:
         return _each([plan for plan, found in zip(asked, done, strict=True) if found is None], out, machine)
     found = sum(n for n in done if n is not None)
@@ -228,14 +242,15 @@ def _each(asked: "Sequence[Plan]", out: Path, machine: Machine, shard: "Shard | 
 
 
 def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") -> int:
-    from visionvitals.measuring import measure
+    from visionvitals.deciding import measured
     from visionvitals.report import milestones
+    from visionvitals.results import verdicts
     from visionvitals.run import status
 
     go_on = f"vitals run {shlex.quote(str(out))}" + (f" --shard {shard}" if shard else "")
     how = {"command": ("vitals", *_typed.get()), "shard": shard, "say": say}
     try:
-        outcome = measure(asked, out=out, **how, **dataclasses.asdict(machine))  # type: ignore[arg-type]
+        outcome, verdict = measured(asked, out=out, **how, **dataclasses.asdict(machine))  # type: ignore[arg-type]
     except (KeyboardInterrupt, Terminated) as stop:
         found = status.of(out)[0] if (out / "plan.json").is_file() else []
         kept, left = sum(p.done for p in found), sum(p.missing + p.failed for p in found)
@@ -255,7 +270,9 @@ def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") 
         say(f"Failed: {sentence}")
     if outcome.failed:
         say(f"The rest is kept. To try these again: {go_on}")
-    return 1 if outcome.failed else 0
+    if verdict is not None:
+        print_line("\n".join(verdicts.text(verdict)))
+    return 1 if outcome.failed else 0 if verdict is None else verdict.exit_code
 
 
 def _finish(out: Path) -> None:

@@ -195,11 +195,9 @@ def gate(
     """
     from visionvitals.files import write_safely
     from visionvitals.results import gate as gates
-    from visionvitals.results import load, verdicts
-    from visionvitals.results import rules as rule_files
+    from visionvitals.results import verdicts
 
-    run = load(run_folder) if baseline is None else load(run_folder, baseline)
-    verdict = gates.judge(run, rule_files.read(rules, rule_files.known(run)), baseline=baseline)
+    verdict, run = gates.judged(run_folder, rules, baseline=baseline)
     for path, written in ((json, verdicts.as_json), (junit, verdicts.as_junit), (markdown, verdicts.as_markdown)):
         if path is not None:
             write_safely(path, written(verdict))

@@ -1,6 +1,6 @@
 """From a plan to a run folder with a report: what the command line and a notebook call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ def measure(
     workers: int | None = None,
     reuse: Sequence[str | Path] = (),
     shard: "Shard | None" = None,
+    studies: Collection[str] | None = None,
+    earlier: Sequence[int] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> "Outcome":
     """Measure what a run folder lacks of a plan. While it goes on, the report is written anew now and then, see `report.milestones`.
@@ -32,6 +34,7 @@ def measure(
         command: what the user typed, as words.
         device, batch_size, workers, reuse: as the options of `vitals audit`.
         shard: only this share of a run that was planned, see `run.shards`; the report is not written then.
+        studies, earlier: see `run.runner.execute`.
         say: is told how far it is.
 
     Raises:
@@ -68,4 +71,6 @@ def measure(
         mine=None if mine is None else frozenset(mine),
         by="" if shard is None else f"{shard.index}-of-{shard.count}",
         milestone=milestones.writer(out, say) if shard is None else lambda headline: None,
+        studies=studies,
+        earlier=earlier,
     )

@@ -31,7 +31,7 @@ from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, blamed, near, shortened
 from visionvitals.plan import planner, request
 from visionvitals.plan.identity import plain
-from visionvitals.plan.request import Decoder, Plan, Section
+from visionvitals.plan.request import Decoder, Plan, Section, Until
 
 _DEPTH = 12
 _ELSEWHERE = {
@@ -55,6 +55,7 @@ class _File:
     seed: int = 0
     limit: int | None = None
     decoder: Decoder = "pillow"
+    until: Until | None = None
 
 
 class _Problem(NamedTuple):
@@ -110,6 +111,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
                     problems.append(_Problem((key, number), str(error)))
     if not problems:
         rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
+        rest |= {"until": Until(**values["until"])} if "until" in values else {}
         try:
             sections = tuple(found) if "studies" in values else request.sections("all")
             return request.plan(values["backbones"], values.get("data", ()), sections, **rest)
@@ -134,14 +136,19 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         | {k: plain(v) for k, v in s.values.items()}
         for s in plan.studies
     ]
-    return {
-        "backbones": listed(plan.backbones),
-        "data": listed(plan.data),
-        "studies": sections,
-        "preset": plan.preset,
-        "seed": plan.seed,
-        "decoder": plan.decoder,
-    } | ({} if plan.limit is None else {"limit": plan.limit})
+    until = {} if plan.until is None else {"until": plain(plan.until)}
+    return (
+        {
+            "backbones": listed(plan.backbones),
+            "data": listed(plan.data),
+            "studies": sections,
+            "preset": plan.preset,
+            "seed": plan.seed,
+            "decoder": plan.decoder,
+        }
+        | ({} if plan.limit is None else {"limit": plan.limit})
+        | until
+    )
 
 
 def _odd(value: Any, where: tuple[str | int, ...] = ()) -> list[_Problem]:

@@ -38,6 +38,24 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Until:
+    """What a run measures for: it ends as soon as the rules are decided.
+
+    Attributes:
+        rules: the sections of a file of rules, as plain values.
+        most: images of the last look.
+        baseline: the run folder that the rules compare with, or empty.
+    """
+
+    rules: Sequence[Mapping[str, Any]]
+    most: int
+    baseline: str = ""
+
+    def __post_init__(self) -> None:
+        require(self.most > 0, "`most` of `until` must be positive", self.most)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to be measured. Everything in it decides the numbers; device, batch size and workers are not in it.
 
@@ -50,6 +68,7 @@ class Plan:
         seed: root of all randomness.
         limit: only so many images of each set, by a seeded draw.
         decoder: which decoder makes the pixels.
+        until: the rules that end it; `limit` then grows from look to look.
     """
 
     backbones: tuple[str, ...]
@@ -60,6 +79,7 @@ class Plan:
     seed: int = 0
     limit: int | None = None
     decoder: Decoder = "pillow"
+    until: Until | None = None
 
     def __post_init__(self) -> None:
         require(len(self.backbones) > 0, "A plan must name a backbone", self.backbones, "Try `tiny:vit`.")

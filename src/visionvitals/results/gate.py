@@ -6,12 +6,12 @@ these gives 3. Advisory ones are shown only. Of several, 1 stands over 3 over 0.
 
 Several critical judgements are several chances to be wrong: with k of them for one network (a rule counts once for every image set that it holds
 for) each has an interval at 1 - 0.05 / k (Bonferroni), so that a network that keeps all of them is breached by chance in at most 5 % of the
-cases. All other rules are judged at 95 %.
+cases. All other rules are judged at 95 %. One of several looks at a growing run has in place of .05 the share of it that `stats.looks` allows.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,11 @@ from typing import Any, Literal
 from visionvitals import stats
 from visionvitals.errors import near, require
 from visionvitals.results import compare, signs, words
+from visionvitals.results import rules as rule_files
+from visionvitals.results.read import load
 from visionvitals.results.rules import Rule, consistent
 from visionvitals.results.run import Run
+from visionvitals.run import requests
 
 Status = Literal["pass", "breach", "undecided", "missing"]
 ALPHA = 0.05
@@ -105,11 +108,24 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All outcomes, in the order of the rules. `against` is the folder of the baseline, or empty."""
+    """All outcomes, in the order of the rules. `against` is the folder of the baseline, or empty; `look` which of several looks it was."""
 
     run: str
     against: str
     outcomes: tuple[Outcome, ...]
+    look: stats.Look | None = None
+
+    @property
+    def alpha(self) -> float:
+        """Errors that all critical judgements of a network may make together."""
+        return ALPHA if self.look is None else self.look.alpha
+
+    @property
+    def decided(self) -> bool:
+        """Whether more images change no outcome that counts: an advisory rule does not, a number that lies at chance may get a value."""
+        return not any(
+            o.rule.tier != "advisory" and (o.status == "undecided" or o.reason == CHANCE) for o in self.outcomes
+        )
 
     @property
     def exit_code(self) -> int:
@@ -125,34 +141,57 @@ class Verdict:
     @property
     def level(self) -> float:
         """Of the intervals of the critical rules."""
-        return max((o.level for o in self.outcomes), default=1 - ALPHA)
+        return max((o.level for o in self.outcomes), default=1 - self.alpha)
 
 
-def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None) -> Verdict:
+def judged(folder: Path, rules: Path, *, baseline: Path | None = None) -> tuple[Verdict, Run]:
+    """The verdict of a file of rules on a run folder, and the run as it was read. Where the run grew until these rules were decided, they are
+    judged as at its last look.
+
+    Raises:
+        VitalsError: bad rules, or what `judge` refuses.
+    """
+    run = load(folder) if baseline is None else load(folder, baseline)
+    sections = rule_files.sections(rules)
+    made = rule_files.made(sections, str(rules), rule_files.known(run))
+    return judge(run, made, baseline=baseline, look=_look(folder, sections)), run
+
+
+def _look(folder: Path, sections: Sequence[Mapping[str, Any]]) -> stats.Look | None:
+    """At which look a run stands that grows until these rules are decided."""
+    asked = requests.content_of(folder)["plan"] if (folder / "plan.json").exists() else {}
+    until = asked.get("until")
+    if until is None or until["rules"] != sections:
+        return None
+    return next((look for look in stats.looks(until["most"]) if look.images == asked.get("limit")), None)
+
+
+def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None, look: stats.Look | None = None) -> Verdict:
     """Judge a run by rules.
 
     Args:
         run: the run; with a baseline both read as one, the run first.
         rules: see `rules.read`.
         baseline: the folder of the baseline, which `run` holds as its second.
+        look: which of several looks at a growing run this is.
 
     Raises:
         VitalsError: a rule names a backbone or an image set that is not there, needs a baseline where there is none, or the baseline was
             measured on something else.
     """
     own = compare.part(run, 0)
+    rule_files.with_baseline(rules, baseline)
     for rule in rules:
-        must = f"`{rule.name}` must have a baseline"
-        require(baseline is not None or rule.ask != "not_worse_by", must, "none", "Give --baseline RUN.")
         _say_which(own, rule)
     consistent([_resolved(run, own, rule) for rule in rules])
+    alpha = ALPHA if look is None else look.alpha
     critical = sum(len(_wanted(own, rule)) or 1 for rule in rules if rule.tier == "critical")
     outcomes: list[Outcome] = []
     for rule in rules:
-        level = 1 - ALPHA / critical if rule.tier == "critical" else 1 - ALPHA
+        level = 1 - alpha / critical if rule.tier == "critical" else 1 - alpha
         found = list(_against(run, rule, level) if rule.ask == "not_worse_by" else _alone(run, rule, level))
         outcomes += found or [Outcome(rule=rule, status="missing", level=level, reason="nothing was measured")]
-    return Verdict(str(run.folder), str(baseline or ""), tuple(outcomes))
+    return Verdict(str(run.folder), str(baseline or ""), tuple(outcomes), look)
 
 
 def _say_which(own: Run, rule: Rule) -> None:

@@ -14,7 +14,7 @@ and `data` name one each; without them a rule holds for all. `baseline_backbone`
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -72,20 +72,43 @@ def read(path: Path, records: Mapping[str, Record]) -> list[Rule]:
         records: study -> what is known of it: all that are installed, and those of the run.
 
     Raises:
-        VitalsError: no such file, no TOML, an unknown key, study, field, metric or sign, a missing threshold, or rules that contradict
-            each other.
+        VitalsError: what `sections` and `made` refuse.
+    """
+    return made(sections(path), str(path), records)
+
+
+def sections(path: Path) -> list[dict[str, Any]]:
+    """The sections of a file of rules, as plain values.
+
+    Raises:
+        VitalsError: no such file, no TOML, or other sections.
     """
     try:
         content = tomllib.loads(read_regular(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise VitalsError(f"Rules must be valid TOML. Got {path}: {shortened(str(error))}. {DO}") from error
-    sections = content.get("rule")
+    found = content.get("rule")
     must = f"{path} must hold [[rule]] sections and nothing else"
-    require(set(content) == {"rule"} and isinstance(sections, list) and bool(sections), must, sorted(content), DO)
-    rules = [_rule(section, f"{path}, rule {k}", records) for k, section in enumerate(content["rule"], 1)]
+    whole = set(content) == {"rule"} and isinstance(found, list) and bool(found)
+    require(whole, must, sorted(content), DO)
+    return list(found or ())
+
+
+def made(sections: Sequence[Any], where: str, records: Mapping[str, Record]) -> list[Rule]:
+    """The rules of the sections of a file.
+
+    Args:
+        sections: see `sections`.
+        where: names the file in messages.
+        records: study -> what is known of it.
+
+    Raises:
+        VitalsError: an unknown key, study, field, metric or sign, a missing threshold, or rules that contradict each other.
+    """
+    rules = [_rule(section, f"{where}, rule {k}", records) for k, section in enumerate(sections, 1)]
     names = [rule.name for rule in rules]
     twice = sorted({name for name in names if names.count(name) > 1})
-    require(not twice, f"Each rule of {path} must have a name of its own", twice, "Give them a `name`.")
+    require(not twice, f"Each rule of {where} must have a name of its own", twice, "Give them a `name`.")
     consistent(rules)
     return rules
 
@@ -154,6 +177,13 @@ def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record])
     return str(name), Sign(
         title=f"{name} {metric}" + (f" at {at}" if at else ""), kind="mean", where=fields, metric=metric
     )
+
+
+def with_baseline(rules: Iterable[Rule], baseline: object) -> None:
+    """Refuse a rule that compares with a baseline where there is none."""
+    for rule in rules:
+        must = f"`{rule.name}` must have a baseline"
+        require(bool(baseline) or rule.ask != "not_worse_by", must, "none", "Give --baseline RUN.")
 
 
 def consistent(rules: Sequence[Rule]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from visionvitals.errors import VitalsError, escaped
-from visionvitals.results.gate import ALPHA, Outcome, Verdict
+from visionvitals.results import words
+from visionvitals.results.gate import Outcome, Verdict
 from visionvitals.run import noted
 
 WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing": "MISSING"}
@@ -35,6 +36,7 @@ def as_json(verdict: Verdict) -> str:
             "exit_code": verdict.exit_code,
             "run": verdict.run,
             "baseline": verdict.against or None,
+            "look": None if verdict.look is None else verdict.look._asdict(),
             "notes": _notes(verdict),
             "rules": [_plain(o) for o in verdict.outcomes],
         },
@@ -86,11 +88,24 @@ def _notes(verdict: Verdict) -> list[dict[str, str]] | None:
 
 
 def _levels(verdict: Verdict) -> str:
-    """What the intervals are, in a sentence."""
-    if verdict.level <= 1 - ALPHA:
-        return "Intervals are of 95 %."
-    k = round(ALPHA / (1 - verdict.level))
-    return f"{k} critical judgements of each network: intervals of {100 * verdict.level:.4g} %, of the others 95 %."
+    """What the intervals are, and of which look, in a sentence or two."""
+    others = _percent(verdict.alpha)
+    said = f"Intervals are of {others}."
+    if verdict.level > 1 - verdict.alpha:
+        k = round(verdict.alpha / (1 - verdict.level))
+        own = _percent(1 - verdict.level)
+        said = f"{k} critical judgements of each network: intervals of {own}, of the others {others}."
+    if (look := verdict.look) is None:
+        return said
+    which = f"Look {look.number} of {look.of}, at {look.images:,} of {words.count(look.most, 'image')}"
+    saved = f"{100 * (1 - look.images / look.most):.0f} % of them were not measured"
+    return f"{which}; {saved}. All looks together are wrong in at most 5 % of the cases. {said}"
+
+
+def _percent(misses: float) -> str:
+    """A level as percent, with three digits of what it lacks of 100."""
+    digits = max(1, 2 - math.floor(math.log10(100 * misses)))
+    return f"{100 * (1 - misses):.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def _plain(o: Outcome) -> dict[str, Any]:

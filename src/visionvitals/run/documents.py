@@ -84,6 +84,7 @@ CELL = {
     "bytes": {str: int},
     "skipped?": [[str, str]],
     "seconds?": _NUMBER,
+    "broken?": {str: [str]},
     "provenance?": _PROVENANCE,
 }  # fmt: skip
 """Of `cell.json`, beside its schema and id."""
@@ -95,7 +96,18 @@ FAILURE = {
 }
 _ANSWERS = {"logits": [[_NUMBER]], "stable": bool, "versions": [[str, str]]}
 _REQUEST: dict[str, Any] = {
-    "plan": {"backbones": [str], "data": [str], "studies": [{"name": str, "data?": [str]}], "preset": str},
+    "plan": {
+        "backbones": [str],
+        "data": [str],
+        "studies": [{"name": str, "data?": [str]}],
+        "preset": str,
+        "limit?": _MAYBE,
+        "until?": {
+            "rules": [{str: lambda value: True}],
+            "most": lambda value: isinstance(value, int) and value > 0,
+            "baseline": str,
+        },
+    },
     "digests": {str: {str: lambda value: True}},
     "answers": {str: _ANSWERS},
     "cells": [{"id": str, **_WORK, "cost?": _cost}],

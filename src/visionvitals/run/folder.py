@@ -34,8 +34,8 @@ from visionvitals.run.provenance import versions
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 
-ALIKE = ("seed", "limit", "decoder")
-"""What all requests of a run must share, so that its numbers can be compared."""
+ALIKE = ("seed", "limit", "decoder", "until")
+"""What all requests of a run must share, so that its numbers can be compared. One that grows until its rules are decided is alone."""
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
 _CELL_BYTES = 60_000  # of cell.json and four exhibits
 
@@ -69,7 +69,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     answered = requests.answered(there) if there is not None else {}
     _refuse_other_answers(out, answered, content)
     asked = [requests.without(request, _changed(request, content)) for request in known]
-    same = next((k for k, request in enumerate(known) if request["plan"] == content["plan"]), len(known))
+    same = next((k for k, r in enumerate(known) if requests.same(r["plan"], content["plan"])), len(known))
     if same < len(known):
         content |= {key: known[same][key] for key in ("command", "versions", "started", "token")}
     asked[same : same + 1] = [content]
@@ -82,7 +82,8 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     )
     store = Store(out / "store")
     missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
-    if finished := [identifier for identifier in gone if store.has(identifier)]:
+    finished = [identifier for identifier in gone if store.has(identifier)]
+    if finished and planned.plan.until is None:
         say(_superseded(out, known, content, len(finished)))
     try:
         (out / "store").mkdir(parents=True, exist_ok=True)
@@ -157,7 +158,8 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
     except OSError as error:
         raise VitalsError(f"`--out` must be a folder that can be read. Got {out}: {error.strerror}.") from error
     there, here = requests.content_of(out), plan_file.to_dict(plan)
-    apart = [(key, there["plan"].get(key), here.get(key)) for key in ALIKE if there["plan"].get(key) != here.get(key)]
+    alike = [key for key in {**there["plan"], **here} if key != "limit"] if "until" in here else ALIKE
+    apart = [(key, there["plan"].get(key), here.get(key)) for key in alike if there["plan"].get(key) != here.get(key)]
     if apart:
         listed = "\n  ".join(f"{key}: {_short(a)} there, {_short(b)} here" for key, a, b in apart)
         raise VitalsError(

@@ -1,8 +1,9 @@
 """Measuring one cell: the job that a study gets, what it leaves beside its numbers, and what happens where memory runs out."""
 
+import dataclasses
 import gc
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from visionvitals.errors import VitalsError, require
 from visionvitals.job import Job
 from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, provenance, wide
+from visionvitals.run import devices, exhibits, folder, grown, provenance, wide
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.memo import DiskMemos, code
 from visionvitals.run.progress import Meter
@@ -37,7 +38,7 @@ ANSWERS = ("top1", "prediction")
 @dataclass(kw_only=True)
 class Running:
     """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
-    loaded, and how wide the intervals of each (study, backbone, images) are."""
+    loaded, and how wide the intervals of each (study, backbone, images) are. `earlier` are the limits of looks before, see `grown`."""
 
     planned: Planned
     out: Path
@@ -50,6 +51,7 @@ class Running:
     warnings: list[str]
     milestone: Callable[[bool], None]
     by: str = ""
+    earlier: Sequence[int] = ()
     failed: list[str] = field(default_factory=list)
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
@@ -107,20 +109,34 @@ class Kept:
     files: dict[str, bytes] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     counted: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    """Of a cell of fewer images, whose numbers were taken."""
 
 
 def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.Wide, Kept]:
-    """Measure one cell; where memory runs out, again with half the batch, down to one image."""
+    """Measure one cell, or of one that has grown the images that are new; where memory runs out, again with half the batch, down to one image."""
     import torch
 
-    began_with = run.batch_size
+    began_with, ids = run.batch_size, work.data.ids
+    earlier = grown.find(run.store, cell, study, run.earlier)
+    if earlier is not None:
+        work = _some(work, earlier.rest(ids, work.shown))
     while True:
         kept = Kept()
         try:
             with run.state.measuring(), torch.no_grad():
-                blocks = study.measure(_job(run, work, cell, study, kept))
-                items = list(dict.fromkeys(map(study.item, work.data.ids)))
-                numbers = wide.gather(blocks, study=study.name, axes=study.axes, metrics=study.metrics, ids=items)
+                job = _job(run, work, cell, study, kept)
+                if earlier is not None:
+                    job = dataclasses.replace(job, facts={**job.facts, "besides": earlier.id})
+                numbers = wide.gather(
+                    study.measure(job),
+                    study=study.name,
+                    axes=study.axes,
+                    metrics=study.metrics,
+                    ids=list(dict.fromkeys(map(study.item, work.data.ids))),
+                    none=earlier is not None,
+                )
             break
         except Exception as error:
             run.state.advance(-kept.counted, study.passes(cell.condition))
@@ -131,10 +147,22 @@ def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
+    kept.images = len(work.data.ids)
+    if earlier is not None:
+        before = [said for said in earlier.facts.get("warnings", ()) if said not in _unscored(study, earlier.numbers)]
+        new = [f"of {kept.images} images more: {said}" for said in kept.said if said not in before]
+        kept.said, kept.seconds = before + new, earlier.facts.get("seconds", 0.0)
+        numbers = wide.joined(earlier.numbers, numbers, ids)
     if run.batch_size != began_with:
         kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
     kept.said += _unscored(study, numbers)
     return numbers, kept
+
+
+def _some(work: Work, rows: np.ndarray) -> Work:
+    """The work on some of the images."""
+    outputs = None if work.outputs is None else work.outputs[rows]
+    return dataclasses.replace(work, data=grown.some(work.data, rows), outputs=outputs)
 
 
 def _unscored(study: Study, numbers: wide.Wide) -> list[str]:

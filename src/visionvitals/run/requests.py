@@ -69,6 +69,11 @@ def together(
     return {**every[0], "later": list(every[1:]), "superseded": left, "answered": answered}
 
 
+def same(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether two plans, as plain values, are one request. The limit of a run that grows until its rules are decided is where it stands."""
+    return there == here or ("until" in here and {**there, "limit": 0} == {**here, "limit": 0})
+
+
 def answered(content: Request) -> dict[str, Mapping[str, Any]]:
     """digest of weights -> what a network of these has answered to the two fixed pictures, now or before it was superseded."""
     found = dict(content.get("answered", {}))

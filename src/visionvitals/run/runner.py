@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, memory, order, provenance, taking, wide
+from visionvitals.run import devices, exhibits, folder, grown, memory, order, provenance, taking, wide
 from visionvitals.run.calibrate import images_of, seconds
 from visionvitals.run.checks import WrongOrder, check_chance, check_order
 from visionvitals.run.measure import Kept, Running, Work, marks_of, measured
@@ -62,6 +62,8 @@ def execute(
     by: str = "",
     rates: Mapping[str, float] = MappingProxyType({}),
     milestone: Callable[[bool], None] = lambda headline: None,
+    studies: Collection[str] | None = None,
+    earlier: Sequence[int] = (),
 ) -> Outcome:
     """Measure every cell of a plan that `out` does not hold yet.
 
@@ -79,6 +81,9 @@ def execute(
         rates: backbone -> images per second of a forward pass; with it the expected time is said where it is over a minute.
         milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
             more are to come.
+        studies: names of the studies whose cells are measured now; None for all.
+        earlier: smaller limits that the same request had before: what their cells hold is not measured again where a study allows it
+            (see `run.grown`), and they are removed when the larger ones are there.
 
     Raises:
         VitalsError: the folder holds another plan, or results cannot be written. A failing cell is recorded and does not raise.
@@ -87,7 +92,9 @@ def execute(
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
     store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
     memory.keep()
-    cells = [cell for cell in planned.cells if mine is None or cell_id(cell) in mine]
+    cells = [
+        c for c in planned.cells if (mine is None or cell_id(c) in mine) and (studies is None or c.study in studies)
+    ]
     there, damaged = store.survey(map(cell_id, cells))
     missing = [cell for cell in cells if cell_id(cell) not in there]
     work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing)
@@ -104,6 +111,7 @@ def execute(
             warnings=folder.warn(out, (), by=by),
             milestone=milestone,
             by=by,
+            earlier=earlier,
         )
         for identifier, what in damaged.items():
             store.set_aside(identifier)
@@ -111,20 +119,26 @@ def execute(
                 f"the cell {identifier} was not as it was written ({what}); it was set aside and counts as missing"
             )
         left = taking.take(run, missing, reuse)
-        cost = order.headline(planned)
-        first = sorted((c for c in left if cell_id(c) in cost), key=lambda c: cost[cell_id(c)])
-        rest = [c for c in left if cell_id(c) not in cost]
-        _say_time(run, first, rest, rates)
-        _measure(run, first)
-        if first and rest:
-            milestone(True)
-        _measure(run, order.widest_first(rest, run.widths))
+        _measure_all(run, left, rates)
+    grown.drop(store, cells, earlier)
     return Outcome(
         measured=len(left) - len(run.failed),
         found=len(cells) - len(left),
         failed=tuple(run.failed),
         warnings=tuple(run.warnings),
     )
+
+
+def _measure_all(run: Running, left: Sequence[Cell], rates: Mapping[str, float]) -> None:
+    """Measure cells in the order of `run.order`."""
+    cost = order.headline(run.planned)
+    first = sorted((c for c in left if cell_id(c) in cost), key=lambda c: cost[cell_id(c)])
+    rest = [c for c in left if cell_id(c) not in cost]
+    _say_time(run, first, rest, rates)
+    _measure(run, first)
+    if first and rest:
+        run.milestone(True)
+    _measure(run, order.widest_first(rest, run.widths))
 
 
 def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: Mapping[str, float]) -> None:
@@ -240,7 +254,7 @@ def _cell(run: Running, work: Work, cell: Cell) -> None:
         run.state.advance(-kept.counted, run.passes(cell))
         run.fail(cell, error)
         return
-    run.state.finish_cell(unmeasured=images_of(cell) - len(work.data.ids), passes=run.passes(cell))
+    run.state.finish_cell(unmeasured=images_of(cell) - kept.images, passes=run.passes(cell))
     run.milestone(False)
 
 
@@ -268,9 +282,10 @@ def _keep(run: Running, work: Work, cell: Cell, study: Study, numbers: wide.Wide
             "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
             "skipped": [list(pair) for pair in work.data.skipped],
             "n": n,
-            "seconds": round(spent, 4),
-            "images_per_second": round(n / spent, 2),
+            "seconds": round(kept.seconds + spent, 4),
+            "images_per_second": round(kept.images / spent, 2),
             "warnings": kept.said,
+            **({"broken": numbers.broken} if numbers.broken else {}),
         },
         exhibits={(item, said.get(item, ""), at): shown for (item, at), shown in kept.pictures.items()},
         marks=marks,

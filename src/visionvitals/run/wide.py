@@ -77,6 +77,7 @@ def gather(
     metrics: Mapping[str, Metric],
     ids: Sequence[str],
     start: int = 0,
+    none: bool = False,
 ) -> Wide:
     """The rows of a cell from what `measure` yields.
 
@@ -87,6 +88,7 @@ def gather(
         metrics: all that it may yield.
         ids: the image ids of the job, in order.
         start: position of the first of them in the image set.
+        none: whether it may yield nothing, e.g. where the other images of the cell gave something.
 
     Raises:
         VitalsError: no block at all, an unknown metric or item, a place of the wrong length, arrays of another length than the items,
@@ -104,12 +106,43 @@ def gather(
             require(len(values) == len(block.items), must, (len(values), len(block.items)))
             if len(values):
                 found.setdefault(block.at, {}).setdefault(metric, []).append((block.items, values))
-    require(bool(found), f"`{study}` must yield at least one value", "none")
+    require(bool(found) or none, f"`{study}` must yield at least one value", "none")
     whole = list(ids)
     position = {item: k for k, item in enumerate(whole)}
     broken: dict[str, set[str]] = {}
     result = {at: _block(study, by_metric, metrics, whole, position, broken) for at, by_metric in found.items()}
     return Wide(start, start + len(whole), result, {metric: sorted(items) for metric, items in broken.items()})
+
+
+def joined(first: Wide, second: Wide, ids: Sequence[str]) -> Wide:
+    """The numbers of two groups of images as those of all; of an image in both, those of the second.
+
+    Args:
+        first, second: of the same study, over images.
+        ids: of all images, in order.
+    """
+    whole = list(ids)
+    position = {item: k for k, item in enumerate(whole)}
+    made: dict[tuple[int, ...], tuple[list[str], list[list[int]]]] = {}  # places share their items
+    blocks: dict[Place, Block] = {}
+    for at in dict.fromkeys([*first.blocks, *second.blocks]):
+        two = [numbers.blocks[at] for numbers in (first, second) if at in numbers.blocks]
+        key = tuple(id(block.items) for block in two)
+        if key not in made:
+            items = sorted({item for block in two for item in block.items}, key=position.__getitem__)
+            row = {item: k for k, item in enumerate(items)}
+            made[key] = whole if items == whole else items, [[row[item] for item in block.items] for block in two]
+        items, rows = made[key]
+        columns: dict[str, np.ndarray] = {}
+        for block, own in zip(two, rows, strict=True):
+            for metric, values in block.values.items():
+                columns.setdefault(metric, np.full(len(items), np.nan))[own] = values
+        blocks[at] = Block(items, columns)
+    broken = {
+        metric: {*first.broken.get(metric, ()), *second.broken.get(metric, ())}
+        for metric in {*first.broken, *second.broken}
+    }
+    return Wide(0, len(whole), blocks, {metric: sorted(items) for metric, items in sorted(broken.items())})
 
 
 def _block(

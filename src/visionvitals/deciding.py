@@ -1,0 +1,134 @@
+"""A run that grows until the rules of a gate are decided: what `vitals audit --until-decided` and a notebook call.
+
+The images come in the seeded order of `--limit`. The rules are judged at several looks, each with the errors that `stats.looks` allows
+it, and the run stops at the first one at which they are decided.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionvitals import stats, study
+from visionvitals.errors import near, require
+from visionvitals.measuring import measure
+from visionvitals.study import BASELINE
+
+if TYPE_CHECKING:
+    from visionvitals.plan.request import Plan
+    from visionvitals.results.gate import Verdict
+    from visionvitals.results.rules import Rule
+    from visionvitals.run.runner import Outcome
+
+
+def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Path | None) -> "Plan":
+    """The request to measure a plan, until rules are decided where that is asked; its limit, or all images, are then those of the last look.
+
+    Raises:
+        VitalsError: one option without the other; bad rules; a rule on a study that is not asked for, or whose numbers are of several
+            images; no baseline where a rule needs one; an image set that cannot be opened.
+    """
+    together = until_decided == (rules is not None) and (until_decided or baseline is None)
+    do = "To judge a finished run: `vitals gate`."
+    require(
+        together, "--rules and --until-decided go together", f"--until-decided {until_decided}, --rules {rules}", do
+    )
+    if rules is None:
+        return plan
+    from visionvitals.plan import planner
+    from visionvitals.plan.request import Until
+    from visionvitals.results import rules as rule_files
+    from visionvitals.run import requests
+
+    sections = rule_files.sections(rules)
+    known = _studies(plan)
+    made = _made(sections, str(rules), known)
+    rule_files.with_baseline(made, baseline)
+    names = [study.name_of(section.name) for section in plan.studies]
+    for rule in made:
+        must = f"`{rule.name}` must be of a study that is asked for"
+        require(rule.study in names, must, rule.study, f"Add it to --studies. {near(rule.study, names)}")
+        must = (
+            f"`{rule.name}` must be of a study that measures each image by itself, to be judged while the images grow"
+        )
+        require(known[rule.study].per_image, must, rule.study, "Measure all images, and then use `vitals gate`.")
+    if baseline is not None:
+        requests.content_of(baseline)
+    n = max(planner.open_images(text).card.n for text in plan.sets)
+    most = n if plan.limit is None else min(n, plan.limit)
+    where = "" if baseline is None else str(baseline.absolute())
+    return dataclasses.replace(plan, until=Until(rules=sections, most=most, baseline=where), limit=most)
+
+
+def measured(
+    plan: "Plan", *, out: Path, command: Sequence[str], say: Callable[[str], None] = lambda text: None, **machine: Any
+) -> "tuple[Outcome, Verdict | None]":
+    """Measure a plan; one that says so until its rules are decided, or all images are measured. A run that was stopped goes on at its look.
+
+    The studies of the rules and the baseline grow from look to look, the others are measured at the last one.
+
+    Args:
+        plan: from `asked`, or as a run folder kept it.
+        out: the run folder.
+        command: what the user typed, as words.
+        say: is told how far it is.
+        machine: the other options of `measuring.measure`.
+
+    Returns:
+        What was measured in this call, of all looks, and the verdict of the last one; None without rules.
+
+    Raises:
+        VitalsError: what `measuring.measure` and `results.gate.judge` refuse.
+    """
+    until = plan.until
+    if until is None:
+        return measure(plan, out=out, command=command, say=say, **machine), None
+    do = "Run it in one process."
+    require(
+        machine.get("shard") is None, "A run that ends when its rules are decided must not be shared", "a share", do
+    )
+    from visionvitals.results import gate, load
+    from visionvitals.run import folder
+    from visionvitals.run.runner import Outcome
+
+    made = _made(until.rules, "The rules of the run", _studies(plan))
+    baseline = Path(until.baseline) if until.baseline else None
+    there = folder.refuse_another(out, plan)
+    stands = 0 if there is None else there["plan"].get("limit", 0)
+    growing = {BASELINE, *(rule.study for rule in made)}
+    looks = stats.looks(until.most)
+    outcomes: list[Outcome] = []
+
+    def at(look: stats.Look, studies: Collection[str] | None) -> None:
+        now = dataclasses.replace(plan, limit=look.images)
+        if (found := folder.finished(out, now)) is not None:
+            outcomes.append(Outcome(measured=0, found=found, failed=(), warnings=()))
+            return
+        smaller = [each.images for each in looks[: look.number - 1]]
+        options = {"out": out, "command": command, "say": say, "studies": studies, "earlier": smaller, **machine}
+        outcomes.append(measure(now, **options))
+
+    for look in (look for look in looks if look.images >= stands):
+        at(look, growing)
+        verdict = gate.judge(load(out, *filter(None, (baseline,))), made, baseline=baseline, look=look)
+        open_, of = sum(o.status == "undecided" for o in verdict.outcomes), len(verdict.outcomes)
+        say(f"Look {look.number} of {look.of}, at {look.images:,} of {look.most:,} images: {open_} of {of} undecided")
+        if verdict.decided:
+            break
+    if any(study.name_of(section.name) not in growing for section in plan.studies):
+        at(look, None)
+    failed = dict.fromkeys(sentence for outcome in outcomes for sentence in outcome.failed)
+    total = sum(outcome.measured for outcome in outcomes)
+    return dataclasses.replace(outcomes[-1], measured=total, failed=tuple(failed)), verdict
+
+
+def _studies(plan: "Plan") -> dict[str, study.Study]:
+    """Every installed study, and those of the plan."""
+    named = {study.name_of(section.name): study.load(section.name) for section in plan.studies}
+    return {name: study.load(name) for name in study.names()} | named
+
+
+def _made(sections: Sequence[Mapping[str, Any]], where: str, known: Mapping[str, study.Study]) -> "list[Rule]":
+    from visionvitals.results import rules as rule_files
+
+    return rule_files.made(sections, where, known)
