@@ -46,15 +46,18 @@ class Run:
 
         return results.load(self.folder)
 
-    def table(self, *, study: str | None = None, metric: str | None = None, per_image: bool = False) -> "pyarrow.Table":
+    def table(
+        self, *, study: str | None = None, metric: str | None = None, by: str | None = None, per_image: bool = False
+    ) -> "pyarrow.Table":
         """Every number with its interval and n, one row per condition and metric, as `vitals table` gives them.
 
         Args:
             study, metric: only this one.
+            by: a row for each group of pictures of this column: `class`, or a further one of a csv image set.
             per_image: a row per backbone and image, a column per metric at each condition.
 
         Raises:
-            VitalsError: the run has no such study or metric.
+            VitalsError: the run has no such study, metric or column.
         """
         import pyarrow as pa
 
@@ -62,12 +65,12 @@ class Run:
 
         if per_image:
             return by_image.table(self.results, study=study, metric=metric)
-        rows = table.rows(self.results, study=study, metric=metric)
+        rows = table.rows(self.results, study=study, metric=metric, by=by)
         return pa.table(table.columns(rows))
 
-    def frame(self, *, study: str | None = None, metric: str | None = None) -> Any:
+    def frame(self, *, study: str | None = None, metric: str | None = None, by: str | None = None) -> Any:
         """`table` as a pandas DataFrame; needs pandas."""
-        return self.table(study=study, metric=metric).to_pandas()
+        return self.table(study=study, metric=metric, by=by).to_pandas()
 
     def signs(self) -> list[dict[str, Any]]:
         """The vital signs: one dict per backbone and image set, with an `Estimate` (value, low, high, n) under the title of each."""

@@ -79,6 +79,7 @@ def table(
     study: str | None = None,
     metric: str | None = None,
     per_image: Annotated[bool, Parameter(negative=())] = False,
+    by: str | None = None,
 ) -> int:
     """Print every number with its interval and n, or write them to a file.
 
@@ -91,6 +92,7 @@ def table(
         study: Only this one.
         metric: Only this one.
         per_image: A row for each backbone and image, a column for each metric at each condition; to csv or parquet.
+        by: A row for each group of pictures: `class`, or a further column of a csv image set, such as weather.
     """
     from visionvitals.files import write_safely
     from visionvitals.results import by_image, load, numbers
@@ -99,8 +101,9 @@ def table(
     pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
     must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
     require(not (per_image and pages), must, got, "Leave --latex and --markdown away.")
+    require(not (per_image and by), "A row by image has no groups", f"--by {by}", "Leave one of them away.")
     found = load(*run_folders)
-    rows = [] if per_image else tables.rows(found, study=study, metric=metric)
+    rows = [] if per_image else tables.rows(found, study=study, metric=metric, by=by)
     for path in (csv, parquet):
         if path is not None and per_image:
             content = by_image.table(found, study=study, metric=metric, csv=path == csv)

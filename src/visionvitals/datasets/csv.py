@@ -1,8 +1,10 @@
-"""A table of pictures: `csv:FILE[?exif=apply]` with the columns path,label in its header; other columns are ignored.
+"""A table of pictures: `csv:FILE[?exif=apply]` with the columns path,label in its header. Other columns
+(weather, camera, site) are groups: they decide no number, and tables, comparisons and rules show the pictures of each value alone.
 
 Paths are relative to the folder of the csv. Whole-number labels are the indices of the model's outputs, counted from 0; any other
 labels are class names. The order is that of the rows. Files that are missing are named in a note when the table is opened, and
-left out; where all are missing, the table is refused.
+left out; where all are missing, the table is refused. A further column counts where its name is there once and is not `class`, which is the
+label; a picture whose field is empty is in none of its groups.
 """
 
 import os
@@ -28,7 +30,7 @@ def open(spec: Spec) -> ImageSet:
     table = local_path(spec)
     if not table.is_file():
         raise missing("The csv file", table)
-    rows = _read(table)
+    rows, columns = _read(table)
     require(bool(rows), f"{table} must have at least one row below its header", 0)
     numbers = _are_indices(table, rows)
     if numbers:
@@ -39,14 +41,16 @@ def open(spec: Spec) -> ImageSet:
     ids = [printable(path) for _, path, _ in rows]
     labels = [position[str(int(label)) if numbers else printable(label)] for _, _, label in rows]
     paths = [os.path.join(table.parent, path) for _, path, _ in rows]
-    return from_paths(spec, classes, ids, labels, paths, owner=table, kind="indices" if numbers else "names")
+    kind = "indices" if numbers else "names"
+    return from_paths(spec, classes, ids, labels, paths, owner=table, kind=kind, columns=columns)
 
 
 _Row = tuple[int, str, str]
 """(line, path relative to the csv, label)"""
 
 
-def _read(table: Path) -> list[_Row]:
+def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]]]:
+    """(rows, further column -> its values)."""
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     reader = read_rows(table)
@@ -60,6 +64,9 @@ def _read(table: Path) -> list[_Row]:
             near(column, (name for name in header[:20] if len(name) < 50)),
         )
     at_path, at_label = header.index("path"), header.index("label")
+    known = ("path", "label", "class", "")
+    further = [k for k, name in enumerate(header) if name not in known and header.count(name) == 1]
+    columns: dict[str, list[str]] = {printable(header[k]): [] for k in further}
     for line, got in reader:
         where = f"{table}, line {line}"
         filled = len(got) == len(header) and got[at_path] and got[at_label]
@@ -70,7 +77,9 @@ def _read(table: Path) -> list[_Row]:
         require(path not in lines, must, shortened(path))
         lines[path] = line
         rows.append((line, path, got[at_label]))
-    return rows
+        for k in further:
+            columns[printable(header[k])].append(printable(got[k]))
+    return rows, columns
 
 
 def _relative(path: str, folder: Path) -> str:

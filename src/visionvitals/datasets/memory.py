@@ -25,6 +25,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the pictures."""
+        return tuple(f"{index:06d}" for index in range(len(self)))
+
     def __getitem__(self, index: int) -> Example:
         return Example(id=f"{index:06d}", image=self.pictures[index], label=self.labels[index])
 

@@ -19,6 +19,7 @@ from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
+from visionvitals.results.known import Known
 from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.documents import STUDIES, spared
@@ -86,6 +87,7 @@ def _load(folders: Sequence[Path]) -> Run:
         held=tuple(frozenset(store.ids()) - superseded for store in stores),
         warned=tuple(said),
         noticed=tuple(dict.fromkeys(noticed)),
+        known=Known(folders),
     )
 
 

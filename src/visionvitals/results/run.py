@@ -17,6 +17,7 @@ from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import COMMON, Metric, Record
 from visionvitals.results.frame import Frame, Group, Summary, Values
+from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
 
 SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
@@ -78,6 +79,8 @@ class Run:
         held: the ids that each folder holds, in their order.
         warned: content of `warnings.json`.
         noticed: what was noticed on reading, a sentence each.
+        frame: its numbers.
+        known: the groups of its pictures, see `results.slices`.
     """
 
     folder: Path
@@ -92,6 +95,7 @@ class Run:
     warned: tuple[str, ...]
     noticed: tuple[str, ...]
     frame: Frame = field(default_factory=Frame, repr=False)
+    known: Known = field(default_factory=Known, repr=False)
 
     @property
     def points(self) -> Sequence[Point]:
@@ -101,7 +105,7 @@ class Run:
     @property
     def damage(self) -> list[str]:
         """What is left out, a sentence each: cells that are damaged or older, signs that need a study that is not here."""
-        return [*self.noticed, *(left_out(error) for error in self.frame.damaged.values())]
+        return [*self.noticed, *self.known.noticed, *(left_out(error) for error in self.frame.damaged.values())]
 
     def of(self, name: str) -> list[Point]:
         """The points of a study."""

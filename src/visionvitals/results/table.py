@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import write_safely
+from visionvitals.results import slices
 from visionvitals.results.fields import readable
 from visionvitals.results.run import Run
 
 if TYPE_CHECKING:
     import pyarrow
 
+_FIXED = ("study", "backbone", "data", "metric", "n", "runs", "value", "low", "high", "std_over_items", "std_over_runs")
 
-def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> list[dict[str, Any]]:
-    """One row per point and metric, of one study or metric where it is named.
 
-    Columns: study, backbone, data, every field that occurs in a condition (None where a study has no such field), metric, n (items),
-    runs, value, low, high (95 %; NaN for a property of what was done, which is no sample), std_over_items (of the items, each averaged over
-    its runs), std_over_runs (of the means of the runs).
+def rows(
+    run: Run, *, study: str | None = None, metric: str | None = None, by: str | None = None
+) -> list[dict[str, Any]]:
+    """One row per point and metric, of one study or metric where it is named; with `by`, one for each group of that column.
+
+    Columns: study, backbone, data, with `by` that column (`class`, or a further column of a csv), every field that occurs in a condition
+    (None where a study has no such field), metric, n (items), runs, value, low, high (95 %; NaN for a property of what was done, which is no
+    sample), std_over_items (of the items, each averaged over its runs), std_over_runs (of the means of the runs).
 
     Raises:
-        VitalsError: the run has no such study or metric.
+        VitalsError: the run has no such study, metric or column.
     """
     points = [p for p in run.points if study in (None, p.study)]
     for name, wanted, known in (
@@ -30,6 +35,16 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
         ("metric", metric, {m for p in points for m in p.metrics}),
     ):
         require(wanted is None or wanted in known, f"`--{name}` must be in the run", wanted, near(str(wanted), known))
+    if by is None:
+        return _rows(run, study, metric, {})
+    taken = {*_FIXED, *(name for p in points for name in p.condition)}
+    called = f"{by} of the image" if by in taken else by
+    return [row for value, part in slices.by(run, by) for row in _rows(part, study, metric, {called: value})]
+
+
+def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The rows of a run, or of a part of it."""
+    points = [p for p in run.points if study in (None, p.study)]
     for p in points:  # what is damaged is known before the rows are
         if p.metrics:
             run.summary(p, p.metrics[0])
@@ -39,6 +54,7 @@ def rows(run: Run, *, study: str | None = None, metric: str | None = None) -> li
     for p in (p for p in points if run.frame.whole(p.group)):
         head: dict[str, Any] = {"study": p.study, "backbone": spelled[p.backbone]}
         head["data"] = run.images[p.images]["spec"]
+        head |= group
         head |= {name: readable(p.condition.get(name)) for name in fields}
         for name in (m for m in p.metrics if metric in (None, m)):
             e, over_items, over_runs = run.summary(p, name)

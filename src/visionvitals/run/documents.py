@@ -124,6 +124,7 @@ PLAN = {**_REQUEST, "later?": [_REQUEST], "superseded?": [str], "answered?": {st
 STUDIES: dict[type, dict[str, Any]] = {str: {}}
 WARNINGS = [str]
 NOTES = [{"time": _time, "text": str}]
+GROUPS = {"images": str, "items": [str], "columns": {str: {"names": [str], "of": [int]}}}
 
 
 def is_cell(facts: Any) -> bool:

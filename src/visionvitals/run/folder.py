@@ -4,6 +4,7 @@ plan.json       the first request (its plan, what it resolved to: cells, skips, 
                 after it; written before anything is computed
 studies.json    the records of its studies, so that a reader needs none of their files
 store/          the finished cells, see `run.store`
+groups/         the class of each picture and its further columns, see `run.groups`
 warnings.json   what the run noticed, a list of sentences; `warnings.<I-of-N>.json` what its shards did
 report.html     made from the above alone
 """

@@ -18,7 +18,7 @@ from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, grown, memory, order, provenance, taking, wide
+from visionvitals.run import devices, exhibits, folder, groups, grown, memory, order, provenance, taking, wide
 from visionvitals.run.calibrate import images_of, seconds
 from visionvitals.run.checks import WrongOrder, check_chance, check_order
 from visionvitals.run.measure import Kept, Running, Work, marks_of, measured
@@ -91,6 +91,9 @@ def execute(
     require(batch_size is None or batch_size > 0, "`--batch-size` must be positive", batch_size)
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
     store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
+    for images in planned.sets.values():
+        if (known := groups.of_set(images)) is not None:
+            groups.keep(out, images.card.digest, known)
     memory.keep()
     cells = [
         c for c in planned.cells if (mine is None or cell_id(c) in mine) and (studies is None or c.study in studies)
@@ -317,6 +320,10 @@ def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":
         workers=run.workers,
         progress=count,
     )
+    if groups.of_set(images) is None:
+        groups.keep(
+            out=run.out, digest=images.card.digest, groups=groups.of_labels(images.card, data.ids, data.labels.tolist())
+        )
     if data.skipped:
         named = ", ".join(f"{item} ({reason})" for item, reason in data.skipped[:3])
         more = f" and {len(data.skipped) - 3} more" if len(data.skipped) > 3 else ""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from visionvitals.core import Example, ImageSetCard, Split
@@ -34,6 +35,7 @@ class EncodedImages:
         textures: the surface of each, as `Example.texture`, or empty.
         masks: None where the set has none.
         upright: the EXIF orientation is applied (`?exif=apply`).
+        columns: further columns of a table: name -> a value for each picture, "" where it has none.
         copies: id -> id of the first picture of the set with the same bytes, of every picture that is not that first one.
     """
 
@@ -45,6 +47,7 @@ class EncodedImages:
     textures: tuple[int | None, ...] = ()
     masks: MaskFiles | None = None
     upright: bool = False
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -93,6 +96,7 @@ def encoded(
     textures: Sequence[int | None] = (),
     masks: MaskFiles | None = None,
     keyed: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
     notes: Sequence[str] = (),
 ) -> EncodedImages:
     """A set of encoded pictures: its digest, its card and the notes of what is special about its pictures.
@@ -106,7 +110,7 @@ def encoded(
         known: what is known of the content of each picture.
         names: the classes, readable; None for the words of wnids, else the keys.
         kind: see `ImageSetCard`.
-        splits, textures, masks: see `EncodedImages`.
+        splits, textures, masks, columns: see `EncodedImages`.
         keyed: what stands in the digest in place of `classes`: the meaning of a mask's values.
         notes: of the family.
 
@@ -149,6 +153,7 @@ def encoded(
         textures=tuple(textures),
         masks=masks,
         upright=exif == "apply",
+        columns={name: tuple(values) for name, values in columns.items()},
         copies=copies,
     )
 
