@@ -5,12 +5,14 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from invented_cells import CELL, OTHER, keep
-from visionvitals import cli
+from invented_cells import CELL, OTHER, grouped, keep
+from visionvitals import cli, stats
 from visionvitals.errors import VitalsError
 from visionvitals.results import gate, load, rules, verdicts
+from visionvitals.run import groups
 from visionvitals.study import Record, Sign
 
 NIGHT = dataclasses.replace(CELL.backbone, digest="night")
@@ -280,3 +282,78 @@ def test_the_example_is_valid_and_the_command_ends_with_its_verdict(
     assert "MISSING (exit code 1)" not in capsys.readouterr().out
     assert all(path.stat().st_size for path in files)
     assert cli.main(["gate", str(tmp_path / "new"), "--rules", str(tmp_path / "none.toml")]) == 2
+
+
+def halves(root: Path, first: int, second: int, *, groups_too: bool = True, **cell: object) -> None:
+    """Two hundred images: a hundred in rain of which `first` are right, then a hundred in sun of which `second` are."""
+    right = [i < first for i in range(100)] + [i < second for i in range(100)]
+    keep(root, {f"{i:04d}": float(each) for i, each in enumerate(right)}, **cell)
+    if groups_too:
+        grouped(root, ["rain"] * 100 + ["sun"] * 100)
+
+
+def test_a_rule_for_a_group_is_judged_on_its_pictures(tmp_path: Path) -> None:
+    halves(tmp_path / "new", 95, 10)
+    rain, sun = AT_LEAST + 'group = { weather = "rain" }\n', AT_LEAST + 'group = { weather = "sun" }\n'
+    (wet,) = judge(tmp_path, rain, baseline=False).outcomes
+    (dry,) = judge(tmp_path, sun, baseline=False).outcomes
+    assert (wet.status, wet.estimate) == ("pass", stats.estimate((np.arange(100) < 95) * 1.0, bounds=(0, 1)))
+    assert (dry.status, dry.estimate.n, dry.where) == ("breach", 100, "tiny:vit on shapes:test, weather sun")
+    both = judge(tmp_path, rain + sun.replace('"r"', '"s"'), baseline=False)
+    assert [o.level for o in both.outcomes] == [0.975, 0.975], "each is a chance to be wrong"
+    (one,) = judge(tmp_path, AT_LEAST + 'class = "b"\ngroup = { weather = "rain" }\n', baseline=False).outcomes
+    assert (one.estimate.n, one.estimate.value) == (50, 47 / 50)
+    assert json.loads(verdicts.as_json(both))["rules"][0]["rule"]["group"] == {"weather": "rain"}
+
+
+def test_a_regression_in_one_group_is_seen_where_the_whole_is_better(tmp_path: Path) -> None:
+    halves(tmp_path / "old", 80, 20, groups_too=False)
+    halves(tmp_path / "new", 40, 90, backbone=NIGHT)
+    (whole,) = judge(tmp_path, NOT_WORSE).outcomes
+    (rain,) = judge(tmp_path, NOT_WORSE + 'group = { weather = "rain" }\n').outcomes
+    assert (whole.status, rain.status) == ("pass", "breach")
+    assert (rain.estimate.n, rain.estimate.value) == (100, pytest.approx(-0.4))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('group = { wether = "rain" }', r"`group` of `r` must name columns of its image sets. Got 'wether'. Did you"),
+        ('group = { weather = "rian" }', r"`weather` of `r` must be a value that the pictures have. Got 'rian'. Did"),
+        ('class = "c"', r"`class` of `r` must be a value that the pictures have. Got 'c'"),
+        ("class = 1", r"`class` of .* must be a text"),
+        ("group = { camera = 1 }", r"`group` of .* must hold a text for each column"),
+        (
+            'data = "folder:more"\ngroup = { weather = "rain" }',
+            r"must name columns of its image sets. Got 'weather'. The",
+        ),
+    ],
+)
+def test_a_group_that_is_not_there_is_bad_input(tmp_path: Path, line: str, message: str) -> None:
+    halves(tmp_path / "new", 95, 10)
+    keep(tmp_path / "new", {"x": 1.0}, images=dataclasses.replace(CELL.images, spec="folder:more", digest="more"))
+    with pytest.raises(VitalsError, match=message):
+        judge(tmp_path, AT_LEAST + line + "\n", baseline=False)
+
+
+def test_a_group_of_which_no_picture_was_measured_is_missing(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 90, 100)
+    card = dataclasses.replace(CELL.images, n=2)
+    groups.keep(tmp_path / "new", "bb", groups.of_labels(card, ["00000", "x"], [0, 1], {"weather": ["sun", "fog"]}))
+    (outcome,) = judge(tmp_path, AT_LEAST + 'group = { weather = "fog" }\n', baseline=False).outcomes
+    assert (outcome.status, outcome.exit_code, outcome.data) == ("missing", 1, "shapes:test")
+
+
+def test_a_rule_for_a_group_holds_for_the_sets_that_have_it(tmp_path: Path) -> None:
+    halves(tmp_path / "new", 95, 10)
+    keep(tmp_path / "new", {"x": 1.0}, images=dataclasses.replace(CELL.images, spec="folder:more", digest="more"))
+    verdict = judge(tmp_path, AT_LEAST + 'group = { weather = "rain" }\n', baseline=False)
+    assert [(o.data, o.level) for o in verdict.outcomes] == [("shapes:test", 0.95)]
+
+
+def test_rules_of_other_groups_do_not_contradict_each_other(tmp_path: Path) -> None:
+    halves(tmp_path / "new", 95, 10)
+    high = AT_LEAST.replace('"r"', '"s"').replace("at_least = 0.6", "at_most = 0.3") + 'group = { weather = "sun" }\n'
+    assert judge(tmp_path, AT_LEAST + 'group = { weather = "rain" }\n' + high, baseline=False).status == "pass"
+    with pytest.raises(VitalsError, match="must not contradict each other"):
+        judge(tmp_path, AT_LEAST + 'group = { weather = "sun" }\n' + high, baseline=False)

@@ -10,7 +10,7 @@ from PIL import Image
 from test_grow import measure
 
 import visionvitals
-from invented_cells import CELL, OTHER, keep
+from invented_cells import CELL, OTHER, grouped, keep
 from visionvitals import results, stats
 from visionvitals.core import Example, ImageSetCard
 from visionvitals.errors import VitalsError
@@ -31,14 +31,6 @@ def pictures(where: Path, columns: dict[str, list[str]]) -> str:
         lines.append(",".join([f"{k}.png", str(k % 2), *(values[k] for values in columns.values())]))
     (where / "list.csv").write_text("\n".join(lines))
     return f"csv:{where / 'list.csv'}"
-
-
-def grouped(root: Path, weather: list[str], *, digest: str = "bb", classes: tuple[str, ...] = ("a", "b")) -> None:
-    """Say of invented images 0000, 0001, ... what weather they show; the classes alternate."""
-    card = ImageSetCard(spec="", digest=digest, n=len(weather), classes=classes, class_names=classes)
-    ids = [f"{i:04d}" for i in range(len(weather))]
-    found = groups.of_labels(card, ids, [i % 2 for i in range(len(weather))], {"weather": weather})
-    groups.keep(root, digest, found)
 
 
 def answers(right: str) -> dict[str, float]:

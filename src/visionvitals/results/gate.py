@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from visionvitals import stats
 from visionvitals.errors import near, require
-from visionvitals.results import compare, signs, words
+from visionvitals.results import compare, signs, slices, words
 from visionvitals.results import rules as rule_files
 from visionvitals.results.read import load
 from visionvitals.results.rules import Rule, consistent
@@ -97,10 +97,9 @@ class Outcome:
 
     @property
     def where(self) -> str:
-        """The backbone, the image set, and the condition that was chosen."""
-        return ", ".join(
-            part for part in (" on ".join(filter(None, (self.backbone, self.data))), self.condition) if part
-        )
+        """The backbone, the image set, the group, and the condition that was chosen."""
+        place = " on ".join(filter(None, (self.backbone, self.data)))
+        return ", ".join(filter(None, (place, words.condition(self.rule.group), self.condition)))
 
     def _size(self, x: float) -> str:
         return f"{100 * x if self.share else x:.4g}"
@@ -176,20 +175,23 @@ def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None, look
         look: which of several looks at a growing run this is.
 
     Raises:
-        VitalsError: a rule names a backbone or an image set that is not there, needs a baseline where there is none, or the baseline was
+        VitalsError: a rule names a backbone, an image set or a group that is not there, needs a baseline where there is none, or the baseline was
             measured on something else.
     """
     own = compare.part(run, 0)
     rule_files.with_baseline(rules, baseline)
     for rule in rules:
         _say_which(own, rule)
+        _say_group(own, rule)
     consistent([_resolved(run, own, rule) for rule in rules])
     alpha = ALPHA if look is None else look.alpha
     critical = sum(len(_wanted(own, rule)) or 1 for rule in rules if rule.tier == "critical")
     outcomes: list[Outcome] = []
     for rule in rules:
         level = 1 - alpha / critical if rule.tier == "critical" else 1 - alpha
-        found = list(_against(run, rule, level) if rule.ask == "not_worse_by" else _alone(run, rule, level))
+        part = slices.only(run, rule.group) if rule.group else run
+        judged = _against if rule.ask == "not_worse_by" else _alone
+        found = list(judged(run, part, rule, level))
         outcomes += found or [Outcome(rule=rule, status="missing", level=level, reason="nothing was measured")]
     return Verdict(str(run.folder), str(baseline or ""), tuple(outcomes), look)
 
@@ -208,16 +210,26 @@ def _say_which(own: Run, rule: Rule) -> None:
         require(not varies, must, got, f"Name {' and '.join(varies)}.")
 
 
+def _say_group(own: Run, rule: Rule) -> None:
+    """The columns of a rule, and their values, must be those of an image set that it holds for."""
+    known = slices.columns(own, _wanted(own, dataclasses.replace(rule, group={})))
+    for column, value in rule.group.items():
+        must = f"`group` of `{rule.name}` must name columns of its image sets"
+        require(column in known, must, column, near(column, known) if known else "The run keeps no groups of them.")
+        must = f"`{column}` of `{rule.name}` must be a value that the pictures have"
+        require(value in known[column], must, value, near(value, known[column]))
+
+
 def _resolved(run: Run, own: Run, rule: Rule) -> Rule:
     """The rule with names as the run has them."""
     named = compare.named(run, rule.backbone, 0) if rule.backbone else None
     return dataclasses.replace(rule, backbone=named, data=_wanted(own, rule)[0] if rule.data else None)
 
 
-def _alone(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
-    """At least, or at most, a value."""
+def _alone(run: Run, part: Run, rule: Rule, level: float) -> Iterator[Outcome]:
+    """At least, or at most, a value; `part` is what the rule looks at of the run."""
     own = compare.part(run, 0)
-    column, wanted = _column(own, rule, level), _wanted(own, rule)
+    column, wanted = _column(compare.part(part, 0), rule, level), _wanted(own, rule)
     only = compare.named(run, rule.backbone, 0) if rule.backbone else None
     for backbone, images in signs.pairs(own):
         if images in wanted and only in (None, backbone):
@@ -229,8 +241,8 @@ def _alone(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
             yield _outcome(rule, (backbone, images), column, reading, e, level, met, rule.value, why)
 
 
-def _against(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
-    """Not worse than the baseline by more than a margin."""
+def _against(run: Run, part: Run, rule: Rule, level: float) -> Iterator[Outcome]:
+    """Not worse than the baseline by more than a margin; `part` is what the rule looks at of the run."""
     for backbone in [compare.named(run, rule.backbone, 0)] if rule.backbone else compare.backbones(run, 0):
         base = _baseline(run, rule, backbone)
         if base is None:
@@ -243,9 +255,10 @@ def _against(run: Run, rule: Rule, level: float) -> Iterator[Outcome]:
         there = any(p.study == rule.study for p, _ in matched)
         must = f"`{rule.name}` must compare what was measured alike"
         require(there or not reasons, must, "; ".join(reasons), "Measure the run as its baseline was.")
+        sets = {of_b: of_a for of_a, of_b in pair.sets}
+        pair = dataclasses.replace(pair, run=part)
         column = _column(pair.comparable, rule, level)
         wanted = _wanted(compare.part(run, 0), rule)
-        sets = {of_b: of_a for of_a, of_b in pair.sets}
         margin = 0.0 if rule.relative else -rule.value
         for images in wanted:
             a = column.readings.get((pair.a, sets.get(images, ""))) if column else None
@@ -273,10 +286,12 @@ def _column(run: Run, rule: Rule, level: float) -> signs.Column | None:
 
 
 def _wanted(run: Run, rule: Rule) -> list[str]:
-    """The image sets of a rule."""
+    """The image sets of a rule: those that it names, and that have the columns of its group."""
     known = {run.images[i]["spec"]: i for _, i in signs.pairs(run)} | {i: i for _, i in signs.pairs(run)}
     if rule.data is None:
-        return list(dict.fromkeys(known.values()))
+        there = slices.columns(run)
+        with_all = [all(i in there.get(c, {}).get(v, ()) for c, v in rule.group.items()) for i in known.values()]
+        return list(dict.fromkeys(i for i, fits in zip(known.values(), with_all, strict=True) if fits))
     require(rule.data in known, f"`data` of `{rule.name}` must be in the run", rule.data, near(rule.data, known))
     return [known[rule.data]]
 

@@ -9,13 +9,14 @@
     tier = "critical"                      # critical (default), supporting, advisory
 
 Every value is on the metric's own scale: 0.6 is 60 %. `relative = true` makes `not_worse_by` a share of the baseline's value. `backbone`
-and `data` name one each; without them a rule holds for all. `baseline_backbone` names the one to compare with, where it is called otherwise.
+and `data` name one each; without them a rule holds for all. `class = "tench"` and `group = { weather = "rain" }` (columns of a csv image set)
+restrict it to these pictures, and to the image sets that have the column. `baseline_backbone` names the one to compare with, where it is called otherwise.
 """
 
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,12 +25,13 @@ from visionvitals.errors import VitalsError, near, require, shortened
 from visionvitals.figure import Record, Sign, tupled
 from visionvitals.files import read_regular
 from visionvitals.results.run import Run
+from visionvitals.run import groups
 
 Tier = Literal["critical", "supporting", "advisory"]
 ASKS = ("at_least", "at_most", "not_worse_by")
-_TEXTS = ("name", "sign", "study", "metric", "tier", "backbone", "data", "baseline_backbone")
+_TEXTS = ("name", "sign", "study", "metric", "tier", "backbone", "data", "baseline_backbone", groups.CLASS)
 _TYPES: dict[str, Any] = (
-    dict.fromkeys(_TEXTS, str) | dict.fromkeys(ASKS, (int, float)) | {"where": dict, "relative": bool}
+    dict.fromkeys(_TEXTS, str) | dict.fromkeys(ASKS, (int, float)) | {"where": dict, "group": dict, "relative": bool}
 )
 _HUGE = 1e300
 DO = "See `vitals gate --help` and examples/gate.toml."
@@ -49,6 +51,7 @@ class Rule:
         tier: see the gate.
         open: it names a study and its condition, so that it must say which of several; a sign chooses by itself.
         backbone, data, baseline_backbone: as the user names them, or None.
+        group: column -> value; only pictures with all of them count.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Rule:
     backbone: str | None = None
     data: str | None = None
     baseline_backbone: str | None = None
+    group: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(path: Path, records: Mapping[str, Record]) -> list[Rule]:
@@ -141,6 +145,9 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     )
     for key in ("relative", "baseline_backbone"):
         require(against or key not in section, f"`{key}` of {where} belongs to not_worse_by", asks[0], "Leave it out.")
+    group = section.get("group", {}) | {key: section[key] for key in (groups.CLASS,) if key in section}
+    told = all(isinstance(each, str) for each in group.values())
+    require(told, f"`group` of {where} must hold a text for each column", group, 'As in { weather = "rain" }.')
     name, what = _what(section, where, records)
     better = what.better or records[name].metrics[what.metric].better
     neither = against and better in (None, "neither")
@@ -149,9 +156,18 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     require(not of_extreme, f"`relative` of {where} needs a number that was not chosen", what.title, "Leave it out.")
     bound = {"at_least": "at least", "at_most": "at most", "not_worse_by": "not worse by"}[asks[0]]
     rest = {key: section[key] for key in ("relative", "backbone", "data", "baseline_backbone") if key in section}
-    title = section.get("name") or f"{what.title} {bound} {value:g}"
+    part = "".join(f", {column} {each}" for column, each in group.items())
+    title = section.get("name") or f"{what.title}{part} {bound} {value:g}"
     return Rule(
-        name=title, study=name, what=what, ask=asks[0], value=value, tier=tier, open="sign" not in section, **rest
+        name=title,
+        study=name,
+        what=what,
+        ask=asks[0],
+        value=value,
+        tier=tier,
+        open="sign" not in section,
+        group=group,
+        **rest,
     )
 
 
@@ -195,7 +211,8 @@ def consistent(rules: Sequence[Rule]) -> None:
 
     def number(rule: Rule) -> tuple[Any, ...]:
         what = rule.what
-        return rule.study, what.kind, tuple(sorted(what.where.items(), key=str)), what.metric, what.x, what.index
+        part = tuple(sorted(rule.group.items()))
+        return rule.study, part, what.kind, tuple(sorted(what.where.items(), key=str)), what.metric, what.x, what.index
 
     for low in (r for r in rules if r.ask == "at_least"):
         for high in (r for r in rules if r.ask == "at_most" and number(r) == number(low)):

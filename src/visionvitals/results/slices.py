@@ -56,10 +56,10 @@ class Sliced(Stored):
         return self._part.rows[key]
 
 
-def columns(run: Run) -> dict[str, dict[str, list[str]]]:
-    """column -> value -> the image sets of the run that have pictures of it; `class` first."""
+def columns(run: Run, sets: Collection[str] | None = None) -> dict[str, dict[str, list[str]]]:
+    """column -> value -> the image sets, of those named or of the run, that have pictures of it; `class` first."""
     found: dict[str, dict[str, list[str]]] = {}
-    for images in run.images:
+    for images in run.images if sets is None else sets:
         known = run.known.of(run.images[images]["digest"])
         for column, (values, _) in known.columns.items() if known else ():
             for value in values:
@@ -80,22 +80,13 @@ def by(run: Run, column: str, *, option: str = "--by") -> Iterator[tuple[str, Ru
         yield value, only(run, {column: value})
 
 
-def only(run: Run, chosen: Chosen, *, of: str = "--by") -> Run:
+def only(run: Run, chosen: Chosen) -> Run:
     """The run with those pictures only that have all the values; image sets that lack one of the columns are left out.
 
     Args:
         run: the run.
         chosen: column -> value.
-        of: what asks for it, for the message.
-
-    Raises:
-        VitalsError: no image set has the column, or none has the value.
     """
-    known = columns(run)
-    for column, value in chosen.items():
-        require(column in known, f"The column of {of} must be one that the run has", column, near(column, known))
-        must = f"The value of `{column}` of {of} must be one that the run has"
-        require(value in known[column], must, value, near(value, known[column]))
     found = {images: _part(run, images, chosen) for images in run.images}
     parts = {images: part for images, part in found.items() if part is not None}
     groups: dict[int, Group] = {}
