@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from visionvitals.errors import as_text, near, require
+from visionvitals.errors import as_text, require
 from visionvitals.terminal import print_line, print_table, say, show_comparison, show_images, show_numbers
 
 
@@ -135,6 +135,7 @@ def compare(
     of: str | None = None,
     and_: Annotated[str | None, Parameter(name="--and")] = None,
     metric: str | None = None,
+    by: str | None = None,
     csv: Path | None = None,
     markdown: Path | None = None,
 ) -> int:
@@ -147,29 +148,25 @@ def compare(
         of: With two runs, the backbone of the first.
         and_: With two runs, the backbone of the second.
         metric: Only this one.
+        by: Compare on each group of pictures: `class`, or a further column of a csv image set, such as weather.
         csv: Write every difference to this file.
         markdown: Write the comparison to this file.
     """
     from visionvitals.files import write_safely
     from visionvitals.results import compare as comparison
-    from visionvitals.results import load
+    from visionvitals.results import compared, load
     from visionvitals.results import table as tables
 
     two = (of, and_) != (None, None)
     require(b is None or not two, "--of and --and name backbones of two runs", f"{a}, {b}", "Give RUN A B, or OLD NEW.")
-    found = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, Path(a)), of, and_)
-    known = {m for one in found for p, _ in one.matched[0] for m in p.metrics}
-    require(metric in (None, *known), "`--metric` must be in the run", metric, near(str(metric), known))
-    texts, table = [], []
-    for one in found:
-        signs, conditions = one.signs() if metric is None else [], one.differences(metric)
-        show_comparison(one, signs, conditions)
-        texts.append(comparison.markdown(one, signs, conditions))
-        table += [{"first": one.a, "second": one.b, **row} for row in comparison.rows([*signs, *conditions])]
+    pairs = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, Path(a)), of, and_)
+    found = [each for pair in pairs for each in compared.compared(pair, metric=metric, by=by)]
+    for each in found:
+        show_comparison(each)
     if csv is not None:
-        tables.write(table, csv)
+        tables.write([row for each in found for row in compared.rows(each)], csv)
     if markdown is not None:
-        write_safely(markdown, "\n".join(texts))
+        write_safely(markdown, "\n".join(map(compared.as_markdown, found)))
     for path in (csv, markdown):
         if path is not None:
             print_line(path)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
     from visionvitals.results import Run
     from visionvitals.results.by_image import Part
-    from visionvitals.results.compare import Difference, Pair
+    from visionvitals.results.compare import Difference
+    from visionvitals.results.compared import Compared
 
 
 SPELLED = ("backbone", "data")
@@ -227,16 +228,54 @@ def show_images(found: "Sequence[Part]") -> None:
             print_line(f"{' and '.join(left)} more, and every metric, in the file of --csv or --parquet.\n")
 
 
-def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Sequence[Difference]") -> None:
-    """Every sign with its verdict, then a table for each study, of its first metric, in 80 columns."""
+def show_comparison(of: "Compared") -> None:
+    """Every sign with its verdict, what flips, then a table for each study, of its first metric, in 80 columns; of a group the signs only."""
+    from visionvitals.results import compared, words
+
+    if of.group:
+        print_line(f"{words.condition(of.group)}: {of.pair.b} minus {of.pair.a}")
+    else:
+        sides = [f"{letter}: {name}" for letter, name in (("a", of.pair.a), ("b", of.pair.b))]
+        print_line("\n".join([*sides, "b minus a on the same images, with 95 % intervals"]))
+    for d in of.signs or (of.conditions if of.group else ()):
+        both = " and ".join(f"{words.value(e, share=d.share)}{' %' if d.share else ''}" for e in (d.a, d.b))
+        at = ", ".join(filter(None, (d.title, words.condition(d.condition), d.images)))
+        print_line(f"\n{at}: {both}")
+        _wrapped(d.verdict, indent=2)
+    if of.group:
+        print_line("")
+        return
+    for found in of.flips:
+        first, *others = compared.flipped(found)
+        print_line("")
+        _wrapped(first)
+        for said in others:
+            _wrapped(said, indent=2)
+    _show_conditions(of.conditions)
+    _wrapped(of.line)
+    for said in of.differing:
+        _wrapped(said)
+
+
+def _wrapped(said: str, *, indent: int = 0) -> None:
+    """A sentence in 80 columns; a word that is longer stays whole."""
+    import textwrap
+
+    lines = textwrap.wrap(
+        said,
+        80,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    print_line("\n".join(lines))
+
+
+def _show_conditions(conditions: "Sequence[Difference]") -> None:
     from visionvitals.results import words
     from visionvitals.results.fields import varying
 
-    sides = [f"{letter}: {name}" for letter, name in (("a", pair.a), ("b", pair.b))]
-    print_line("\n".join([*sides, "b minus a on the same images, with 95 % intervals"]))
-    for d in signs:
-        both = " and ".join(f"{words.value(e, share=d.share)}{' %' if d.share else ''}" for e in (d.a, d.b))
-        print_line(f"\n{d.title}, {d.images}: {both}\n  {d.verdict}")
     groups: dict[tuple[str, str], list[Difference]] = {}
     for d in conditions:
         several = groups.setdefault((d.study, d.images), [])
@@ -258,6 +297,3 @@ def show_comparison(pair: "Pair", signs: "Sequence[Difference]", conditions: "Se
             for d in several
         ]
         print_table([*varies, "a", "b", "b - a", "flips", "n"], rows)
-    for study, reasons in pair.matched[1].items():
-        for reason in reasons:
-            print_line(f"not compared: {study}: {reason}")

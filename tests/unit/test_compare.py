@@ -131,8 +131,8 @@ def test_the_sentence_names_what_n_could_have_shown() -> None:
     assert neutral.verdict == "b is lower (0.50, 0.30 to 0.70, n = 1,200)"
     unsure = difference(stats.Estimate(0.01, -0.03, 0.05, 1000), share=True, better="high")
     assert (
-        unsure.verdict
-        == "not distinguishable: +1.0 points, -3.0 to +5.0, n = 1,000; about 4,000 images would tell 2 points"
+        unsure.verdict == "not distinguishable: +1.0 points, -3.0 to +5.0, n = 1,000; 4.0 points would have shown, "
+        "about 4,000 images would tell 2 points"
     )
     assert math.isclose(unsure.detectable, 0.04)
     enough = difference(stats.Estimate(0.001, -0.009, 0.011, 9000), share=True, better="high")

@@ -5,7 +5,7 @@ the decoder, the version and the source of the study, and its companions. Where 
 that both have. Everything else is refused with what differs. What a network does to a picture before it sees it belongs to the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from visionvitals import registry, stats
 from visionvitals.errors import near, require
 from visionvitals.figure import Metric
-from visionvitals.results import signs, words
+from visionvitals.results import signs
 from visionvitals.results.fields import readable
 from visionvitals.results.run import CUT, Point, Run, apart
 from visionvitals.results.signs import Column
@@ -60,6 +60,13 @@ class Difference:
         return self.value.low > 0 or self.value.high < 0
 
     @property
+    def good(self) -> bool | None:
+        """Whether b is better; None where it is not decided, or neither end is better."""
+        if self.better is None or not self.decided:
+            return None
+        return bool(self.value.value > 0) == (self.better == "high")
+
+    @property
     def detectable(self) -> float:
         """The half-width of the interval: about the smallest difference that these items could have shown."""
         return (self.value.high - self.value.low) / 2
@@ -77,14 +84,13 @@ class Difference:
         unit = " points" if self.share else ""
         if self.decided:
             low, high = sorted((abs(e.low), abs(e.high)))
-            higher = e.value > 0
-            good = "" if self.better is None else ", better" if higher == (self.better == "high") else ", worse"
+            good = "" if self.good is None else ", better" if self.good else ", worse"
             size = f"{of(abs(e.value))}{unit}, {of(low)} to {of(high)}, n = {e.n:,}"
-            return f"b is {'higher' if higher else 'lower'}{good} ({size})"
+            return f"b is {'higher' if e.value > 0 else 'lower'}{good} ({size})"
         more = stats.needed(e, NAMED_MARGIN) if self.share else None
         tells = f"{of(self.detectable)}{unit} would have shown"
         if more is not None and more > e.n:
-            tells = f"about {float(f'{more:.2g}'):,.0f} {self.metric.over} would tell 2 points"
+            tells += f", about {float(f'{more:.2g}'):,.0f} {self.metric.over} would tell 2 points"
         between = f"{of(e.value, '+')}{unit}, {of(e.low, '+')} to {of(e.high, '+')}"
         return f"not distinguishable: {between}, n = {e.n:,}; {tells}"
 
@@ -283,57 +289,3 @@ def _difference(p: Point, name: str, metric: Metric, pairs: np.ndarray) -> Diffe
         gained=float(np.maximum(moved, 0).mean()),
         lost=float(np.maximum(-moved, 0).mean()),
     )
-
-
-def rows(found: Sequence[Difference]) -> list[dict[str, Any]]:
-    """One row per difference. Columns: study, data, sign or condition, metric, n, a, b, difference, low, high (95 %), gained, lost, decided,
-    detectable, verdict."""
-    return [
-        {
-            "study": d.study,
-            "data": d.images,
-            "condition": words.condition(d.condition),
-            "metric": d.title,
-            "n": d.value.n,
-            "a": d.a.value,
-            "b": d.b.value,
-            "difference": d.value.value,
-            "low": d.value.low,
-            "high": d.value.high,
-            "gained": d.gained,
-            "lost": d.lost,
-            "detectable": d.detectable,
-            "verdict": d.verdict,
-        }
-        for d in found
-    ]
-
-
-def markdown(one: Pair, signs: Sequence[Difference], conditions: Sequence[Difference]) -> str:
-    """The comparison as a page of Markdown: the signs with their verdicts, then every condition."""
-    lines = [
-        f"# {one.b} against {one.a}",
-        "",
-        f"a: {one.a}; b: {one.b}. b minus a on the same images, 95 % intervals.",
-        "",
-    ]
-    lines += ["| sign | a | b | verdict |", "|---|---|---|---|"]
-    lines += [
-        f"| {d.title} | {words.value(d.a, share=d.share)} | {words.value(d.b, share=d.share)} | {d.verdict} |"
-        for d in signs
-    ]
-    lines += ["", "| study | condition | metric | a | b | b - a | n |", "|---|---|---|---|---|---|---|"]
-    for d in conditions:
-        texts = (
-            words.value(d.a, share=d.share),
-            words.value(d.b, share=d.share),
-            words.difference(d.value, share=d.share),
-        )
-        lines.append(
-            f"| {d.study} | {words.condition(d.condition)} | {d.metric.head} | {' | '.join(texts)} | {d.value.n} |"
-        )
-    lines += [
-        "",
-        *(f"Not compared: {study}: {reason}" for study, reasons in one.matched[1].items() for reason in reasons),
-    ]
-    return "\n".join(lines).rstrip() + "\n"

@@ -134,6 +134,11 @@ class Frame:
         columns = self._rows([key for key, _ in several], common=True)[1]
         return np.stack([v if rows is None else v[rows] for rows, (_, v) in zip(columns, several, strict=True)], axis=1)
 
+    def common(self, keys: Sequence[str]) -> list[str]:
+        """The items that all keys share, in the order of the first."""
+        items, rows = self._rows(keys, common=True)
+        return self.items(keys[0]) if keys[0] and rows[0] is None else items
+
     def _rows(self, keys: Sequence[str], *, common: bool) -> tuple[list[str], list[np.ndarray | None]]:
         """The items that all keys share, or that any has, and where they stand under each key: rows, -1 where it lacks one;
         None where the items are just those of the key."""

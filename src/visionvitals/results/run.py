@@ -160,6 +160,11 @@ class Run:
         """Values at (point, metric) of the items that all have, float64 (items, len(several))."""
         return self.frame.aligned([self.values(*one) for one in several])
 
+    def common(self, several: Sequence[tuple[Point, str]]) -> tuple[list[str], np.ndarray]:
+        """As `aligned`, with the items."""
+        values = [self.values(*one) for one in several]
+        return self.frame.common([key for key, _ in values]), self.frame.aligned(values)
+
     def summarise(self) -> None:
         """Read everything, so that what is damaged is known."""
         for group in dict.fromkeys(p.group for p in self.points):

@@ -71,6 +71,11 @@ def flips(lost: float, gained: float) -> str:
     return f"{-100 * lost:+.1f} {100 * gained:+.1f}".replace("-", "−")
 
 
+def flips_of(lost: int, gained: int) -> str:
+    """How many answers flip each way, `−5 +1`; a side without any is left out."""
+    return " ".join(filter(None, (f"−{lost}" if lost else "", f"+{gained}" if gained else "")))
+
+
 def condition(fields: Mapping[str, Any]) -> str:
     """`grid 14x14, fill black`; a field without a value is left out."""
     return ", ".join(f"{name} {short(v)}" for name, v in fields.items() if v != "")

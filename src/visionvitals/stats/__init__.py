@@ -5,6 +5,7 @@ because they are not independent evidence about new images; n always counts imag
 is possible. docs/statistics.md says which method stands behind each function, where it comes from, and how often it covers the truth.
 """
 
+from visionvitals.stats._agreement import FEWEST, Agreement, error_consistency
 from visionvitals.stats._functions import extreme, extreme_difference, formula
 from visionvitals.stats._looks import Look, looks
 from visionvitals.stats._means import (
@@ -22,14 +23,17 @@ from visionvitals.stats._means import (
 from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference, trapezoid
 
 __all__ = [
+    "FEWEST",
     "LEVEL",
     "NOTHING",
     "UNBOUNDED",
+    "Agreement",
     "Bounds",
     "Estimate",
     "Look",
     "area",
     "area_difference",
+    "error_consistency",
     "estimate",
     "extreme",
     "extreme_difference",
