@@ -14,6 +14,7 @@ from pathlib import Path
 import fake_run
 import fake_studies
 import numpy as np
+import opened_page
 import pytest
 from fake_run import backbone
 from PIL import Image
@@ -22,7 +23,7 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, looks, notes, panels, tables
+from visionvitals.report import charts, first, looks, notes, panels, tables
 from visionvitals.results import Run, fields, load, signs, table, words
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
@@ -66,7 +67,8 @@ def build(folder: Path, *, out: Path | None = None) -> Path:
 
 
 def page_of(folder: Path) -> Page:
-    return Page(build(folder).read_text(encoding="utf-8"))
+    """The page with all sections built."""
+    return Page(opened_page.opened(build(folder).read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def text(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def page(text: str) -> Page:
-    return Page(text)
+    return Page(opened_page.opened(text))
 
 
 # Words
@@ -172,7 +174,9 @@ def test_the_best_is_marked_by_more_than_colour(run: Run, page: Page) -> None:
     best = {c.sign.title: signs.best(run, c, "folder:imagenet/val") for c in signs.columns(run)}
     assert best["clean top-1"] == "timm:resnet50.tv_in1k"
     assert best["kept at half"] == "timm:deit_tiny_patch16_224"
-    assert page.words.count("★ highest") == sum(name is not None for name in best.values())
+    headlines = {c.sign.title for c in first.telling(run, signs.columns(run))[0]}
+    assert headlines == best.keys() - {"kept at 4x4 shuffle"}
+    assert page.words.count("★ highest") == sum(best[title] is not None for title in headlines)
 
 
 def test_nobody_is_best_where_the_comparison_does_not_decide(tmp_path: Path) -> None:
@@ -238,7 +242,9 @@ def test_the_page_is_well_formed_for_readers_and_keyboards(page: Page) -> None:
 
 def test_the_page_says_what_was_found(page: Page) -> None:
     said = page.words
-    assert "recognises 76.0 % (70–81) of the images and keeps 87.7 % (82–93) of that at 50 % occlusion" in said
+    assert "right, on unchanged images76.0 %70–81 right, at 50 % occlusion66.7 %60–72" in said
+    assert "Keeps 87.7 % (82–93) of its accuracy at 50 % occlusion." in said
+    assert "5.72 M parameters, 130 images/s in this run" in said
     assert "PatchDrop: how much is still recognised when a random share of the image's patches is removed." in said
     assert "Higher is sturdier." in said
     assert "n = 200 in every value" in said
@@ -302,19 +308,19 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         warnings=["<i>odd</i> `<u>`"],
     )
     page = page_of(folder)
-    assert len(page.of("script")) == 3
+    assert len(page.of("script")) == 2  # the library of charts, and what builds the page
     assert not {"img", "b", "i", "u"} & {tag for tag, _ in page.tags}
     assert name in page.words
     assert "<i>odd</i> <u>" in page.words
-    specifications = json.loads(page.scripts[0])
+    specifications = opened_page.specifications(build(folder).read_text(encoding="utf-8"))
     assert "<img src=x>" in json.dumps(specifications["shuffle/0"], ensure_ascii=False).replace('\\"', '"')
 
 
 # Charts
 
 
-def test_a_chart_has_one_specification_for_each_small_multiple(page: Page, run: Run) -> None:
-    specifications = json.loads(page.scripts[0])
+def test_a_chart_has_one_specification_for_each_small_multiple(text: str, run: Run) -> None:
+    specifications = opened_page.specifications(text)
     assert {study: len(s) for study, s in specifications.items()} == {
         "clean/0": 1,
         "occlusion/0": 3,
@@ -419,6 +425,7 @@ def test_networks_of_another_preprocessing_answer_below_one_set_of_pictures(
 
 
 def test_equal_pictures_are_embedded_once(text: str) -> None:
+    text = opened_page.opened(text)
     embedded = re.findall(r"url\(data:image/webp;base64,([^)]+)\)", text)
     assert len(embedded) == len(set(embedded))
     shown = len(re.findall(r'class="picture ', text))
@@ -457,9 +464,8 @@ def test_unreadable_images_failures_and_notes_are_counted_and_named(tmp_path: Pa
     )
     said = page_of(folder).words
     assert "4 cells failed. See what is missing." in said
-    assert "shuffle on a:vit: RuntimeError: no kernel" in said
+    assert "RuntimeError: no kernel 4 cells failed: shuffle on a:vit; grid 1x1, 2x2, 4x4 and 8x8" in said
     assert said.count("RuntimeError: no kernel") == 2  # the reason, and once in the folded traceback
-    assert "grid 1x1, 2x2, 4x4 and 8x8" in said
     assert "2 images of folder:imagenet/val could not be read and are left out" in said
     assert "x/2.jpg: 0 bytes" in said
     assert "The clean accuracy is at chance." in said
@@ -514,7 +520,7 @@ def test_two_image_sets_and_many_long_names(tmp_path: Path) -> None:
     assert [m.title for m in shuffle.multiples] == ["folder:a", "folder:b"]
     said = page_of(folder).words
     assert "Vital signs of 20 backbones" in said
-    assert "and 14 more that saw the same" in said
+    assert "and 8 more that saw the same" in said
     assert "of 40 measured" in said
 
 

@@ -1,7 +1,11 @@
-"""The report: one self-contained HTML file, made from a run folder alone. It opens offline and asks the network for nothing."""
+"""The report: one self-contained HTML file, made from a run folder alone. It opens offline and asks the network for nothing.
+
+The sections of the studies lie compressed in it and are built by the browser one after the other, that in view first.
+"""
 
 import base64
 import functools
+import gzip
 import hashlib
 import io
 import json
@@ -15,7 +19,7 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, looks, notes, origin, panels, tables
+from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
@@ -49,6 +53,12 @@ class Section:
     panels: list[panels.Panel]
     classes: list[by_class.ByClass]
 
+    @property
+    def pictures(self) -> list[bytes]:
+        """Every picture of it, the content of a webp file."""
+        worst = (w.picture for c in self.classes for found in c.worst.values() for w in found)
+        return [p.data for panel in self.panels for row in panel.rows for p in row.pictures] + [w for w in worst if w]
+
 
 def build(run: Run, *, out: Path | None = None) -> Path:
     """Make the report of a run.
@@ -74,12 +84,6 @@ def build(run: Run, *, out: Path | None = None) -> Path:
     return target
 
 
-def render(run: Run) -> str:
-    """The report as text."""
-    run.summarise()
-    return str(_environment().get_template("page.html.jinja").render(**_content(run)))
-
-
 def figures(run: Run, folder: Path) -> list[Path]:
     """Write every study's chart as SVG and PNG; see `charts.save`.
 
@@ -94,29 +98,43 @@ def figures(run: Run, folder: Path) -> list[Path]:
         ) from error
 
 
-def _content(run: Run) -> dict[str, Any]:
-    """Everything that the template shows."""
-    columns = signs.columns(run)
+def render(run: Run) -> str:
+    """The report as text."""
+    run.summarise()
+    environment, content, library = _environment(), _content(run), Library()
     sections = [_section(run, name) for name in run.studies if run.of(name)]
-    library = Library()
-    for picture in (p for s in sections for panel in s.panels for row in panel.rows for p in row.pictures):
-        library.add(picture.data)  # before the page's head, which holds them all, is written
-    for worst in (w for s in sections for c in s.classes for found in c.worst.values() for w in found if w.picture):
-        library.add(worst.picture or b"")
+    for s in sections:
+        for data in s.pictures:
+            library.add(data, s.name)
+    shared: dict[str, Any] = {**content, "library": library, "sections": sections}
+    study = environment.get_template("study.html.jinja")
+    packed = {}
+    for s in sections:
+        drawn = [charts.interactive(plot) for plot in s.plots]
+        parts = {"html": study.render(**shared, s=s), "charts": drawn, "style": library.style(s.name)}
+        packed[s.name] = pack(json.dumps(parts, separators=(",", ":"), allow_nan=False))
+    drawn_any = any(s.plots for s in sections)
+    return str(environment.get_template("page.html.jinja").render(**shared, packed=packed, drawn=drawn_any))
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """What the templates show beside the sections."""
+    columns = signs.columns(run)
+    told, others = first.telling(run, columns)
+    pairs = signs.pairs(run)
     return {
         "run": run,
         "cells": len({cell.id for p in run.points for cell in p.cells}),
         "title": _title(run),
-        "summary": summary(run, columns),
+        "summary": first.summary(run, columns),
+        "cards": first.cards(run, columns),
+        "sizes": {images: first.measured(run, images) for images in run.images},
         "date": origin.date(run),
-        "sections": sections,
-        "columns": columns,
-        "pairs": signs.pairs(run),
-        "comparisons": _comparisons(run, columns),
+        "columns": told,
+        "others": others,
+        "pairs": pairs,
+        "comparisons": _comparisons(run, told),
         "series": {name: i for i, name in enumerate(run.backbones)},
-        "specifications": {
-            f"{s.name}/{number}": charts.interactive(plot) for s in sections for number, plot in enumerate(s.plots)
-        },
         "skips": notes.skips(run),
         "failures": notes.failures(run),
         "missing": notes.missing(run),
@@ -129,7 +147,6 @@ def _content(run: Run) -> dict[str, Any]:
         "versions": origin.versions(run),
         "metrics": _metrics(run),
         "baseline": study.BASELINE,
-        "library": library,
         "words": words,
         "origin": origin,
         "charts": charts,
@@ -162,54 +179,6 @@ def _metrics(run: Run) -> dict[str, Metric]:
     return found
 
 
-def summary(run: Run, columns: Sequence[signs.Column]) -> str:
-    """The first result in one sentence: what is recognised, and what of it is kept."""
-    if not run.points:
-        return "No cell finished, so nothing was measured; the reasons are listed below."
-    clean = next((c for c in columns if c.study == study.BASELINE and c.sign.kind == "mean"), None)
-    kept = next((c for c in columns if c.sign.kind == "kept"), None)
-    pair = signs.pairs(run)
-    if clean is None or len(pair) > 3:
-        column = kept or clean or next(iter(columns), None)
-        return (
-            _extremes(column, several=len(run.images) > 1)
-            if column
-            else f"{words.count(len(run.points), 'condition')} measured."
-        )
-    parts = []
-    for key in pair:
-        if key not in clean.readings:
-            continue
-        e = clean.readings[key].estimate
-        where = f" on {key[1]}" if len(run.images) > 1 else ""
-        part = f"`{key[0]}` recognises {words.with_unit(e)} of the images{where}"
-        if kept is not None and key in kept.readings and not kept.readings[key].at_chance:
-            of_that = words.with_unit(kept.readings[key].estimate)
-            part += f" and keeps {of_that} of that {kept.sign.at or f'({kept.sign.title})'}"
-        parts.append(part)
-    return "; ".join(parts) + ". In brackets: 95 % intervals." if parts else ""
-
-
-def _extremes(column: signs.Column, *, several: bool) -> str:
-    """Who is highest and who lowest."""
-
-    def who(key: tuple[str, str]) -> str:
-        return f"`{key[0]}`" + (f" on {key[1]}" if several else "")
-
-    known = [(k, r.estimate) for k, r in column.readings.items() if r.estimate.value == r.estimate.value]
-    if not known:
-        return "Nothing could be compared."
-    known.sort(key=lambda pair: pair[1].value)
-    (low, least), (high, most) = known[0], known[-1]
-    said = f"{column.sign.title[:1].upper()}{column.sign.title[1:]}: "
-    if len(known) == 1:
-        return f"{said}{who(high)}: {words.with_unit(most, share=column.share)}. In brackets: the 95 % interval."
-    return (
-        f"{said}highest for {who(high)}, {words.with_unit(most, share=column.share)}, and lowest for {who(low)}, "
-        f"{words.with_unit(least, share=column.share)}, of {len(known)} measured. In brackets: 95 % intervals."
-    )
-
-
 def _title(run: Run) -> str:
     names = list(run.backbones)
     if not names:
@@ -231,33 +200,42 @@ class Library:
     """Pictures of the page, each once: the same bytes get the same CSS class."""
 
     def __init__(self) -> None:
-        self.names: dict[str, tuple[str, str, str]] = {}
+        self.known: dict[str, tuple[str, str, set[str]]] = {}
 
-    def add(self, data: bytes) -> str:
-        """The class of a picture."""
+    def add(self, data: bytes, section: str) -> str:
+        """The class of a picture, which a section shows."""
         from PIL import Image
 
         key = hashlib.sha256(data).hexdigest()
-        if key not in self.names:
+        if key not in self.known:
             width, height = Image.open(io.BytesIO(data)).size
+            name = f"p{len(self.known)}"
             uri = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
-            self.names[key] = f"p{len(self.names)}", uri, f"{width}/{height}"
-        return self.names[key][0]
+            rule = f".{name}{{background-image:url({uri});aspect-ratio:{width}/{height}}}"
+            self.known[key] = name, rule, set()
+        name, _, users = self.known[key]
+        users.add(section)
+        return name
 
-    def rules(self) -> list[tuple[str, str, str]]:
-        """(class, data URI, aspect ratio) of every picture."""
-        return list(self.names.values())
+    def style(self, section: str = "") -> str:
+        """The CSS of the pictures of one section alone; without one, of those that several sections show."""
+        return "".join(
+            rule for _, rule, users in self.known.values() if ("" if len(users) > 1 else min(users)) == section
+        )
+
+
+def pack(text: str) -> str:
+    """Text as the page keeps it: compressed by gzip, in base64."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
 @functools.cache
-def _bundle() -> Any:
-    """Vega, Vega-Lite and vega-embed as one script, from the package that also draws the figures."""
+def _bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one packed script, from the package that also draws the figures."""
     import vl_convert
-    from markupsafe import Markup
 
     export = "window.vegaEmbed = vegaEmbed;"
-    code = vl_convert.javascript_bundle(export, vl_version=looks.vega_lite_version())
-    return Markup(code.replace("</script", "<\\/script"))
+    return pack(vl_convert.javascript_bundle(export, vl_version=looks.vega_lite_version()))
 
 
 def _environment() -> Any:
@@ -280,8 +258,10 @@ def _environment() -> Any:
     def inline(name: str) -> Markup:
         return Markup((_HERE / name).read_text(encoding="utf-8"))
 
-    def script_json(value: Any) -> Markup:
-        return Markup(json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"))
+    def exact(e: stats.Estimate) -> str:
+        """A value as it is, for those who point at it."""
+        between = "" if e.low != e.low else f", 95 % interval {e.low:.4f} to {e.high:.4f}"
+        return f"{e.value:.4f}{between}, n = {e.n:,}".replace("-", "−")
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -290,6 +270,6 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": prose, "breakable": breakable, "script_json": script_json}
+    environment.filters |= {"prose": prose, "breakable": breakable, "exact": exact}
     environment.globals |= {"inline": inline, "bundle": _bundle}
     return environment

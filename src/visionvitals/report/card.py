@@ -110,7 +110,7 @@ def _section(run: Run, name: str, columns: list[signs.Column]) -> Iterator[str]:
         yield f"- {markdown.text(said)}"
     for left, how in ((notes.skips(run), "Not measured"), (notes.failures(run), "Failed")):
         for each in left:
-            which = f"{each.study}, {words.count(each.count, 'condition')}: {each.reason}"
+            which = f"{words.listed(each.studies)}, {words.count(each.count, 'condition')}: {each.reason}"
             yield f"- {how}: {markdown.text(which)}"
     if missing := notes.missing(run):
         yield f"- {words.count(missing, 'cell')} of the plan not measured yet."

@@ -18,7 +18,7 @@ class Left:
     """Points that were not measured for one reason.
 
     Attributes:
-        study: whose they are.
+        studies: whose they are.
         backbones: on which.
         count: how many cells.
         conditions: which, as one phrase.
@@ -26,7 +26,7 @@ class Left:
         detail: the traceback of a failure, or "".
     """
 
-    study: str
+    studies: tuple[str, ...]
     backbones: tuple[str, ...]
     count: int
     conditions: str
@@ -99,15 +99,20 @@ def _of_images(run: Run, p: Point) -> list[str]:
     return [m for m in p.metrics if run.metric(p.study, m).over == "images"]
 
 
+def cut(run: Run, p: Point) -> bool:
+    """Whether the condition's cells cut through the patches of the network."""
+    patches, grid = run.backbones[p.backbone]["patch_grid"], p.condition.get("grid")
+    if patches is None or grid is None or not is_grid(grid):
+        return False
+    return any(side % cells for side, cells in zip(patches, grid, strict=True))
+
+
 def _misaligned(run: Run) -> list[str]:
     """A cell of such a grid cuts through the network's own patches, which changes what a removed or moved cell means."""
     found: dict[tuple[str, str], set[tuple[int, ...]]] = {}
     for p in run.points:
-        patches, grid = run.backbones[p.backbone]["patch_grid"], p.condition.get("grid")
-        if patches is None or grid is None or not is_grid(grid):
-            continue
-        if any(side % cells for side, cells in zip(patches, grid, strict=True)):
-            found.setdefault((p.backbone, p.study), set()).add(grid)
+        if cut(run, p):
+            found.setdefault((p.backbone, p.study), set()).add(p.condition["grid"])
     merged: dict[tuple[str, str], list[str]] = {}
     for (backbone, study), grids in found.items():
         named = words.listed(words.short(g) for g in sorted(grids, key=strength))
@@ -124,19 +129,21 @@ def _misaligned(run: Run) -> list[str]:
 
 
 def _gathered(records: Iterable[tuple[str, str, Mapping[str, Any], str, str]]) -> list[Left]:
-    found: dict[tuple[str, str], list[tuple[str, Mapping[str, Any], str]]] = {}
+    found: dict[str, list[tuple[str, str, Mapping[str, Any], str]]] = {}
     for study, backbone, condition, reason, detail in records:
-        found.setdefault((study, reason), []).append((backbone, condition, detail))
+        found.setdefault(reason, []).append((study, backbone, condition, detail))
     return [
         Left(
-            study=study,
-            backbones=tuple(dict.fromkeys(backbone for backbone, _, _ in members)),
+            studies=tuple(dict.fromkeys(study for study, *_ in members)),
+            backbones=tuple(dict.fromkeys(backbone for _, backbone, *_ in members)),
             count=len(members),
-            conditions=_phrase([condition for _, condition, _ in members]),
+            conditions=_phrase([condition for study, _, condition, _ in members if study == members[0][0]])
+            if len({study for study, *_ in members}) == 1
+            else "",
             reason=reason,
-            detail=members[0][2],
+            detail=members[0][3],
         )
-        for (study, reason), members in found.items()
+        for reason, members in found.items()
     ]
 
 

@@ -74,7 +74,7 @@ def facts(card: Mapping[str, Any]) -> str:
     """Size and shape of a backbone in a few words."""
     grid = f", {words.short(tuple(card['patch_grid']))} patches" if card["patch_grid"] else ""
     outputs = f"{card['outputs']:,} outputs" if card["outputs"] else "no classifier"
-    return f"{_millions(card['parameters'])} parameters, {outputs}{grid}"
+    return f"{millions(card['parameters'])} parameters, {outputs}{grid}"
 
 
 def _cells(run: Run) -> list[Stored]:
@@ -90,7 +90,8 @@ def _distinct(values: Iterable[Any]) -> str:
     return ", ".join(sorted({str(v) for v in values}))
 
 
-def _millions(n: int) -> str:
+def millions(n: int) -> str:
+    """`5.72 M`, or the number itself below a million."""
     return f"{n / 1e6:.3g} M" if n >= 1e6 else f"{n:,}"
 
 

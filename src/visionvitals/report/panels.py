@@ -18,7 +18,7 @@ from visionvitals.results.fields import usual
 from visionvitals.results.run import Point, Run
 from visionvitals.run.cell import Stored
 
-COLUMNS, ROWS, SPEAKERS = 6, 4, 6
+COLUMNS, ROWS, SPEAKERS = 6, 4, 12
 PARTS, APART = 8, 24
 """Two pictures look the same where their colours, averaged over `PARTS` x `PARTS` parts, differ by no more than `APART` of 255: another
 interpolation, another size of the input, or a crop of 90 in place of 88 % stay below it; another mask does not."""

@@ -82,7 +82,13 @@ class Column:
     def top(self) -> float:
         """The end of the scale: 1 for a share, or more where what is kept exceeds it."""
         ends = [x for r in self.readings.values() for x in (r.estimate.value, r.estimate.high) if not np.isnan(x)]
-        return max([1.0] * self.share + ends, default=1.0) or 1.0
+        return max([1.0 if self.share else 0.0, *ends]) or 1.0
+
+    @property
+    def bottom(self) -> float:
+        """The beginning of the scale: 0, or less where a value is negative."""
+        ends = [x for r in self.readings.values() for x in (r.estimate.value, r.estimate.low) if not np.isnan(x)]
+        return min([0.0, *ends])
 
 
 def best(run: Run, column: Column, images: str) -> str | None:
