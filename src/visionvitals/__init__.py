@@ -4,7 +4,6 @@ The public names are few; everything else is reached through the command `vitals
 Importing this package loads neither torch nor timm.
 """
 
-from visionvitals.api import Run as Run
 from visionvitals.api import audit as audit
 from visionvitals.api import backbone as backbone
 from visionvitals.api import gate as gate
@@ -19,5 +18,23 @@ from visionvitals.core import Preprocess as Preprocess
 from visionvitals.core import Scores as Scores
 from visionvitals.job import Batch as Batch
 from visionvitals.job import Job as Job
+from visionvitals.reading import Run as Run
 
+__all__ = [
+    "Backbone",
+    "BackboneCard",
+    "Batch",
+    "Cell",
+    "Example",
+    "ImageSet",
+    "ImageSetCard",
+    "Job",
+    "Preprocess",
+    "Run",
+    "Scores",
+    "audit",
+    "backbone",
+    "gate",
+    "images",
+]
 __version__ = "0.1.0"

@@ -1,136 +1,21 @@
-"""What a notebook uses: the functions behind the command line, for networks and pictures that live in Python.
-
-import visionvitals as vv
-
-run = vv.audit([net, "timm:resnet50.tv_in1k"], data="folder:val", studies=["clean", "occlusion"], out="runs/a")
-run.table(); run.compare("net", "resnet50.tv_in1k"); run.chart("occlusion"); run.report("a.html")
+"""What a notebook uses: the functions behind the command line, for networks and pictures that live in Python. `reading.Run` is what they
+give back.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from visionvitals.core import Interpolation, Preprocess, Preset
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.reading import Run
 
 if TYPE_CHECKING:
-    import altair
-    import pyarrow
     import torch
 
-    from visionvitals import results
-    from visionvitals.results.compare import Difference
     from visionvitals.results.gate import Verdict
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder, read when something is asked of it. In a notebook it shows its vital signs.
-
-    Attributes:
-        folder: as given to `out`.
-    """
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
-
-    @cached_property
-    def results(self) -> "results.Run":
-        """Every point of the run, see `results.run`."""
-        from visionvitals import results
-
-        return results.load(self.folder)
-
-    def table(
-        self, *, study: str | None = None, metric: str | None = None, by: str | None = None, per_image: bool = False
-    ) -> "pyarrow.Table":
-        """Every number with its interval and n, one row per condition and metric, as `vitals table` gives them.
-
-        Args:
-            study, metric: only this one.
-            by: a row for each group of pictures of this column: `class`, or a further one of a csv image set.
-            per_image: a row per backbone and image, a column per metric at each condition.
-
-        Raises:
-            VitalsError: the run has no such study, metric or column.
-        """
-        import pyarrow as pa
-
-        from visionvitals.results import by_image, table
-
-        if per_image:
-            return by_image.table(self.results, study=study, metric=metric)
-        rows = table.rows(self.results, study=study, metric=metric, by=by)
-        return pa.table(table.columns(rows))
-
-    def frame(self, *, study: str | None = None, metric: str | None = None, by: str | None = None) -> Any:
-        """`table` as a pandas DataFrame; needs pandas."""
-        return self.table(study=study, metric=metric, by=by).to_pandas()
-
-    def signs(self) -> list[dict[str, Any]]:
-        """The vital signs: one dict per backbone and image set, with an `Estimate` (value, low, high, n) under the title of each."""
-        from visionvitals.results import signs
-
-        return signs.vital_signs(self.results)
-
-    def compare(self, a: str, b: str, *, metric: str | None = None) -> "list[Difference]":
-        """b minus a on the same images: every vital sign, then every condition; each has a `verdict`.
-
-        Raises:
-            VitalsError: one is not in the run, or the run has no such metric.
-        """
-        from visionvitals.results import compare
-
-        pair = compare.pair(self.results, a, b)
-        known = {m for p, _ in pair.matched[0] for m in p.metrics}
-        require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
-        return [*([] if metric else pair.signs()), *pair.differences(metric)]
-
-    def chart(self, study: str) -> "altair.Chart | altair.ConcatChart":
-        """The first chart of a study, as the report draws it.
-
-        Raises:
-            VitalsError: the run has no chart of this study.
-        """
-        from visionvitals.report import figures
-        from visionvitals.report.charts import plots
-
-        known = self.results.studies
-        found = plots(self.results, study) if study in known else []
-        require(bool(found), "A chart must be of a study of the run that has one", study, near(study, known))
-        return figures.chart(self.results, study, found[0])
-
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, by default into the run folder, and return its path."""
-        from visionvitals.report.build import build
-
-        return build(self.results, out=None if out is None else Path(out))
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        from visionvitals.results import signs, words
-
-        columns = signs.columns(self.results)
-        heads = ["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)]
-        rows = [
-            [
-                *pair,
-                *(
-                    words.measured(c.readings[pair].estimate, share=c.share) if pair in c.readings else ""
-                    for c in columns
-                ),
-            ]
-            for pair in signs.pairs(self.results)
-        ]
-        head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-        body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def backbone(
@@ -157,6 +42,15 @@ def backbone(
 
     Returns:
         `memory:NAME`.
+
+    Raises:
+        VitalsError: no module, or a value of another form.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+        >>> vv.backbone(net, name="net", classes=["cat", "dog"], size=32)
+        'memory:net'
     """
     import torch
 
@@ -201,6 +95,13 @@ def images(
 
     Raises:
         VitalsError: a picture of another form, another number of labels, or a label that is no whole number or name, or no class.
+
+    Example:
+        >>> import numpy as np
+        >>> pictures = np.zeros((4, 32, 32, 3), dtype=np.uint8)
+        >>> pictures[2:] = 255
+        >>> vv.images(pictures, ["cat", "cat", "dog", "dog"], name="pets", classes=["cat", "dog"])
+        'memory:pets'
     """
     from visionvitals.datasets import memory
 
@@ -247,6 +148,11 @@ def audit(
 
     Raises:
         VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept.
+
+    Example:
+        >>> run = vv.audit("tiny:cnn", data="shapes:test?n=24", studies="clean", preset="quick", out=folder / "one")
+        >>> run.signs()[0]["clean top-1"].n
+        24
     """
     from visionvitals import deciding
     from visionvitals.plan import request
@@ -268,13 +174,13 @@ def audit(
         decoder=decoder,
     )
     against = _folder(baseline)
-    growing = (
-        f", rules={str(rules)!r}, until_decided=True, baseline={against and str(against)!r}" if until_decided else ""
-    )
-    said = f"visionvitals.audit({spelled!r}, data={data!r}, studies={names!r}, preset={preset!r}, out={str(out)!r}{growing})"
+    told = {"data": data, "data_for": dict(data_for), "studies": names, "preset": preset, "limit": limit, "seed": seed}
+    files = {"rules": None if rules is None else str(rules), "baseline": None if against is None else str(against)}
+    said = _call(spelled, **told, decoder=decoder, out=str(out), **files, until_decided=until_decided)
     where = Path(out)
-    files = {"rules": None if rules is None else Path(rules), "baseline": against}
-    asked = deciding.asked(asked, until_decided=until_decided, **files)
+    asked = deciding.asked(
+        asked, until_decided=until_decided, rules=None if rules is None else Path(rules), baseline=against
+    )
     outcome, _ = deciding.measured(
         asked, out=where, command=(said,), device=device, batch_size=batch_size, workers=workers, reuse=reuse
     )
@@ -289,11 +195,22 @@ def audit(
 def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | Path | None" = None) -> "Verdict":
     """Judge a run by a file of rules, see docs/decide.md.
 
+    Args:
+        run, baseline: runs, or their folders; `baseline` is what `not_worse_by` compares with.
+        rules: the file.
+
     Returns:
         The verdict: `status`, `exit_code`, and an outcome per rule, backbone and image set.
 
     Raises:
         VitalsError: bad rules, or a baseline that was measured on something else.
+
+    Example:
+        >>> rules = folder / "gate.toml"
+        >>> _ = rules.write_text('[[rule]]\\nsign = "clean top-1"\\nat_least = 0.5')
+        >>> verdict = vv.gate(run, rules)
+        >>> verdict.status, verdict.exit_code, [(outcome.backbone, outcome.status) for outcome in verdict.outcomes]
+        ('pass', 0, [('tiny:vit', 'pass'), ('tiny:cnn', 'pass')])
     """
     from visionvitals.results import gate as gates
 
@@ -305,6 +222,13 @@ def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | P
 
 def _folder(run: "Run | str | Path | None") -> Path | None:
     return None if run is None else run.folder if isinstance(run, Run) else Path(run)
+
+
+def _call(spelled: Sequence[str], **given: Any) -> str:
+    """The call of `audit` that goes on with a run, without what has its default."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(audit).parameters.items()}
+    words = [repr(spelled), *(f"{key}={value!r}" for key, value in given.items() if value != usual[key])]
+    return f"visionvitals.audit({', '.join(words)})"
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

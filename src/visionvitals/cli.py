@@ -202,7 +202,11 @@ def run(
     if os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
         asked = requests.read_plans(what, trusted=trust)
-        return _audit(asked, what, machine) if chosen is None else _each(asked, what, machine, chosen)
+        try:
+            return _audit(asked, what, machine) if chosen is None else _each(asked, what, machine, chosen)
+        except VitalsError as error:
+            calls = requests.calls(requests.content_of(what))
+            raise VitalsError("\n".join([str(error), *(f"It was begun by: {call}" for call in calls)])) from error
     do = f"First `vitals plan {shlex.quote(str(what))} --out DIR`, then `vitals run DIR --shard {shard}` in every process."
     require(chosen is None, "`--shard` needs the run folder of what was planned", str(what), do)
     require(

@@ -43,6 +43,11 @@ class Example(NamedTuple):
         mask: array (h, w) of the image's size, for sets that know it: bool, True on the object; or uint8, 0 background, 1.. kinds of
             objects, 255 where nobody labelled.
         split: the part of the set that it belongs to, for sets that have parts.
+
+    Example:
+        >>> from PIL import Image
+        >>> vv.Example(id="cat/1.png", image=Image.new("RGB", (32, 24)), label=0).image.size
+        (32, 24)
     """
 
     id: str
@@ -73,6 +78,10 @@ class ImageSetCard:
 
     Raises:
         VitalsError: a class called `.` or `..`, which would lead out of a folder that is written by class.
+
+    Example:
+        >>> vv.ImageSetCard(spec="folder:val", digest="0a", n=2, classes=("n01", "n02"), class_names=("cat", "dog")).kind
+        'names'
     """
 
     spec: str
@@ -96,7 +105,19 @@ NO_IMAGES = ImageSetCard(spec="", digest="", n=0, classes=(), class_names=())
 
 
 class ImageSet(Protocol):
-    """A deterministic, indexable set of pictures. `[i]` raises `UnreadableImage` for a picture that cannot be decoded."""
+    """A deterministic, indexable set of pictures, as a plug-in gives it. `[i]` raises `UnreadableImage` for a picture that cannot be decoded.
+
+    Example:
+        >>> from PIL import Image
+        >>> class Greys:
+        ...     card = vv.ImageSetCard(spec="greys:", digest="1", n=2, classes=("0", "1"), class_names=("dark", "light"))
+        ...     def __len__(self):
+        ...         return 2
+        ...     def __getitem__(self, index):
+        ...         return vv.Example(id=str(index), image=Image.new("L", (8, 8), 255 * index), label=index)
+        >>> [Greys()[index].label for index in range(2)]
+        [0, 1]
+    """
 
     @property
     def card(self) -> ImageSetCard: ...
@@ -120,6 +141,14 @@ class Preprocess:
             proportions on the other.
         crop: where the centre lies if an odd number of pixels is left over: at the even one of both places (`round`, torchvision and
             timm), or at the upper left one (`floor`, transformers).
+
+    Raises:
+        VitalsError: a size or a deviation that is not positive, or a `resize` below the crop.
+
+    Example:
+        >>> usual = vv.Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
+        >>> usual.resized(width=500, height=400), usual.corner(width=320, height=256)
+        ((320, 256), (48, 16))
     """
 
     size: tuple[int, int]
@@ -182,6 +211,13 @@ class BackboneCard:
         ordered: the user said that its outputs stand in the order of an image set's classes, where they have no names.
         notes: warnings for the report.
         answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
+
+    Example:
+        >>> import torch
+        >>> from visionvitals.plan.planner import load_backbone
+        >>> card = load_backbone("tiny:vit", device=torch.device("cpu")).card
+        >>> card.outputs, card.preprocess.size, card.patch_grid
+        (16, (64, 64), (8, 8))
     """
 
     spec: str
@@ -218,6 +254,13 @@ class Backbone:
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
         inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
+
+    Example:
+        >>> import torch
+        >>> from visionvitals.plan.planner import load_backbone
+        >>> net = load_backbone("tiny:cnn", device=torch.device("cpu"))
+        >>> tuple(net.logits(torch.zeros(2, 3, 64, 64)).shape)
+        (2, 16)
     """
 
     card: BackboneCard
@@ -242,6 +285,11 @@ class Scores:
         items: what was sampled, n of them: image ids (or classes, episodes, epochs); intervals are over items.
         values: metric -> one number per item, (n,): an array, a tensor or a list of floats; NaN where an item cannot be scored.
         at: where on the study's axes, the same for the whole block.
+
+    Example:
+        >>> block = vv.Scores(["a", "b"], {"top1": [1.0, float("nan")]})
+        >>> len(block.items), block.at
+        (2, ())
     """
 
     items: Sequence[str]
@@ -264,6 +312,19 @@ class Cell:
         companions: (spelling, digest of the content; of another backbone, of its weights and `Preprocess`) of the other backbones and of
             the folders that the condition names.
         source: digest of the study's own file where it is not one of ours.
+
+    Example:
+        >>> import torch
+        >>> from visionvitals import study
+        >>> from visionvitals.plan.identity import cell_id
+        >>> from visionvitals.plan.planner import load_backbone
+        >>> card = load_backbone("tiny:vit", device=torch.device("cpu")).card
+        >>> data = vv.ImageSetCard(spec="folder:val", digest="0a", n=2, classes=("n01",), class_names=("cat",))
+        >>> clean = study.load("clean")
+        >>> condition = clean.conditions("default", card.preprocess.size)[0]
+        >>> cell = vv.Cell(study="clean", version=clean.version, condition=condition, backbone=card, images=data)
+        >>> cell_id(cell).startswith("clean-")
+        True
     """
 
     study: str

@@ -24,6 +24,11 @@ class Batch(NamedTuple):
         labels: int64 (b,), as the job's.
         rows: where they stand in the job's arrays.
         card: of the backbone that will see them.
+
+    Example:
+        >>> batch = next(job.batches())  # of the example of `Job`
+        >>> batch.ids, tuple(batch.images.shape), float(batch.images.max()), batch.labels.tolist()
+        (('a', 'b'), (2, 3, 64, 64), 1.0, [0, 1])
     """
 
     ids: tuple[str, ...]
@@ -104,6 +109,15 @@ class Job:
         attach: called with a file name and the file's bytes: kept with the cell.
         memos: where `memo` and `memo_rows` keep what they are given.
         facts: what decides the images of the job and their order, and the code that measures; part of the key of every memo.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from visionvitals.plan.planner import load_backbone
+        >>> net = load_backbone("tiny:cnn", device=torch.device("cpu"))
+        >>> pixels = np.full((3, 64, 64, 3), 255, dtype=np.uint8)
+        >>> job = vv.Job(backbone=net, condition=None, ids=("a", "b", "c"), pixels=pixels, labels=np.arange(3), batch_size=2)
+        >>> [len(batch.ids) for batch in job.batches()]
+        [2, 1]
     """
 
     backbone: Backbone

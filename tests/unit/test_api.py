@@ -72,7 +72,10 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
     table = run.table(study="clean", metric="top1")
     assert table.column("value").to_pylist() == [1.0, other["clean top-1"].value]
     assert next(d.title for d in run.compare("net", "other") if not d.condition) == "clean top-1"
-    assert "<td>memory:net</td>" in run._repr_html_()
+    shown = run._repr_html_()
+    assert "<td>memory:net</td>" in shown
+    assert shown.count("<svg") == 2, "a chart of each study"
+    assert run.frame(study="clean", metric="top1")["n"].tolist() == [24, 24]
     assert run.chart("occlusion").to_dict()["$schema"].startswith("https://vega.github.io")
     assert (run.folder / "report.html").stat().st_size > 0
     with pytest.raises(
@@ -119,6 +122,10 @@ def test_readers_work_without_the_module_and_going_on_names_the_call(
     cell.with_name("gone.json").rename(cell)
     assert on.returncode == 2
     assert "go on there with `visionvitals.audit(...)`" in on.stderr
+    call = "visionvitals.audit(['memory:net', 'memory:other'], data='memory:quarters', studies='clean,occlusion', preset='quick', "
+    assert f"It was begun by: {call}out={str(run.folder)!r})" in on.stderr
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert f'<code id="command">{call}out='.replace("'", "&#39;") in page
 
 
 def test_a_run_of_python_is_judged_like_any_other(asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path) -> None:

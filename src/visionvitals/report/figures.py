@@ -24,15 +24,28 @@ def save(run: Run, folder: Path) -> list[Path]:
     written = []
     drawn = [(study, number, figure) for study in run.studies for number, figure in enumerate(plots(run, study), 1)]
     for study, number, figure in drawn:
-        content = chart(run, study, figure).to_dict()
-        content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
+        content = _printed(run, study, figure)
         version = vega_lite_version()
         name = study if number == 1 else f"{study}_{number}"
-        svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-        write_safely(svg, vl_convert.vegalite_to_svg(content, vl_version=version))
-        write_safely(png, vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
-        written += [svg, png]
+        line_art, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+        write_safely(line_art, vl_convert.vegalite_to_svg(content, vl_version=version))
+        write_safely(pixels, vl_convert.vegalite_to_png(content, vl_version=version, scale=2))
+        written += [line_art, pixels]
     return written
+
+
+def svg(run: Run, study: str, figure: Plot) -> str:
+    """A chart as SVG."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(_printed(run, study, figure), vl_version=vega_lite_version()))
+
+
+def _printed(run: Run, study: str, figure: Plot) -> dict[str, Any]:
+    """The specification of a chart on white."""
+    content: dict[str, Any] = chart(run, study, figure).to_dict()
+    content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
+    return content
 
 
 def chart(run: Run, study: str, figure: Plot) -> Any:

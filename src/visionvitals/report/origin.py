@@ -11,8 +11,10 @@ from visionvitals.run.cell import Stored
 
 
 def command(run: Run) -> str:
-    """The commands that repeat the run, a line each, as they are typed; empty where they are not known."""
-    return "\n".join(shlex.join(command) for command in run.plan.get("commands", ()))
+    """The commands that repeat the run, a line each, as they are typed; empty where they are not known. One word is a call from Python."""
+    return "\n".join(
+        command[0] if len(command) == 1 else shlex.join(command) for command in run.plan.get("commands", ())
+    )
 
 
 def date(run: Run) -> str:

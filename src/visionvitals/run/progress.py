@@ -1,15 +1,17 @@
-"""How far a run is: a bar on a terminal, otherwise one plain line every few seconds, since a bar fills a log file with nothing."""
+"""How far a run is: a bar on a terminal and in a notebook, otherwise one plain line every few seconds, since a bar fills a log file with nothing."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
+from html import escape
+from typing import Any, TextIO
 
 from visionvitals.errors import escaped
 
 PLAIN_SECONDS = 5.0
+NOTEBOOK_SECONDS = 0.25
 
 
 def say(text: str) -> None:
@@ -81,6 +83,10 @@ class Meter:
 def meter(*, cells: int, images: int, passes: float | None = None, stream: TextIO | None = None) -> Iterator[Meter]:
     """A `Meter` that shows itself on `stream` (standard error where None); one pass an image where `passes` is None."""
     total = images if passes is None else passes
+    display = _notebook() if stream is None else None
+    if display is not None:
+        yield from _in_notebook(cells, images, total, display)
+        return
     out = sys.stderr if stream is None else stream
     if out.isatty():
         with _bar(cells, images, total, out) as shown:
@@ -96,6 +102,38 @@ def meter(*, cells: int, images: int, passes: float | None = None, stream: TextI
             state.say(state.line())
 
     yield Meter(cells, images, total, lambda text: print(escaped(text), file=out, flush=True), show)
+
+
+def _notebook() -> Callable[..., Any] | None:
+    """IPython's `display` where this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    found: Callable[..., Any] = sys.modules["IPython"].display.display
+    return found
+
+
+def _in_notebook(cells: int, images: int, passes: float, display: Callable[..., Any]) -> Iterator[Meter]:
+    """A bar below the cell, which is drawn anew a few times a second and stays with the last state; lines are printed as they come."""
+    shown = 0.0
+
+    def bar(state: Meter) -> dict[str, str]:
+        done = min(1.0, state.passes_done / state.passes) if state.passes > 0 else 1.0
+        text = state.line()
+        return {"text/html": f'<progress max="1" value="{done:.3f}"></progress> {escape(text)}', "text/plain": text}
+
+    def show(state: Meter) -> None:
+        nonlocal shown
+        if time.monotonic() - shown >= NOTEBOOK_SECONDS:
+            shown = time.monotonic()
+            handle.update(bar(state), raw=True)
+
+    state = Meter(cells, images, passes, lambda text: print(escaped(text), flush=True), show)
+    handle = display(bar(state), raw=True, display_id=True)
+    try:
+        yield state
+    finally:
+        handle.update(bar(state), raw=True)
 
 
 @contextmanager

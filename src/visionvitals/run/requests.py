@@ -110,6 +110,11 @@ def without(request: Mapping[str, Any], changed: Mapping[str, Collection[str]]) 
     return {**request, "cells": [c for c in request["cells"] if stays(c)], "digests": digests, "stamp": ""}
 
 
+def calls(content: Request) -> list[str]:
+    """The calls from Python among the commands that asked: a command of one word is one."""
+    return [request["command"][0] for request in each(content) if len(request["command"]) == 1]
+
+
 def asked_of(*folders: Path) -> Mapping[str, Any]:
     """All requests of some runs as one, in the form of `document`, with `names`, spelling -> short name, and `superseded`: names, cells and
     skips each once, notes and commands one after the other."""
