@@ -99,7 +99,7 @@ class Machine:
     """How to measure. It never changes the numbers, and may differ when a run is resumed.
 
     Attributes:
-        device: cpu, cuda, cuda:N or mps. The best there is by default.
+        device: cpu, cuda, cuda:N or mps, the best there is by default; cuda:0,cuda:1, all or cpu:N for a process each.
         batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
         workers: Decoding threads, one per core by default.
         reuse: Take equal cells from this run folder instead of measuring them. Give it again for several.

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionvitals.core import Backbone
+from visionvitals.errors import require
 
 if TYPE_CHECKING:
+    from visionvitals.plan.planner import Planned
     from visionvitals.plan.request import Plan
     from visionvitals.run.runner import Outcome
     from visionvitals.run.shards import Shard
@@ -42,10 +44,15 @@ def measure(
     """
     from visionvitals.plan import planner
     from visionvitals.report import milestones
-    from visionvitals.run import calibrate, devices, folder, requests, runner, shards
+    from visionvitals.run import calibrate, devices, fleet, folder, requests, runner, shards
 
     folder.refuse_another(out, plan)
-    chosen = devices.choose_device(device)
+    names = fleet.devices_of(device)
+    chosen, *others = [devices.choose_device(name) for name in names]
+    require(not (others and shard), "A share runs on one device", device, "Give each of its processes its own.")
+    local = [text for text in (*plan.backbones, *plan.sets) if text.startswith("memory:")] if others else []
+    do = "Save it as a checkpoint or a folder, or use one device."
+    require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
     say(f"Planning on {chosen}")
     rates: dict[str, float] = {}
 
@@ -59,6 +66,10 @@ def measure(
     planned = planner.make(plan, device=chosen, visit=visit, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
     say(f"{len(planned.cells)} cells{skipped}")
+    if others:
+        return _by_fleet(
+            planned, out, list(map(str, names)), command=command, batch_size=batch_size, workers=workers, reuse=reuse
+        )
     return runner.execute(
         planned,
         out=out,
@@ -74,3 +85,31 @@ def measure(
         studies=studies,
         earlier=earlier,
     )
+
+
+def _by_fleet(
+    planned: "Planned",
+    out: Path,
+    names: Sequence[str],
+    *,
+    command: Sequence[str],
+    batch_size: int | None,
+    workers: int | None,
+    reuse: Sequence[str | Path],
+) -> "Outcome":
+    """Plan here, measure in a process a device."""
+    from visionvitals.plan.identity import cell_id
+    from visionvitals.run import fleet, folder, runner
+
+    store = folder.claim(out, planned, command=command)
+    ids = list(map(cell_id, planned.cells))
+    missing = set(ids) - store.survey(ids)[0]
+    given = {"--batch-size": batch_size, "--workers": workers}
+    more = [word for key, value in given.items() if value is not None for word in (key, str(value))]
+    fleet.measure(out, missing, names, more=[*more, *(w for path in reuse for w in ("--reuse", str(path)))])
+    records = {record["id"]: record for record in store.failures() if record["id"] in missing}
+    failed = [f"{r['cell']['study']} on {r['cell']['backbone']['spec']}: {r['error']}" for r in records.values()]
+    left = sum(not store.has(identifier) for identifier in missing - records.keys())
+    failed += [f"{left} cells whose process died {fleet.RESTARTS + 1} times"] if left else []
+    measured = sum(map(store.has, missing))
+    return runner.Outcome(measured=measured, found=len(ids) - len(missing), failed=tuple(failed), warnings=())

@@ -83,11 +83,13 @@ class Run:
         rows = table.rows(self.results, study=study, metric=metric, by=by)
         return pa.table(table.columns(rows))
 
-    def frame(self, *, study: str | None = None, metric: str | None = None, per_image: bool = False) -> Any:
+    def frame(
+        self, *, study: str | None = None, metric: str | None = None, by: str | None = None, per_image: bool = False
+    ) -> Any:
         """`table` as a pandas DataFrame.
 
         Args:
-            study, metric, per_image: as of `table`.
+            study, metric, by, per_image: as of `table`.
 
         Raises:
             VitalsError: as `table`, and where pandas is not installed.

@@ -1,5 +1,6 @@
 """How far a run is: a bar on a terminal and in a notebook, otherwise one plain line every few seconds, since a bar fills a log file with nothing."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from visionvitals.errors import escaped
 
 PLAIN_SECONDS = 5.0
 NOTEBOOK_SECONDS = 0.25
+QUIET = "VISIONVITALS_QUIET"
+"""The environment variable that leaves progress out, for a process whose progress another one shows."""
 
 
 def say(text: str) -> None:
@@ -54,6 +57,12 @@ class Meter:
         self.passes -= unmeasured * passes
         self._show(self)
 
+    def count(self, cells: int) -> None:
+        """So many cells are there by now, whoever measured them."""
+        self.cells_done = cells
+        self.passes_done = cells
+        self._show(self)
+
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Time spent in here counts for the rate; loading and decoding do not."""
@@ -69,10 +78,8 @@ class Meter:
         running = 0.0 if self._began is None else self._clock() - self._began
         busy = self.busy + running
         rate = self.images_done / busy if busy > 0 else 0.0
-        parts = [
-            f"{self.cells_done}/{self.cells} cells",
-            f"{self.images_done:,}/{self.images:,} images",
-        ]
+        parts = [f"{self.cells_done}/{self.cells} cells"]
+        parts += [f"{self.images_done:,}/{self.images:,} images"] if self.images else []
         if rate > 0:
             parts += [f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"]
             parts += [f"{duration(max(0.0, self.passes - self.passes_done) * busy / max(self.passes_done, 1e-9))} left"]
@@ -97,7 +104,7 @@ def meter(*, cells: int, images: int, passes: float | None = None, stream: TextI
 
     def show(state: Meter) -> None:
         nonlocal last
-        if time.monotonic() - last >= PLAIN_SECONDS:
+        if time.monotonic() - last >= PLAIN_SECONDS and QUIET not in os.environ:
             last = time.monotonic()
             state.say(state.line())
 

@@ -1,0 +1,131 @@
+"""A process a device: the rows of one process, each once, whatever dies on the way."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_shards import planned, rows, whole
+
+from visionvitals import api, cli
+from visionvitals.errors import VitalsError
+from visionvitals.run import fleet
+from visionvitals.run.store import Store
+
+__all__ = ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (None, [None]),
+        ("cpu", ["cpu"]),
+        ("cpu:1", ["cpu"]),
+        ("cpu:3", ["cpu"] * 3),
+        ("cuda:0,cuda:2", ["cuda:0", "cuda:2"]),
+        ("cuda:1,cpu:2", ["cuda:1", "cpu", "cpu"]),
+    ],
+)
+def test_the_devices_of_an_option(name: str | None, found: list[str | None]) -> None:
+    assert fleet.devices_of(name) == found
+
+
+def test_all_is_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert fleet.devices_of("all") == ["cuda:0", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(VitalsError, match="`--device all` needs a GPU"):
+        fleet.devices_of("all")
+
+
+@pytest.mark.parametrize("name", ["cpu:0", "cpu:x", "cpu:99999", "cpu,nonsense", "cpu,", "cuda:0,cuda:99"])
+def test_a_device_that_is_not_there_is_said_before_anything_begins(tmp_path: Path, name: str, capsys: Any) -> None:
+    words = ["audit", "tiny:vit", "--data", "shapes:test?n=8", "--studies", "clean", "--out", str(tmp_path / "run")]
+    assert cli.main([*words, "--device", name]) == 2
+    assert "`--device" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_measure_the_rows_of_one(tmp_path: Path, whole: Any, capsys: Any) -> None:
+    out = tmp_path / "run"
+    words = ["audit", "tiny:vit", "tiny:cnn", "--data", "shapes:test?n=24", "--preset", "quick"]
+    words += ["--studies", "clean,occlusion,corner", "--out", str(out), "--batch-size", "8"]
+    assert cli.main([*words, "--device", "cpu:2"]) == 0
+    said = capsys.readouterr()
+    assert rows(out) == whole
+    assert "[cpu, process 2] Loading tiny:cnn" in said.err
+    assert f"{len(whole)} cells measured, 0 found from before, 0 failed" in said.err
+    assert "Report: " in said.out
+    assert cli.main([*words, "--device", "cpu:2"]) == 0
+    assert "0 cells measured" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_is_started_again(tmp_path: Path, whole: Any, capsys: Any) -> None:
+    out = tmp_path / "run"
+    planned(out)
+    killed: list[int] = []
+
+    def kill() -> None:
+        """The first process that has begun, once."""
+        while not killed:
+            mine = subprocess.run(
+                ["pgrep", "-P", str(os.getpid()), "-f", "visionvitals run"], capture_output=True, text=True
+            )
+            if mine.stdout and any((out / "store").glob("*/*/cell.json")):
+                killed.append(int(mine.stdout.split()[0]))
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.02)
+
+    threading.Thread(target=kill, daemon=True).start()
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
+    assert killed
+    assert "died (-9) and is started again" in capsys.readouterr().err
+    assert rows(out) == whole
+
+
+def test_a_process_that_dies_every_time_is_given_up_and_the_rest_is_kept(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    planned(out)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif '--shard' in sys.argv and sys.argv[sys.argv.index('--shard') + 1] == '1/2': os._exit(9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("died (9) and is started again") == fleet.RESTARTS
+    assert "cells whose process died 4 times" in said
+    assert Store(out / "store").ids()
+    monkeypatch.undo()
+    assert cli.main(["run", str(out), "--batch-size", "8"]) == 0
+
+
+def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "visionvitals", "audit", "tiny:vit", "tiny:cnn", "--data", "shapes:test?n=256"]
+    command += ["--studies", "occlusion,clean", "--out", str(tmp_path / "run"), "--device", "cpu:2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as started:
+        while not any((tmp_path / "run" / "store").glob("*/*/cell.json")):
+            assert started.poll() is None
+            time.sleep(0.1)
+        os.kill(started.pid, signal.SIGTERM)
+        out, _ = started.communicate(timeout=120)
+    assert started.returncode == 143
+    assert "Report so far" in out
+    left = subprocess.run(["pgrep", "-f", str(tmp_path / "run")], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
+def test_what_lives_in_one_process_is_refused(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4))
+    net = api.backbone(module, name="flat", size=16, classes=["circle", "square", "triangle", "star"])
+    with pytest.raises(VitalsError, match="What lives in one process cannot be measured by several"):
+        api.audit(net, data="shapes:test?n=8", studies="corner", out=tmp_path / "run", device="cpu:2")
+    shutil.rmtree(tmp_path, ignore_errors=True)
