@@ -1,12 +1,17 @@
 """The commands that read what is there and measure nothing, registered by `cli`. Every heavy import is inside the function that needs it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from visionvitals.errors import as_text, require
 from visionvitals.terminal import print_line, print_table, say, show_comparison, show_images, show_numbers
+
+if TYPE_CHECKING:
+    from visionvitals.core import ImageSet
+    from visionvitals.report.comparison import Opened
+    from visionvitals.results import Run
 
 
 def status(run_folder: Path, /) -> int:
@@ -138,6 +143,7 @@ def compare(
     by: str | None = None,
     csv: Path | None = None,
     markdown: Path | None = None,
+    html: Path | None = None,
 ) -> int:
     """Compare two backbones on the same images, b - a, paired: `RUN A B`, or `OLD NEW` for the networks of one name of two runs.
 
@@ -151,6 +157,7 @@ def compare(
         by: Compare on each group of pictures: `class`, or a further column of a csv image set, such as weather.
         csv: Write every difference to this file.
         markdown: Write the comparison to this file.
+        html: Write it as a page, with the pictures whose answers flip.
     """
     from visionvitals.files import write_safely
     from visionvitals.results import compare as comparison
@@ -167,10 +174,32 @@ def compare(
         tables.write([row for each in found for row in compared.rows(each)], csv)
     if markdown is not None:
         write_safely(markdown, "\n".join(map(compared.as_markdown, found)))
-    for path in (csv, markdown):
+    if html is not None:
+        from visionvitals.report import comparison as page
+
+        page.write(found, html, opened=_opener(pairs[0].run))
+    for path in (csv, markdown, html):
         if path is not None:
             print_line(path)
     return 0
+
+
+def _opener(run: "Run") -> "Opened":
+    """Opens the image sets of a run that are files here, of the content that was measured; nothing is executed or fetched."""
+    from visionvitals.errors import VitalsError
+    from visionvitals.plan import planner
+
+    def opened(name: str) -> "ImageSet | None":
+        card = run.images[name]
+        if card["spec"].partition(":")[0] not in ("folder", "csv", "masks", "memory"):
+            return None
+        try:
+            found = planner.open_images(card["spec"])
+        except VitalsError:
+            return None
+        return found if found.card.digest == card["digest"] else None
+
+    return opened
 
 
 def gate(

@@ -106,7 +106,7 @@ def flipped(found: Flips) -> Iterator[str]:
     for side, items in (("a", found.lost), ("b", found.gained)):
         if items:
             yield f"only {side}: {', '.join(items[:PICTURES])}{_more(len(items) - PICTURES)}"
-    yield found.verdict
+    yield f"error consistency: {found.verdict}"
 
 
 def _more(n: int) -> str:

@@ -42,18 +42,19 @@ class Flips:
 
     @property
     def verdict(self) -> str:
-        """How far both fail on the same pictures, in a sentence."""
+        """How far both fail on the same pictures, for a sentence that begins with "error consistency:"."""
         g = self.agreement
         if np.isnan(g.kappa.value):
             fewest = f"{stats.FEWEST} mistakes and {stats.FEWEST} right answers of each"
-            return f"error consistency is not estimable: it needs {fewest} (n = {self.n:,})"
+            return f"not estimable: it needs {fewest} (n = {self.n:,})"
         inside = g.null[0] <= g.kappa.value <= g.null[1]
         said = "no more alike than by chance" if inside else "more alike" if g.kappa.value > g.null[1] else "less alike"
         than = "" if inside else " than independent networks' would be"
-        return (
-            f"mistakes are {said}{than}: kappa {words.measured(g.kappa, share=False)}, at most {g.most:.2f}, "
-            f"independent {g.null[0]:.2f} to {g.null[1]:.2f}, n = {self.n:,}"
+        most, low, high = (words.number(x, 2) for x in (g.most, *g.null))
+        kappa = (
+            f"kappa {words.measured(g.kappa, share=False)}, at most {most}, independent {low} to {high}, n = {self.n:,}"
         )
+        return f"mistakes are {said}{than}: {kappa}"
 
 
 def flips(pair: Pair, p: Point, q: Point) -> Flips | None:

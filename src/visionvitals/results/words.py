@@ -26,7 +26,7 @@ def value(e: Estimate, *, share: bool = True) -> str:
     """
     if math.isnan(e.value):
         return MISSING
-    return _signed(e.value * 100, 1) if share else _signed(e.value, 2)
+    return number(e.value * 100, 1) if share else number(e.value, 2)
 
 
 def interval(e: Estimate, *, share: bool = True) -> str:
@@ -40,7 +40,7 @@ def interval(e: Estimate, *, share: bool = True) -> str:
         return ""
     scale = 100 if share else 1
     digits = 2 if not share else 1 if e.high - e.low < _WITHIN else 0
-    low, high = _signed(e.low * scale, digits), _signed(e.high * scale, digits)
+    low, high = number(e.low * scale, digits), number(e.high * scale, digits)
     return f"{low} to {high}" if e.low < 0 else f"{low}–{high}"
 
 
@@ -100,6 +100,7 @@ def listed(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _signed(x: float, digits: int) -> str:
+def number(x: float, digits: int) -> str:
+    """With so many decimals, a true minus, and no sign of zero."""
     text = f"{x:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
