@@ -7,7 +7,7 @@ later request over the same pictures with other columns replaces it. Readers of 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,13 @@ def keep(out: Path, digest: str, groups: Groups) -> None:
         write_safely(path, content)
     except OSError as error:
         raise Unwritable(path.parent, error) from error
+
+
+def keep_known(out: Path, sets: Iterable[ImageSet]) -> None:
+    """Write the groups of the image sets that know them without reading pictures; the others follow when they are decoded."""
+    for images in sets:
+        if (known := of_set(images)) is not None:
+            keep(out, images.card.digest, known)
 
 
 def read(out: Path, digest: str) -> Groups | None:

@@ -91,9 +91,7 @@ def execute(
     require(batch_size is None or batch_size > 0, "`--batch-size` must be positive", batch_size)
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
     store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
-    for images in planned.sets.values():
-        if (known := groups.of_set(images)) is not None:
-            groups.keep(out, images.card.digest, known)
+    groups.keep_known(out, planned.sets.values())
     memory.keep()
     cells = [
         c for c in planned.cells if (mine is None or cell_id(c) in mine) and (studies is None or c.study in studies)
