@@ -21,15 +21,15 @@
 
   // Charts. Their colours are the page's CSS variables, so light, dark and print need no second drawing.
   const resolve = (svg) => svg.replace(/var\((--[\w-]+)\)/g, (_, name) => getComputedStyle(root).getPropertyValue(name).trim());
-  const only = (spec) => {
-    const data = Object.entries(spec.datasets ?? {}).map(([k, rows]) => [k, rows.filter((r) => !r.backbone || shown(r.backbone))]);
-    return { ...spec, datasets: Object.fromEntries(data) };
-  };
+  const only = (spec) => JSON.parse(JSON.stringify(spec), (key, v) => {
+    return key === "data" && v.values ? { ...v, values: v.values.filter((row) => !row.backbone || shown(row.backbone)) } : v;
+  });
   let drawn = 0;
   const draw = async (figure, specs) => {
     await draws();
     const views = [];
     for (const place of all(".vega", figure)) {
+      if (place.closest("[data-backbone][hidden]")) continue;
       const spec = only(specs[Number(place.dataset.index)]);
       const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
       views.push(view);
@@ -87,7 +87,9 @@
 
   // Tables that are wider than their place say so.
   const widths = new ResizeObserver((entries) => {
-    for (const { target } of entries) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
+    requestAnimationFrame(() => {
+      for (const { target } of entries) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
+    });
   });
   const hint = (within) => { for (const region of all(".region", within)) widths.observe(region); };
   hint(document);
