@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from invented_cells import CELL, OTHER, Items, keep
-from visionvitals import cli, stats, study
+from visionvitals import audit, cli, stats, study
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError
 from visionvitals.results import Run, by_image, compare, frame, load, numbers, table
@@ -132,6 +132,7 @@ def test_other_weights_data_and_preprocessing_behind_one_spelling_are_kept_apart
     rows = table.rows(load(tmp_path))
     assert sorted(row["value"] for row in rows) == [0.0, 0.25, 0.5, 1.0]
     assert len({row["backbone"] for row in rows}) == 3
+    assert len({row["data"] for row in rows}) == 2
 
 
 def test_one_run_under_two_orders_of_the_classes_is_no_repetition(tmp_path: Path) -> None:
@@ -374,3 +375,14 @@ def test_the_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFix
     assert pq.read_table(tmp_path / "i.parquet").num_rows == 60
     assert cli.main(["table", str(out), "--per-image", "--latex", str(tmp_path / "i.tex")]) == 2
     assert "goes to --csv or --parquet" in capsys.readouterr().err
+
+
+def test_tables_call_things_as_the_user_did(tmp_path: Path) -> None:
+    call = {"studies": "clean", "out": tmp_path / "run", "device": "cpu"}
+    run = audit(["day=tiny:vit", "tiny:cnn"], data="test=shapes:test?n=8", **call)  # type: ignore[arg-type]
+    (block,) = numbers.blocks(table.rows(run.results, metric="top1"))
+    assert (dict(block.fixed)["data"], [row[0] for row in block.rows]) == ("test", ["day", "tiny:cnn"])
+    whole, images = run.table(metric="top1"), run.table(per_image=True)
+    for found in (whole, images):
+        assert set(found["backbone"].to_pylist()) == {"day", "tiny:cnn"}
+        assert set(found["data"].to_pylist()) == {"test"}

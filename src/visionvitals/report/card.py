@@ -101,9 +101,9 @@ def _section(run: Run, name: str, columns: list[signs.Column]) -> Iterator[str]:
     yield "### What limits these numbers"
     yield ""
     for images, card in run.images.items():
-        yield f"- Images: {markdown.text(images)}, {words.count(card['n'], 'image')}, digest `{card['digest'][:16]}`."
+        yield f"- Images: {_told(images, card)}, {words.count(card['n'], 'image')}, digest `{card['digest'][:16]}`."
     yield f"- Input: {origin.preprocessing(run.backbones[name])}."
-    yield f"- Weights: sha256 `{run.backbones[name]['digest']}`; {origin.facts(run.backbones[name])}."
+    yield f"- Network: {_told(name, run.backbones[name])}, sha256 of the weights `{run.backbones[name]['digest']}`; {origin.facts(run.backbones[name])}."
     yield "- Settings: " + markdown.text("; ".join(f"{key} {value}" for key, value in origin.settings(run))) + "."
     run.summarise()
     for said in (*notes.label_sentences(run), *notes.warnings(run)):
@@ -120,6 +120,11 @@ def _section(run: Run, name: str, columns: list[signs.Column]) -> Iterator[str]:
     yield from markdown.fenced(origin.command(run))
     yield ""
     yield "Versions: " + markdown.text(", ".join(f"{package} {version}" for package, version in versions.items())) + "."
+
+
+def _told(name: str, card: Mapping[str, Any]) -> str:
+    """A name, and the spelling where it is another."""
+    return markdown.text(name if card["spec"] == name else f"{name} ({card['spec']})")
 
 
 def _row(column: signs.Column, reading: signs.Reading, images: str) -> list[str]:

@@ -89,7 +89,7 @@ def table(run: Run, *, study: str | None = None, metric: str | None = None, csv:
     tables = [empty]
     for part in parts(run, study=study, metric=metric):
         n = len(part.items)
-        names = {"backbone": [run.spelled(part.backbone)] * n, "data": [run.images[part.images]["spec"]] * n}
+        names = {"backbone": [run.spelled(part.backbone)] * n, "data": [run.spelled_set(part.images)] * n}
         heads = {name: told(texts) for name, texts in {**names, "item": part.items, "label": part.labels}.items()}
         numbers = {name_of(p, m): pa.array(values, from_pandas=True) for (p, m), values in part.columns.items()}
         tables.append(pa.table(heads | numbers))

@@ -171,9 +171,17 @@ class Run:
             self.frame.summary(group, (), "")
 
     def spelled(self, backbone: str) -> str:
-        """The whole spelling of a backbone; its name where two contents share one spelling."""
-        spec: str = self.backbones[backbone]["spec"]
-        return spec if sum(card["spec"] == spec for card in self.backbones.values()) == 1 else backbone
+        """A backbone as tables write it: the name that the user gave it, else its whole spelling; its name here where two contents share one."""
+        return self._spelled(backbone, self.backbones)
+
+    def spelled_set(self, images: str) -> str:
+        """As `spelled`, an image set."""
+        return self._spelled(images, self.images)
+
+    def _spelled(self, name: str, cards: Mapping[str, Mapping[str, Any]]) -> str:
+        spec: str = cards[name]["spec"]
+        alone = sum(card["spec"] == spec for card in cards.values()) == 1
+        return spec if alone and spec not in self.plan.get("names", {}) else name
 
 
 def apart(p: Point, q: Point) -> list[str]:

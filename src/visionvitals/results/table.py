@@ -53,7 +53,7 @@ def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, s
     result = []
     for p in (p for p in points if run.frame.whole(p.group)):
         head: dict[str, Any] = {"study": p.study, "backbone": spelled[p.backbone]}
-        head["data"] = run.images[p.images]["spec"]
+        head["data"] = run.spelled_set(p.images)
         head |= group
         head |= {name: readable(p.condition.get(name)) for name in fields}
         for name in (m for m in p.metrics if metric in (None, m)):
