@@ -210,6 +210,7 @@ def _damages() -> Iterator[Case]:
         "report": ("report", "<RUN>"),
         "compare": ("compare", "<RUN>", "<TOY>", "<TOY>?seed=1"),
         "gate": ("gate", "<RUN>", "--rules", "<RULES>"),
+        "card": ("card", "<RUN>", "<TOY>"),
         "run": run,
     }
     for damage in damages.DAMAGES:
@@ -223,8 +224,8 @@ def _damages() -> Iterator[Case]:
 
 def _strangers() -> Iterator[Case]:
     for stranger in strangers.STRANGERS:
-        for command in ("status", "table", "report", "gate", "run"):
-            more = {"run": ("--device", "cpu"), "gate": ("--rules", "<RULES>")}.get(command, ())
+        for command in ("status", "table", "report", "gate", "card", "run"):
+            more = {"run": ("--device", "cpu"), "gate": ("--rules", "<RULES>"), "card": ("<TOY>",)}.get(command, ())
             words = (command, "<RUN>", *more)
             yield Case(f"stranger: {stranger.name}: {command}", (words,), make=stranger.do, check=strangers.untouched)
         figures = ("report", "<RUN>", "--figures", "<OUT>/figures")
@@ -243,6 +244,9 @@ def _disks() -> Iterator[Case]:
         "figures": ("report", "<RUN>", "--figures", "<OUT>/figures"),
         "csv": ("table", "<RUN>", "--csv", "<OUT>/table.csv"),
         "parquet": ("table", "<RUN>", "--parquet", "<OUT>/table.parquet"),
+        "latex": ("table", "<RUN>", "--latex", "<OUT>/t.tex"),
+        "by image": ("table", "<RUN>", "--per-image", "--parquet", "<OUT>/i.parquet"),
+        "card": ("card", "<RUN>", "<TOY>", "--out", "<OUT>/card.md"),
         "responses": ("responses", "<RUN>", "--write", "<OUT>/answers"),
         "comparison": ("compare", "<RUN>", "<TOY>", "<TOY>?seed=1", "--markdown", "<OUT>/c.md"),
         "verdict": ("gate", "<RUN>", "--rules", "<RULES>", "--junit", "<OUT>/v.xml"),

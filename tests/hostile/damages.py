@@ -60,6 +60,11 @@ def _named(name: str) -> Callable[[Box], list[Path]]:
     return lambda box: [box.run / name]
 
 
+def _noted(box: Box) -> list[Path]:
+    (box.run / "notes.json").write_text('[{"time": "2026-01-01T00:00:00+00:00", "text": "ship it"}]')
+    return [box.run / "notes.json"]
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -163,6 +168,7 @@ DAMAGES: tuple[Damage, ...] = (
     *(Damage(f"exhibit {name}", _to(_pictures, _BYTES[name])) for name in ("empty", "cut", "gone", "a FIFO", "endless")),
     *(Damage(f"plan.json {name}", _to(_named("plan.json"), do), can_heal=False) for name, do in _JSON.items()),
     *(Damage(f"warnings.json {name}", _to(_named("warnings.json"), do)) for name, do in _JSON.items() if name in ("empty", "a number", "deep")),
+    *(Damage(f"notes.json {name}", _to(_noted, do)) for name, do in _JSON.items() if name in ("empty", "a number", "deep")),
     *(Damage(f"studies.json {name}", _to(_named("studies.json"), do)) for name, do in _JSON.items() if name in ("empty", "cut", "a list", "gone")),
     Damage("no warnings but a list of numbers", lambda box: (box.run / "warnings.json").write_text("[1, null, {}]")),
     Damage("foreign files", _foreign),

@@ -161,6 +161,7 @@ STRANGERS: tuple[Stranger, ...] = (
     Stranger("ids upwards", _ids),
     Stranger("a report that is a link", _linked("report.html", "secret.txt")),
     Stranger("warnings that are a link", _linked("warnings.json", "secret.txt")),
+    Stranger("notes that are a link", _linked("notes.json", "secret.txt")),
     Stranger("a plan that is a link", _linked("plan.json", "secret.txt")),
     Stranger("exhibits that are links", _linked("store/*/*/exhibits/*/*", "secret.png")),
     Stranger("rows that are links", _linked("store/*/*/*.parquet", "secret.txt")),

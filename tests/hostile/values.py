@@ -92,6 +92,9 @@ BASE: dict[str, tuple[list[str], dict[str, str]]] = {
     "table": (["<RUN>"], {}),
     "compare": (["<RUN>", "<TOY>", "<TOY>?seed=1"], {}),
     "gate": (["<RUN>"], {"--rules": "<RULES>"}),
+    "card": (["<RUN>", "<TOY>"], {}),
+    "note": (["<RUN>", "ship it"], {}),
+    "serve": (["<GIVEN>/folder"], {"--port": "0"}),  # no run: a server that starts would never end
     "list": (["all"], {}),
     "cache": ([], {}),
     "train": (["<RECIPE>"], {"--out": "<OUT>/t", "--device": "cpu"}),
