@@ -218,7 +218,7 @@ def show_images(found: "Sequence[Part]") -> None:
             for part in several:
                 known = part.at(study, metric, item)
                 values = [known.get(tuple(fields.items())) for fields in [*places.values()][:FIRST]]
-                rows.append([item, several[0].labels[row], part.backbone, *values])
+                rows.append([item, several[0].groups["label"][row], part.backbone, *values])
         heads = ["item", "label", "backbone", *(place or metric for place in [*places][:FIRST])]
         shown = [k for k in range(len(heads)) if heads[k] != "label" or any(row[k] for row in rows)]
         print_table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows])

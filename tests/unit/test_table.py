@@ -16,6 +16,7 @@ from visionvitals import audit, cli, stats, study
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError
 from visionvitals.results import Run, by_image, compare, frame, load, numbers, table
+from visionvitals.run import groups
 from visionvitals.terminal import print_table
 
 
@@ -347,14 +348,20 @@ def test_a_table_by_image_has_every_value_once(tmp_path: Path) -> None:
         by_image.table(load(tmp_path), metric="top2")
 
 
-def test_items_that_are_no_images_are_in_no_table_by_image_and_labels_are_those_of_the_run(tmp_path: Path) -> None:
+def test_a_table_by_image_has_what_the_run_knows_of_each(tmp_path: Path) -> None:
+    keep(tmp_path, {"a": 1.0, "b": 0.0})
+    card = dataclasses.replace(CELL.images, classes=("0", "1"), class_names=("cat", "dog"))
+    further = {"weather": ["rain", ""], "label": ["x", "y"]}
+    groups.keep(tmp_path, CELL.images.digest, groups.of_labels(card, ["b", "a"], [1, 0], further))
+    found = by_image.table(load(tmp_path)).to_pylist()
+    named = [(r["item"], r["label"], r["weather"], r["label of the image"]) for r in found]
+    assert named == [("a", "cat", None, "y"), ("b", "dog", "rain", "x")]
+
+
+def test_items_that_are_no_images_are_in_no_table_by_image(tmp_path: Path) -> None:
     out = fake_run.write(tmp_path / "run", n=30, studies=("clean", "occlusion"))
     run = load(out)
-    found = by_image.table(run)
-    assert found.num_rows == 60
-    known = {e["item"]: e["label"] for p in run.points for c in p.cells for e in c.facts["exhibits"] if e.get("label")}
-    assert known
-    assert {r["item"]: r["label"] for r in found.to_pylist() if r["label"]} == known
+    assert by_image.table(run).num_rows == 60
     assert all(run.metric(p.study, m).over == "images" for part in by_image.parts(run) for p, m in part.columns)
 
 

@@ -1,6 +1,6 @@
 """A run image by image: a row per backbone and image, a column per metric at each condition, averaged over its runs as everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,14 @@ import numpy as np
 from visionvitals.errors import as_text, near, require
 from visionvitals.results import words
 from visionvitals.results.run import Point, Run
+from visionvitals.run.groups import CLASS
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+OWN = ("backbone", "data", "item", "label")
+"""Columns that every table by image begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,14 +26,14 @@ class Part:
     Attributes:
         backbone, images: names in the run.
         items: ids, in the order in which they were measured.
-        labels: of each, None where the run does not say.
+        groups: `label`, and every further column of a csv -> the value of each, None where the run does not say.
         columns: (point, metric) -> float64 (n,), NaN where an image has no value.
     """
 
     backbone: str
     images: str
     items: Sequence[str]
-    labels: Sequence[str | None]
+    groups: Mapping[str, Sequence[str | None]]
     columns: dict[tuple[Point, str], np.ndarray]
 
     def at(self, study: str, metric: str, item: str) -> dict[tuple[tuple[str, Any], ...], float]:
@@ -66,13 +71,12 @@ def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> l
         for one, (key, array) in values.items():
             columns[one] = np.full(len(items), np.nan)
             columns[one][rows[key]] = array
-        labels = _labels(own)
-        found.append(Part(*pair, items, [labels.get(item) for item in items], columns))
+        found.append(Part(*pair, items, _groups(run, pair[1], items), columns))
     return [part for part in found if part.items]
 
 
 def table(run: Run, *, study: str | None = None, metric: str | None = None, csv: bool = False) -> "pyarrow.Table":
-    """All parts as one table: backbone, data, item, label, then `STUDY (CONDITION) METRIC`; null where there is no value.
+    """All parts as one table: backbone, data, item, label, further columns of a csv, then `STUDY (CONDITION) METRIC`; null where there is no value.
 
     Args:
         csv: names are made safe for spreadsheets.
@@ -85,12 +89,12 @@ def table(run: Run, *, study: str | None = None, metric: str | None = None, csv:
     def told(texts: Sequence[str | None]) -> "pyarrow.Array":
         return pa.array([as_text(text) if csv and text is not None else text for text in texts], pa.string())
 
-    empty = pa.table({name: told([]) for name in ("backbone", "data", "item", "label")})
+    empty = pa.table({name: told([]) for name in OWN})
     tables = [empty]
     for part in parts(run, study=study, metric=metric):
         n = len(part.items)
         names = {"backbone": [run.spelled(part.backbone)] * n, "data": [run.spelled_set(part.images)] * n}
-        heads = {name: told(texts) for name, texts in {**names, "item": part.items, "label": part.labels}.items()}
+        heads = {name: told(texts) for name, texts in {**names, "item": part.items, **part.groups}.items()}
         numbers = {name_of(p, m): pa.array(values, from_pandas=True) for (p, m), values in part.columns.items()}
         tables.append(pa.table(heads | numbers))
     return pa.concat_tables(tables, promote_options="default")
@@ -108,7 +112,12 @@ def _metrics(run: Run, p: Point) -> list[str]:
     return [m for m, k in known.items() if k.over == "images" and (k.averaged or p.runs == 1)]
 
 
-def _labels(points: Sequence[Point]) -> dict[str, str]:
-    """Item -> its class in words, of the images whose pictures were kept."""
-    cells = {cell.id: cell for p in points for cell in p.cells}.values()
-    return {each["item"]: each["label"] for cell in cells for each in cell.facts["exhibits"] if each.get("label")}
+def _groups(run: Run, images: str, items: Sequence[str]) -> dict[str, list[str | None]]:
+    """What the run knows of pictures; a column of a csv that is called as one of ours is one `of the image`."""
+    known = run.known.of(run.images[images]["digest"])
+    found: dict[str, list[str | None]] = {"label": [None] * len(items)}
+    for column in known.columns if known else ():
+        values = known.value(column) if known else {}
+        name = "label" if column == CLASS else f"{column} of the image" if column in OWN else column
+        found[name] = [values.get(item) for item in items]
+    return found
