@@ -16,7 +16,7 @@ import fake_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=30000", "--dump-dom"]  # fmt: skip
+         "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=120000", "--dump-dom"]  # fmt: skip
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"needs {CHROMIUM}")]
 
 
