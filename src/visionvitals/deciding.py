@@ -75,7 +75,7 @@ def measured(
         machine: the other options of `measuring.measure`.
 
     Returns:
-        What was measured in this call, of all looks, and the verdict of the last one; None without rules.
+        How the last look ended, with what was measured in this call for all looks, and its verdict; None without rules.
 
     Raises:
         VitalsError: what `measuring.measure` and `results.gate.judge` refuse.
@@ -113,13 +113,13 @@ def measured(
         verdict = gate.judge(load(out, *filter(None, (baseline,))), made, baseline=baseline, look=look)
         open_, of = sum(o.status == "undecided" for o in verdict.outcomes), len(verdict.outcomes)
         say(f"Look {look.number} of {look.of}, at {look.images:,} of {look.most:,} images: {open_} of {of} undecided")
-        if verdict.decided:
+        failed = outcomes[-1].failed  # a few broken answers fail a cell of few images and not one of many
+        if verdict.decided and not failed:
             break
     if any(study.name_of(section.name) not in growing for section in plan.studies):
         at(look, None)
-    failed = dict.fromkeys(sentence for outcome in outcomes for sentence in outcome.failed)
     total = sum(outcome.measured for outcome in outcomes)
-    return dataclasses.replace(outcomes[-1], measured=total, failed=tuple(failed)), verdict
+    return dataclasses.replace(outcomes[-1], measured=total), verdict
 
 
 def _studies(plan: "Plan") -> dict[str, study.Study]:

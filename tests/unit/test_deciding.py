@@ -9,8 +9,9 @@ import pytest
 
 import visionvitals as vv
 from visionvitals import cli, deciding, stats
+from visionvitals.datasets.base.cache import draw
 from visionvitals.errors import VitalsError
-from visionvitals.plan import request
+from visionvitals.plan import planner, request
 from visionvitals.results import gate
 from visionvitals.run import measure
 from visionvitals.run.store import Store
@@ -24,17 +25,18 @@ AT_LEAST = '[[rule]]\nsign = "clean top-1"\nat_least = {}\n'
 
 
 class Planted(torch.nn.Module):
-    """Tells dark from light by the red of a picture, rightly where its green (or blue) lies below a limit."""
+    """Tells dark from light by the red of a picture, rightly where its green (or blue) lies below a limit; has no answer to one blue."""
 
-    def __init__(self, right: float, *, channel: int = 1) -> None:
+    def __init__(self, right: float, *, channel: int = 1, silent: float = -1.0) -> None:
         super().__init__()
         self.right = torch.nn.Parameter(torch.tensor(right))
-        self.channel = channel
+        self.channel, self.silent = channel, silent
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         middle = images.amax(dim=(2, 3))
         light, fits = middle[:, 0] - 0.5, self.right - middle[:, self.channel]
         said = torch.sign(light) * torch.sign(fits)
+        said = said.masked_fill((middle[:, 2] - self.silent).abs() < 1e-3, torch.nan)
         return torch.stack([-said, said], dim=1)
 
 
@@ -152,6 +154,22 @@ def test_after_a_kill_it_goes_on_as_if_there_were_none(
     assert verdict(again) == verdict(whole).__class__(
         str(again.folder), "", verdict(whole).outcomes, verdict(whole).look
     )
+
+
+def test_a_few_broken_answers_fail_a_small_look_only_and_are_counted_over_all_images(tmp_path: Path) -> None:
+    images = planner.open_images("memory:plain")
+    first = images[draw(images, 50, 0)[0]]
+    silent = np.asarray(first.image)[0, 0, 2] / 255
+    run = measured(tmp_path / "run", 0.8, silent=silent, rules=AT_LEAST.format(0.72))
+    found = verdict(run)
+    assert found.status == "pass"
+    assert found.look is not None
+    once = measured(tmp_path / "once", 0.8, silent=silent, limit=found.look.images)
+    (grown,), (whole,) = (Store(each.folder / "store").cells() for each in (run, once))
+    assert grown.facts["warnings"] == whole.facts["warnings"]
+    assert "gave values that are not finite" in grown.facts["warnings"][0]
+    assert grown.facts["broken"] == whole.facts["broken"]
+    assert repr(run.table().to_pydict()) == repr(once.table().to_pydict())
 
 
 def test_the_same_request_again_measures_nothing(tmp_path: Path) -> None:

@@ -28,6 +28,24 @@ def test_blocks_are_joined_and_stand_in_the_order_of_the_images() -> None:
     assert np.array_equal(block.values["cross_entropy"], [2.0, np.nan, 0.5], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "apart", [(["a", "c"], ["b"]), (["b"], ["a", "c"]), (["a"], ["b", "c"]), (["a", "b"], ["b", "c"])]
+)
+def test_two_groups_of_images_are_joined_as_if_they_were_one(apart: tuple[list[str], list[str]]) -> None:
+    values = {"a": (1.0, 0.5), "b": (np.nan, 2.0), "c": (0.0, np.inf)}
+
+    def of(ids: list[str]) -> wide.Wide:
+        both = Scores(ids, {"top1": [values[i][0] for i in ids], "cross_entropy": [values[i][1] for i in ids]}, (1,))
+        some = [i for i in ids if i != "a"]
+        blocks = [both, Scores(some, {"top1": [values[i][0] for i in some]}, (2,))]
+        return wide.gather(blocks, study="mine", axes=("k",), metrics=METRICS, ids=ids)
+
+    found, expected = wide.joined(of(apart[0]), of(apart[1]), IDS), of(IDS)
+    assert repr(found.table(("k",)).to_pydict()) == repr(expected.table(("k",)).to_pydict())
+    assert found.points() == expected.points()
+    assert (found.start, found.stop, found.broken) == (expected.start, expected.stop, expected.broken)
+
+
 def test_items_that_are_no_images_keep_their_order_behind_the_images() -> None:
     found = gather(Scores(["z", "y"], {"score": [1.0, 2.0]}), Scores(IDS, {"top1": [1, 1, 1]}))
     assert found.blocks[()].items == ["a", "b", "c", "z", "y"]
