@@ -156,6 +156,40 @@ def test_after_a_kill_it_goes_on_as_if_there_were_none(
     )
 
 
+class Three(Planted):
+    """With an output for a class that it never says."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        said = super().forward(images)
+        return torch.cat([said, torch.full_like(said[:, :1], -9.0)], dim=1)
+
+
+def test_a_group_of_which_no_picture_came_yet_is_waited_for(tmp_path: Path) -> None:
+    images, classes = planner.open_images("memory:plain"), (*CLASSES, "none")
+    late = [k for k in range(N) if k not in draw(images, 200, 0)][:20]
+    labels = [2 if k in late else images[k].label for k in range(N)]
+    vv.images([images[k].image for k in range(N)], labels, name="late", classes=classes)
+    net = vv.backbone(Three(0.8), name="three", classes=classes, size=SIDE, resize=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        AT_LEAST.format(0.3) + '[[rule]]\nsign = "clean top-1"\nclass = "none"\nat_most = 0.9\nname = "n"\n'
+    )
+    run = vv.audit(
+        net,
+        data="memory:late",
+        studies="clean",
+        preset="quick",
+        device="cpu",
+        out=tmp_path / "run",
+        rules=path,
+        until_decided=True,
+    )
+    found = verdict(run)
+    assert found.look is not None
+    assert found.look.images > 200
+    assert [o.status for o in found.outcomes] == ["pass", "pass"]
+
+
 def test_a_few_broken_answers_fail_a_small_look_only_and_are_counted_over_all_images(tmp_path: Path) -> None:
     images = planner.open_images("memory:plain")
     first = images[draw(images, 50, 0)[0]]

@@ -121,9 +121,12 @@ class Verdict:
 
     @property
     def decided(self) -> bool:
-        """Whether more images change no outcome that counts: an advisory rule does not, a number that lies at chance may get a value."""
+        """Whether more images change no outcome that counts: those of advisory rules do not; a number that lies at chance, or a group of which no
+        picture came yet, may get a value."""
         return not any(
-            o.rule.tier != "advisory" and (o.status == "undecided" or o.reason == CHANCE) for o in self.outcomes
+            o.status == "undecided" or o.reason == CHANCE or (o.status == "missing" and o.rule.group)
+            for o in self.outcomes
+            if o.rule.tier != "advisory"
         )
 
     @property
