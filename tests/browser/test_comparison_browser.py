@@ -7,11 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report_browser import AROUND, CHROMIUM, FLAGS
 
 from invented_cells import OTHER, grouped, keep
 from visionvitals.report import comparison
 from visionvitals.results import compare, compared, load
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP*~NOTFOUND",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=10000",
+]
+AROUND = """<body><script>
+const heard = [];
+addEventListener("message", (event) => { heard.push(event.data); document.title = JSON.stringify(heard); });
+</script>%s</body>"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason=f"needs {CHROMIUM}")]
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import opened_page
 import pytest
 import torch
 from PIL import Image
@@ -151,7 +152,7 @@ def test_a_run_has_its_charts_and_signs(
     assert groups == {("none", "clean"), *((name, "15 of ImageNet-C") for name in corruption.QUICK)}
     (found,) = signs.vital_signs(results.load(tmp_path / "run"))
     assert "kept accuracy (4 x 3 corruptions)" not in found, "some of them are missing"
-    page = build.build(results.load(tmp_path / "run")).read_text(encoding="utf-8")
+    page = opened_page.opened(build.build(results.load(tmp_path / "run")).read_text(encoding="utf-8"))
     assert "15 of ImageNet-C" in page
     assert "gaussian_noise" in page
 

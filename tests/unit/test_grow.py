@@ -338,7 +338,7 @@ def test_a_stopped_run_does_not_begin_its_next_request(tmp_path: Path, toy_backb
         begun.append(asked.studies[0].name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("visionvitals.measuring.measure", stop)
+    monkeypatch.setattr("visionvitals.deciding.measure", stop)
     assert cli.main(["run", str(out), "--trust"]) == 130
     assert begun == ["clean"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opened_page
 import pytest
 import torch
 from measured import Values, measured
@@ -313,6 +314,6 @@ def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypa
     assert len(drawn) == len(multiple.records) == len({r["item"] for r in drawn})
     assert {r["at"] for r in drawn} == set(points.x_order)
     assert any("chosen on" in warning for warning in run.warned)
-    page = build.build(run).read_text(encoding="utf-8")
+    page = opened_page.opened(build.build(run).read_text(encoding="utf-8"))
     assert "Where the classes lie" in page
     assert "The worst classes of tiny:cnn" in page.replace("<wbr>", "")

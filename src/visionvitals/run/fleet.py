@@ -55,6 +55,7 @@ class _Member:
     environment: dict[str, str]
     lines: "queue.SimpleQueue[str]"
     process: subprocess.Popen[str] = field(init=False)
+    listener: threading.Thread = field(init=False)
     started: int = 0
 
     def start(self) -> None:
@@ -62,7 +63,8 @@ class _Member:
         self.process = subprocess.Popen(
             self.command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
+        self.listener.start()
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
@@ -134,3 +136,6 @@ def _end(fleet: Sequence[_Member]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    for member in fleet:
+        if hasattr(member, "listener"):
+            member.listener.join(timeout=10)
