@@ -23,7 +23,7 @@ import numpy as np
 from visionvitals import figure, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
 from visionvitals.files import write_safely
-from visionvitals.run import folder, wide
+from visionvitals.run import folder, requests, wide
 from visionvitals.run.store import Store
 
 VERSION = 1000
