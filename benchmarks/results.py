@@ -127,7 +127,9 @@ def build(out: Path, backbones: int, count: int, images: int) -> None:
         "studies": [{"name": record.name} for record in RECORDS],
         "preset": "default",
     }
-    content = requests.document(plan, command=["vitals"], cells=[requests.planned_cell(cell) for cell in made])
+    content = requests.document(
+        plan, command=["vitals"], cells=[requests.planned_cell(cell_id(cell), cell) for cell in made]
+    )
     write_safely(out / "plan.json", json.dumps(content))
     folder.describe(out, RECORDS)
 

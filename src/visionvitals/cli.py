@@ -19,8 +19,9 @@ from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.options import Count, Seed, Threads
+from visionvitals.run.progress import say
 from visionvitals.show.command import show
-from visionvitals.terminal import complain, print_line, say, show_plan, show_vital_signs
+from visionvitals.terminal import complain, print_line, show_plan, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.plan.request import Plan

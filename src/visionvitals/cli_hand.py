@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from visionvitals.options import Port
-from visionvitals.terminal import print_line, say
+from visionvitals.run.progress import say
+from visionvitals.terminal import print_line
 
 
 def card(run_folder: Path, backbone: str, /, *, out: Path | None = None) -> int:

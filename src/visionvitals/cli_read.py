@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from visionvitals.errors import as_text, require
-from visionvitals.terminal import print_line, print_table, say, show_comparison, show_images, show_numbers
+from visionvitals.run.progress import say
+from visionvitals.terminal import print_line, print_table, show_comparison, show_images, show_numbers
 
 if TYPE_CHECKING:
     from visionvitals.core import ImageSet

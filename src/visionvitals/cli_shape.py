@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.options import Count, Position, Processes, Threads
-from visionvitals.terminal import print_line, print_table, say
+from visionvitals.run.progress import say
+from visionvitals.terminal import print_line, print_table
 
 
 def responses(

@@ -83,10 +83,12 @@ def measured(
     until = plan.until
     if until is None:
         return measure(plan, out=out, command=command, say=say, **machine), None
-    do = "Run it in one process."
-    require(
-        machine.get("shard") is None, "A run that ends when its rules are decided must not be shared", "a share", do
-    )
+    from visionvitals.run import fleet
+
+    must, do = "A run that ends when its rules are decided must not be shared", "Run it in one process."
+    require(machine.get("shard") is None, must, "a share", do)
+    device = machine.get("device")
+    require(len(fleet.devices_of(device)) == 1, f"{must} by several devices", device, do)
     from visionvitals.results import gate, load
     from visionvitals.run import folder
     from visionvitals.run.runner import Outcome

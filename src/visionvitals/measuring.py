@@ -98,12 +98,10 @@ def _by_fleet(
     reuse: Sequence[str | Path],
 ) -> "Outcome":
     """Plan here, measure in a process a device."""
-    from visionvitals.plan.identity import cell_id
     from visionvitals.run import fleet, folder, runner
 
     store = folder.claim(out, planned, command=command)
-    ids = list(map(cell_id, planned.cells))
-    missing = set(ids) - store.survey(ids)[0]
+    missing = planned.by_id.keys() - store.survey(planned.by_id)[0]
     given = {"--batch-size": batch_size, "--workers": workers}
     more = [word for key, value in given.items() if value is not None for word in (key, str(value))]
     fleet.measure(out, missing, names, more=[*more, *(w for path in reuse for w in ("--reuse", str(path)))])
@@ -112,4 +110,4 @@ def _by_fleet(
     left = sum(not store.has(identifier) for identifier in missing - records.keys())
     failed += [f"{left} cells whose process died {fleet.RESTARTS + 1} times"] if left else []
     measured = sum(map(store.has, missing))
-    return runner.Outcome(measured=measured, found=len(ids) - len(missing), failed=tuple(failed), warnings=())
+    return runner.Outcome(measured=measured, found=len(planned.by_id) - len(missing), failed=tuple(failed), warnings=())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals import registry
 from visionvitals.errors import LONGEST, escaped
+from visionvitals.run.progress import say
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
@@ -29,11 +30,6 @@ FIRST = 6
 """So many images, and so many conditions of each, are shown of a table by image."""
 _ONE = r"[(]?[-+−]?\d[\d.,x]*(e[-+]?\d+)?(–[\d.,]+)?[)]?"
 _NUMBER = re.compile(rf"{_ONE}( (to |%$)?{_ONE})*|–")
-
-
-def say(text: str) -> None:
-    """One line on standard error, at once."""
-    print(escaped(text), file=sys.stderr, flush=True)
 
 
 def print_line(text: object) -> None:

@@ -1,11 +1,11 @@
 """The table of docs/blocks.md: every module of the libraries has a row, and what is found in a few networks is what the rows say."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import benchmark_files
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +19,7 @@ HANDFUL = (
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("blocks", ROOT / "benchmarks" / "blocks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_files.loaded("blocks")
 
 
 def test_every_module_has_a_row(benchmark: ModuleType) -> None:

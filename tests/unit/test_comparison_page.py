@@ -100,3 +100,19 @@ def test_the_verdict_stands_before_the_numbers_and_each_group_has_one(tmp_path: 
     assert rows == ["rain", "sun"]
     assert page.count(">measured alike: comparability digest ") == 1
     assert CELL.images.spec in page
+
+
+def test_pairs_of_which_nothing_differs_are_apart(tmp_path: Path, toy_backbone: str) -> None:
+    """Both have no sentence about what differs, and are two comparisons all the same."""
+    data, nets = pictures(tmp_path / "set", n=24), [f"x={toy_backbone}", f"y={toy_backbone}?seed=1"]
+    for name in ("old", "new"):
+        measure(tmp_path / name, nets, [data])
+    page = tmp_path / "page.html"
+    assert cli.main(["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--html", str(page)]) == 0
+    assert re.findall(r"<h[12]>(\w against \w)</h[12]>", page.read_text()) == ["x against x", "y against y"]
+
+
+def test_the_page_says_how_many_images_were_asked(tmp_path: Path, toy_backbone: str) -> None:
+    data, nets = pictures(tmp_path / "set", n=24), [f"x={toy_backbone}", f"y={toy_backbone}?seed=1"]
+    measure(tmp_path / "run", nets, [f"some={data}"], limit=10)
+    assert "<dd>some, 10 of 24 images</dd>" in page_of(tmp_path / "run")

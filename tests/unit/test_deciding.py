@@ -274,5 +274,7 @@ def test_the_command_says_where_it_stopped_and_run_goes_on(tmp_path: Path, capsy
     assert held.facts["n"] < 150
     assert cli.main(["run", str(out), "--shard", "0/2"]) == 2
     assert "must not be shared" in capsys.readouterr().err
+    assert cli.main(["run", str(out), "--device", "cpu:2"]) == 2
+    assert "must not be shared by several devices. Got 'cpu:2'" in capsys.readouterr().err
     assert cli.main(["run", str(out)]) == 0
     assert said.splitlines()[-2:] == capsys.readouterr().out.splitlines()[-2:]

@@ -20,7 +20,7 @@ from visionvitals import cli
 from visionvitals.errors import VitalsError
 from visionvitals.report import build, live
 from visionvitals.results import load
-from visionvitals.run import noted
+from visionvitals.run import folder, noted
 
 
 @contextmanager
@@ -69,7 +69,10 @@ def test_the_page_follows_the_run(out: Path) -> None:
         assert later["state"] != first["state"]
         assert 'id="occlusion"' in get(url, "/report")[1].decode()
         noted.add(out, "Ship it.")
-        assert json.loads(get(url, "/progress")[1])["state"] != later["state"]
+        noted_too = json.loads(get(url, "/progress")[1])["state"]
+        assert noted_too != later["state"]
+        folder.warn(out, ["of a share"], by="0-of-2")
+        assert json.loads(get(url, "/progress")[1])["state"] != noted_too
         assert b"Ship it." in get(url, "/report")[1]
 
 

@@ -1,11 +1,10 @@
 """Repeated looks: when they are, what each may err, and that all of them together err seldom enough."""
 
-import importlib.util
 import itertools
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import benchmark_files
 import numpy as np
 import pytest
 
@@ -16,13 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("looks_simulated", ROOT / "benchmarks" / "looks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_files.loaded("looks")
 
 
 @pytest.mark.parametrize("most", [1, 49, 74, 75, 100, 1000, 50_000, 10_000_000])

@@ -1,12 +1,12 @@
 """Known answers of the statistics: published worked examples, other implementations, and what follows from the definitions."""
 
-import importlib.util
 import math
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import benchmark_files
 import numpy as np
 import pytest
 from scipy import optimize
@@ -465,11 +465,7 @@ def test_few_continuous_values_are_covered(n: int) -> None:
 
 
 def test_the_page_shows_every_table_of_the_benchmark() -> None:
-    spec = importlib.util.spec_from_file_location("coverage", ROOT / "benchmarks" / "coverage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = benchmark_files.loaded("coverage")
     page = (ROOT / "docs" / "statistics.md").read_text("utf-8")
     shown = page.split(benchmark.MARKS[0])[1].split(benchmark.MARKS[1])[0]
     for title, sizes, rows in benchmark.families():

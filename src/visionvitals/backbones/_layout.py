@@ -77,6 +77,7 @@ class Trace:
         self.module = module
         self.calls: list[Call] = []
         self._open: list[Call] = []
+        self._outer: list[nn.Module] = []  # called by no other one
         self._handles: list[Any] = []
 
     def __enter__(self) -> "Trace":
@@ -90,6 +91,8 @@ class Trace:
                 call = Call(name, part, len(self.calls), nth, given, [], [], _states(given), set())
                 if self._open:
                     self._open[-1].inner.append(call)
+                else:
+                    self._outer.append(part)
                 self.calls.append(call)
                 self._open.append(call)
 
@@ -107,9 +110,7 @@ class Trace:
 
     def visit(self, call: Call) -> Visit:
         """The call, to be met again in any pass."""
-        within = {inner.order for other in self.calls for inner in other.inner}
-        outer = [other for other in self.calls if other.order not in within]
-        root = outer[0].part if len(outer) == 1 and outer[0].part is not call.part else None
+        root = self._outer[0] if len(self._outer) == 1 and self._outer[0] is not call.part else None
         return Visit(call.part, call.nth, sum(other.part is call.part for other in self.calls), root)
 
     def block(self, entry: Call, exit: Call) -> Block:

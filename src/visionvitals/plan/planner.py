@@ -61,6 +61,11 @@ class Planned:
     alignments: "Mapping[tuple[str, str], Alignment]"
     notes: tuple[str, ...]
 
+    @functools.cached_property
+    def by_id(self) -> Mapping[str, Cell]:
+        """id -> cell, in their order: an id is a hash of all that decides a cell, so that it is made once."""
+        return {cell_id(cell): cell for cell in self.cells}
+
 
 def make(
     plan: Plan,

@@ -19,13 +19,11 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables
+from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables, templates
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
 from visionvitals.run import noted
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -239,7 +237,6 @@ def _bundle() -> str:
 
 
 def _environment() -> Any:
-    import jinja2
     from markupsafe import Markup, escape
 
     def prose(text: str) -> Markup:
@@ -256,20 +253,14 @@ def _environment() -> Any:
         )
 
     def inline(name: str) -> Markup:
-        return Markup((_HERE / name).read_text(encoding="utf-8"))
+        return Markup((templates.HERE / name).read_text(encoding="utf-8"))
 
     def exact(e: stats.Estimate) -> str:
         """A value as it is, for those who point at it."""
         between = "" if e.low != e.low else f", 95 % interval {e.low:.4f} to {e.high:.4f}"
         return f"{e.value:.4f}{between}, n = {e.n:,}".replace("-", "−")
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates.environment()
     environment.filters |= {"prose": prose, "breakable": breakable, "exact": exact}
     environment.globals |= {"inline": inline, "bundle": _bundle}
     return environment

@@ -14,6 +14,8 @@ from visionvitals import stats
 from visionvitals.core import ImageSet
 from visionvitals.errors import UnreadableImage, VitalsError
 from visionvitals.files import write_safely
+from visionvitals.report import first as first_screen
+from visionvitals.report import templates
 from visionvitals.results import compared, words
 from visionvitals.results.compare import Difference, Pair
 from visionvitals.results.compared import Compared
@@ -21,7 +23,6 @@ from visionvitals.results.flips import Flips
 from visionvitals.results.run import Run
 from visionvitals.run.cell import DamagedCell
 
-_HERE = Path(__file__).parent
 SIDE = 112
 """Pixels of the longer side of a thumbnail."""
 MOST = 96
@@ -92,12 +93,12 @@ def write(found: Sequence[Compared], page: Path, *, opened: Opened = lambda name
     from markupsafe import Markup
 
     album = _Album(opened)
-    pairs: dict[int, list[Compared]] = {}
+    pairs: dict[tuple[str, str], list[Compared]] = {}
     for each in found:
-        pairs.setdefault(id(each.differing), []).append(each)
+        pairs.setdefault((each.pair.a, each.pair.b), []).append(each)
     sections = [_section(several, album) for several in pairs.values()]
     style = Markup(
-        (_HERE / "page.css").read_text(encoding="utf-8") + (_HERE / "comparison.css").read_text(encoding="utf-8")
+        "".join((templates.HERE / name).read_text(encoding="utf-8") for name in ("page.css", "comparison.css"))
     )
     text = _template().render(
         sections=sections, style=style, words=words, flipped=compared.flipped, missing=album.missing
@@ -113,7 +114,8 @@ def _section(several: Sequence[Compared], album: "_Album") -> dict[str, Any]:
     first, run = several[0], several[0].pair.run
     signs = [("", d) for d in first.signs] if not first.group else []
     conditions = [(_called(d), d) for d in first.conditions] if not first.group else []
-    names = {images: run.images[images] for images in dict.fromkeys(a for each in several for a, _ in each.pair.sets)}
+    sets = dict.fromkeys(a for each in several for a, _ in each.pair.sets)
+    names = {images: first_screen.measured(first.pair.comparable, images) for images in sets}
     return {
         "pair": first.pair,
         "cards": [run.backbones[name] for name in (first.pair.a, first.pair.b)],
@@ -234,15 +236,6 @@ class _Album:
 
 
 def _template() -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["isnan"] = math.isnan
-    environment.globals["FEWEST"] = stats.FEWEST
+    environment = templates.environment()
+    environment.globals |= {"isnan": math.isnan, "FEWEST": stats.FEWEST}
     return environment.get_template("comparison.html.jinja")

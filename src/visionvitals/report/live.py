@@ -144,8 +144,7 @@ class Live:
 
 def _state(out: Path, *counts: int) -> list[int]:
     """Numbers that change whenever the report would: counts, and the times of the documents."""
-    paths = (out / name for name in ("plan.json", "studies.json", "warnings.json", "notes.json"))
-    return [*counts, *(path.stat().st_mtime_ns // 1000 if path.is_file() else 0 for path in paths)]
+    return [*counts, *(path.stat().st_mtime_ns // 1000 for path in sorted(out.glob("*.json")) if path.is_file())]
 
 
 def _left(missing: list[Mapping[str, Any]], known: list[tuple[str, float]]) -> float | None:

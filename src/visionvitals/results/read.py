@@ -70,6 +70,7 @@ def _load(folders: Sequence[Path]) -> Run:
     versions: dict[str, set[tuple[int, str]]] = {}
     for cell in cells.values():
         versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
+    settled = cells.keys() | superseded
     measured = _in_order({name: name for name in versions}, order, first=study.BASELINE)
     records = {name: _record(name, versions[name], written.get(name), noticed) for name in measured}
     points, backbones, images = _points(cells.values(), records, plan.get("names", {}))
@@ -79,9 +80,7 @@ def _load(folders: Sequence[Path]) -> Run:
         studies=records,
         backbones=_sorted(backbones, asked.get("backbones", ())),
         images=_sorted(images, asked.get("data", ())),
-        failures=tuple(
-            record for store in stores for record in store.failures() if record["id"] not in {*cells, *superseded}
-        ),
+        failures=tuple(record for store in stores for record in store.failures() if record["id"] not in settled),
         plan=plan,
         finished=frozenset(cells),
         held=tuple(frozenset(store.ids()) - superseded for store in stores),

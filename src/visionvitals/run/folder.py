@@ -24,7 +24,7 @@ from visionvitals.answers import Answers
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
-from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
@@ -44,12 +44,12 @@ _CELL_BYTES = 60_000  # of cell.json and four exhibits
 def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     """Make `out` the run folder of a plan, go on with it where it is already, or add the plan to a run of others.
 
+    Where a name has another content than before, its old cells are superseded: readers leave them out.
+
     Args:
         out: a new or empty folder, or a run folder.
         planned: the resolved plan.
         command: what the user typed, as words; the first one of a plan stays.
-
-    Where a name has another content than before, its old cells are superseded: readers leave them out.
 
     Raises:
         VitalsError: a run of another seed, limit or decoder, a network that answers otherwise with the same weights, foreign files, no
@@ -60,7 +60,10 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         command=command,
         digests=_digests(planned),
         answers=_answers(planned),
-        cells=[requests.planned_cell(c, planned.studies[c.study].passes(c.condition)) for c in planned.cells],
+        cells=[
+            requests.planned_cell(identifier, cell, planned.studies[cell.study].passes(cell.condition))
+            for identifier, cell in planned.by_id.items()
+        ],
         skips=[plain(skip) for skip in planned.skips],
         notes=list(planned.notes),
         stamp=stamp(planned.plan),
@@ -82,7 +85,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
     )
     store = Store(out / "store")
-    missing = [cell for cell in planned.cells if not store.has(cell_id(cell))]
+    missing = [cell for identifier, cell in planned.by_id.items() if not store.has(identifier)]
     finished = [identifier for identifier in gone if store.has(identifier)]
     if finished and planned.plan.until is None:
         say(_superseded(out, known, content, len(finished)))
@@ -121,8 +124,8 @@ def join(out: Path, planned: Planned, mine: frozenset[str]) -> Store:
         VitalsError: one of them is another work here: weights, pictures or a study differ from those that were planned.
     """
     content = requests.content_of(out)
-    here = {"digests": _digests(planned), "cells": [requests.planned_cell(cell) for cell in planned.cells]}
-    if lacking := mine - requests.listed([here]):
+    here = {"digests": _digests(planned), "answers": _answers(planned)}
+    if lacking := mine - planned.by_id.keys():
         apart = [
             f"{kind} of {name}: {_short(a)} planned, {_short(b)} here"
             for request in requests.each(content)
@@ -134,7 +137,7 @@ def join(out: Path, planned: Planned, mine: frozenset[str]) -> Store:
             f"{len(lacking)} cells of this share are other work here than where the run in {out} was planned:{listed or ' other versions?'}\n"
             "Bring the same files and versions here, or plan the run anew."
         )
-    _refuse_other_answers(out, requests.answered(content), {"digests": here["digests"], "answers": _answers(planned)})
+    _refuse_other_answers(out, requests.answered(content), here)
     return Store(out / "store")
 
 

@@ -3,7 +3,7 @@ the smaller cell are taken and the other images are measured. A smaller draw is 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,16 +45,16 @@ def find(store: Store, cell: Cell, study: Study, limits: Iterable[int]) -> Earli
     return None
 
 
-def drop(store: Store, cells: Iterable[Cell], limits: Sequence[int]) -> None:
-    """Remove the cells of these limits, of each cell that is finished with more images.
+def drop(store: Store, cells: Mapping[str, Cell], limits: Sequence[int]) -> None:
+    """Remove the cells of these limits, of each cell (by id) that is finished with more images.
 
     Raises:
         OSError: the disk refuses it.
     """
-    for cell in cells:
-        if store.has(cell_id(cell)):
-            for identifier in filter(store.has, _smaller(cell, limits)):
-                store.remove(identifier)
+    for identifier, cell in cells.items() if limits else ():
+        if store.has(identifier):
+            for smaller in filter(store.has, _smaller(cell, limits)):
+                store.remove(smaller)
 
 
 def some(data: "Decoded", rows: np.ndarray) -> "Decoded":

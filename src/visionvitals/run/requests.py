@@ -12,7 +12,7 @@ from visionvitals import registry
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.plan import plan_file
-from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.identity import plain
 from visionvitals.plan.request import Plan
 from visionvitals.run import documents, trust
 from visionvitals.run.calibrate import images_of
@@ -49,10 +49,10 @@ def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any
     return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
 
 
-def planned_cell(cell: Cell, passes: float = 1.0) -> dict[str, Any]:
-    """A cell as `plan.json` lists it: its work, and what it costs in forward passes."""
+def planned_cell(identifier: str, cell: Cell, passes: float = 1.0) -> dict[str, Any]:
+    """A cell of an id as `plan.json` lists it: its work, and what it costs in forward passes."""
     work = {"backbone": cell.backbone.spec, "images": cell.images.spec, "cost": images_of(cell) * passes}
-    return {"id": cell_id(cell), "study": cell.study, "condition": plain(cell.condition), **work}
+    return {"id": identifier, "study": cell.study, "condition": plain(cell.condition), **work}
 
 
 def each(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:

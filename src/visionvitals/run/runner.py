@@ -16,7 +16,6 @@ from visionvitals import stats
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
-from visionvitals.plan.identity import cell_id
 from visionvitals.plan.planner import Planned
 from visionvitals.run import devices, exhibits, folder, groups, grown, memory, order, provenance, taking, wide
 from visionvitals.run.calibrate import images_of, seconds
@@ -76,7 +75,7 @@ def execute(
         command: what the user typed, as words; kept as provenance.
         reuse: run folders whose equal cells are taken instead of measuring them.
         mine: the ids of the cells of this process, of a run that was planned and that others measure too; None for all. Nothing of the
-            folder but cells and warnings is written then.
+            folder but cells, groups and warnings is written then.
         by: what to call this process beside the others.
         rates: backbone -> images per second of a forward pass; with it the expected time is said where it is over a minute.
         milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
@@ -93,13 +92,12 @@ def execute(
     store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
     groups.keep_known(out, planned.sets.values())
     memory.keep()
-    cells = [
-        c for c in planned.cells if (mine is None or cell_id(c) in mine) and (studies is None or c.study in studies)
-    ]
-    there, damaged = store.survey(map(cell_id, cells))
-    missing = [cell for cell in cells if cell_id(cell) not in there]
-    work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing)
-    with meter(cells=len(missing), images=sum(map(images_of, missing)), passes=work) as state:
+    chosen = planned.by_id.items() if mine is None else ((i, c) for i, c in planned.by_id.items() if i in mine)
+    cells = {i: cell for i, cell in chosen if studies is None or cell.study in studies}
+    there, damaged = store.survey(cells)
+    missing = {identifier: cell for identifier, cell in cells.items() if identifier not in there}
+    work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing.values())
+    with meter(cells=len(missing), images=sum(map(images_of, missing.values())), passes=work) as state:
         run = Running(
             planned=planned,
             out=out,
@@ -130,11 +128,11 @@ def execute(
     )
 
 
-def _measure_all(run: Running, left: Sequence[Cell], rates: Mapping[str, float]) -> None:
-    """Measure cells in the order of `run.order`."""
+def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, float]) -> None:
+    """Measure cells, by id, in the order of `run.order`."""
     cost = order.headline(run.planned)
-    first = sorted((c for c in left if cell_id(c) in cost), key=lambda c: cost[cell_id(c)])
-    rest = [c for c in left if cell_id(c) not in cost]
+    first = [left[identifier] for identifier in sorted((i for i in left if i in cost), key=cost.__getitem__)]
+    rest = [cell for identifier, cell in left.items() if identifier not in cost]
     _say_time(run, first, rest, rates)
     _measure(run, first)
     if first and rest:

@@ -6,7 +6,6 @@ from typing import Any
 
 from visionvitals.answers import Answers
 from visionvitals.core import BackboneCard, Cell
-from visionvitals.plan.identity import cell_id
 from visionvitals.run import requests
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.cell import DamagedCell
@@ -14,19 +13,18 @@ from visionvitals.run.measure import Running
 from visionvitals.run.store import Store
 
 
-def take(run: Running, missing: Sequence[Cell], folders: Sequence[Path]) -> list[Cell]:
+def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[Path]) -> dict[str, Cell]:
     """Take what other folders hold, verified; a network that answered otherwise there gives nothing. The cells that are left.
 
     Raises:
         VitalsError: one is not a run folder, or the run cannot be written.
     """
-    left = list(missing)
+    left = dict(missing)
     for folder in folders:
         answered, store = requests.answered(requests.content_of(folder)), Store(folder / "store")
         refused = {spec: why for spec, card in run.planned.backbones.items() if (why := _otherwise(card, answered))}
         taken = set()
-        for cell in left:
-            identifier = cell_id(cell)
+        for identifier, cell in left.items():
             if cell.backbone.spec not in refused and store.has(identifier):
                 try:
                     run.store.take(store.cell(identifier), cell)
@@ -38,7 +36,7 @@ def take(run: Running, missing: Sequence[Cell], folders: Sequence[Path]) -> list
         for spec, why in refused.items():
             run.warn(f"{folder}: nothing is taken of {spec}: {why}")
         run.state.say(f"{len(taken)} cells taken from {folder}")
-        left = [cell for cell in left if cell_id(cell) not in taken]
+        left = {identifier: cell for identifier, cell in left.items() if identifier not in taken}
     return left
 
 
