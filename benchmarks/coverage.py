@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import marked
 import numpy as np
 
 from visionvitals import stats
@@ -326,9 +327,7 @@ def main() -> int:
             wrong += low
     print(f"{len(wrong)} cells are too low.", *wrong, sep="\n- ", file=sys.stderr)
     if given.write:
-        before, rest = given.write.read_text("utf-8").split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        given.write.write_text("\n".join([before + MARKS[0], "", "\n\n".join(tables), "", MARKS[1] + after]), "utf-8")
+        marked.write(given.write, MARKS, tables)
     return 1 if wrong else 0
 
 

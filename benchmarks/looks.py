@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+import marked
 import numpy as np
 
 from visionvitals import stats
@@ -272,9 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
             wrong += bad
     print(f"{len(wrong)} rows are wrong too often.", *wrong, sep="\n- ", file=sys.stderr)
     if given.write:
-        before, rest = given.write.read_text("utf-8").split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        given.write.write_text("\n".join([before + MARKS[0], "", "\n\n".join(found), "", MARKS[1] + after]), "utf-8")
+        marked.write(given.write, MARKS, found)
     return 1 if wrong else 0
 
 

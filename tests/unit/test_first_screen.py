@@ -9,6 +9,7 @@ import numpy as np
 import opened_page
 import pytest
 from fake_run import backbone
+from test_grow import measure, pictures
 
 from visionvitals import stats
 from visionvitals.core import BackboneCard
@@ -139,3 +140,13 @@ def test_equal_runs_give_equal_pages_and_the_sections_lie_compressed(tmp_path: P
     assert "What the networks saw" not in page
     assert "What the networks saw" in opened_page.opened(page)
     assert "need JavaScript" in page
+
+
+def test_an_image_set_without_an_accuracy_has_no_empty_card(tmp_path: Path, toy_backbone: str) -> None:
+    asked, other = (pictures(tmp_path / name, grey=grey) for name, grey in (("a", 0), ("b", 9)))
+    measure(
+        tmp_path / "run", [toy_backbone], [f"asked={asked}"], "clean,corner", data_for=[("corner", f"other={other}")]
+    )
+    run = load(tmp_path / "run")
+    assert {images for _, images in signs.pairs(run)} == {"asked", "other"}
+    assert [card.images for card in first.cards(run, signs.columns(run))] == ["asked"]

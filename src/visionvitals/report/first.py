@@ -62,7 +62,8 @@ def cards(run: Run, columns: Sequence[Column]) -> list[Card]:
         numbers = tuple(Number(head, r.estimate, _tone(c, apart.get(head))) for head, c, r in here)
         said = [_compared(head, c, apart[head], first) for head, c, _ in here if head in apart]
         verdict = "; ".join(filter(None, said)) or _alone(kept, (backbone, images))
-        made.append(Card(backbone, images, numbers, _costs(run, backbone, images), _sentence(verdict)))
+        if here or not found:  # a set that was asked no answers has nothing to say where others have
+            made.append(Card(backbone, images, numbers, _costs(run, backbone, images), _sentence(verdict)))
     return made
 
 
