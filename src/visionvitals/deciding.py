@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionvitals import stats, study
+from visionvitals import registry, stats, study
 from visionvitals.errors import near, require
 from visionvitals.measuring import measure
 from visionvitals.study import BASELINE
@@ -25,8 +25,8 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
     """The request to measure a plan, until rules are decided where that is asked; its limit, or all images, are then those of the last look.
 
     Raises:
-        VitalsError: one option without the other; bad rules; a rule on a study that is not asked for, or whose numbers are of several
-            images; no baseline where a rule needs one; an image set that cannot be opened.
+        VitalsError: one option without the other; bad rules; a rule on a study, backbone, image set or group that is not asked for, or on
+            numbers of several images; no baseline where a rule needs one; an image set that cannot be opened.
     """
     together = until_decided == (rules is not None) and (until_decided or baseline is None)
     do = "To judge a finished run: `vitals gate`."
@@ -37,24 +37,35 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
         return plan
     from visionvitals.plan import planner
     from visionvitals.plan.request import Until
+    from visionvitals.results import places
     from visionvitals.results import rules as rule_files
-    from visionvitals.run import requests
+    from visionvitals.run import groups, requests
 
     sections = rule_files.sections(rules)
     known = _studies(plan)
     made = _made(sections, str(rules), known)
     rule_files.with_baseline(made, baseline)
     names = [study.name_of(section.name) for section in plan.studies]
+    words = [registry.meant({text: text for text in several}, plan.names) for several in (plan.backbones, plan.sets)]
+    opened = {text: planner.open_images(text) for text in plan.sets}
     for rule in made:
         must = f"`{rule.name}` must be of a study that is asked for"
         require(rule.study in names, must, rule.study, f"Add it to --studies. {near(rule.study, names)}")
+        must = f"`{rule.name}`, which is relative to clean accuracy, must be beside the study of it"
+        require(rule.what.kind != "kept" or BASELINE in names, must, names, f"Add {BASELINE} to --studies.")
+        section = plan.studies[names.index(rule.study)]
+        only = places.named(rule, *words).data
+        parts = [groups.of_set(opened[text]) for text in plan.sets_of(section) if only in (None, text)]
+        there = [each for each in parts if each is not None]
+        if len(there) == len(parts):
+            places.say_group(rule, groups.columns(there))
         must = (
             f"`{rule.name}` must be of a study that measures each image by itself, to be judged while the images grow"
         )
         require(known[rule.study].per_image, must, rule.study, "Measure all images, and then use `vitals gate`.")
     if baseline is not None:
         requests.content_of(baseline)
-    n = max(planner.open_images(text).card.n for text in plan.sets)
+    n = max(images.card.n for images in opened.values())
     most = n if plan.limit is None else min(n, plan.limit)
     where = "" if baseline is None else str(baseline.absolute())
     return dataclasses.replace(plan, until=Until(rules=sections, most=most, baseline=where), limit=most)

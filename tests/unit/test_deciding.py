@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import visionvitals as vv
-from visionvitals import cli, deciding, stats
+from visionvitals import cli, deciding, results, stats, study
 from visionvitals.datasets.base.cache import draw
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner, request
-from visionvitals.results import gate
+from visionvitals.results import gate, signs
 from visionvitals.run import measure
 from visionvitals.run.store import Store
 
@@ -235,6 +235,10 @@ def test_other_rules_are_judged_as_usual_and_another_request_is_refused(tmp_path
         (NOT_WORSE, {}, "must have a baseline"),
         ('[[rule]]\nsign = "area under occlusion"\nat_least = 0.5\n', {}, "must be of a study that is asked for"),
         ('[[rule]]\nstudy = "transfer"\nat_least = 0.5\n', {}, "measures each image by itself"),
+        (AT_LEAST.format(0.5) + 'backbone = "nte"\n', {}, r"`backbone` of .* must be in the run.*Did you mean net"),
+        (AT_LEAST.format(0.5) + 'data = "plane"\n', {}, r"`data` of .* must be in the run.*Did you mean plain"),
+        (AT_LEAST.format(0.5) + 'class = "lihgt"\n', {}, r"`class` of .* must be a value.*Did you mean light"),
+        (AT_LEAST.format(0.5) + 'group = { weather = "rain" }\n', {}, r"must name columns of its image sets"),
     ],
 )
 def test_what_cannot_be_decided_is_refused_before_anything_is_measured(
@@ -246,6 +250,42 @@ def test_what_cannot_be_decided_is_refused_before_anything_is_measured(
     options: dict[str, Any] = {"until_decided": True, "rules": path if rules else None, "baseline": None}
     with pytest.raises(VitalsError, match=said):
         deciding.asked(plan, **(options | given))
+
+
+def test_what_is_kept_needs_the_clean_accuracy(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "kept at 50 % occlusion"\nat_least = 0.5\n')
+    plan = request.plan(["memory:net"], ["memory:plain"], request.sections("occlusion"))
+    with pytest.raises(VitalsError, match="Add clean to --studies"):
+        deciding.asked(plan, until_decided=True, rules=tmp_path / "rules.toml", baseline=None)
+
+
+def test_a_clean_accuracy_that_one_look_cannot_tell_from_guessing_is_waited_for(tmp_path: Path) -> None:
+    """72 % are right: the interval of the first look holds one half, that of 95 % does not."""
+    rules = '[[rule]]\nsign = "kept at 50 % occlusion"\nat_least = 0.2\n'
+    run = measured(tmp_path / "run", 0.72, channel=2, rules=rules, studies="clean,occlusion")
+    found = verdict(run)
+    assert found.look is not None
+    first = results.load(run.folder)
+    (column,) = (c for c in signs.columns(first) if c.sign.title == "kept at 50 % occlusion")
+    (early,) = (
+        signs.column_of(first, study.load("occlusion"), column.sign, level=level).readings.values()
+        for level in (1 - 1e-12,)
+    )
+    assert all(reading.at_chance for reading in early), "at a level that high nothing is told from guessing"
+    assert found.look.number > 1
+    assert [o.status for o in found.outcomes] == ["pass"]
+
+
+def test_the_gate_gives_the_verdict_of_the_last_look_where_studies_have_sets_of_their_own(tmp_path: Path) -> None:
+    rules, out = tmp_path / "rules.toml", tmp_path / "run"
+    rules.write_text(AT_LEAST.format(0.2))
+    words = ["audit", "tiny:cnn", "--data", "shapes:test?n=300", "--data-for", "occlusion=shapes:test?n=20"]
+    more = ["--studies", "clean,occlusion", "--preset", "quick", "--out", str(out)]
+    assert cli.main([*words, *more, "--rules", str(rules), "--until-decided"]) == 0
+    found = vv.gate(out, rules)
+    assert (found.exit_code, len(found.outcomes)) == (0, 1)
+    assert found.look is not None
+    assert found.level == 1 - found.look.alpha
 
 
 def test_advisory_rules_and_missing_numbers_do_not_keep_it_measuring(tmp_path: Path) -> None:

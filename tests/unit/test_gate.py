@@ -167,6 +167,42 @@ def test_every_image_set_is_judged_and_counts(tmp_path: Path) -> None:
     assert (verdict.exit_code, verdict.level) == (1, 0.975)
 
 
+def test_what_was_asked_for_and_not_measured_is_missing(tmp_path: Path) -> None:
+    """A network, and an image set, of which no cell is finished yet; a set that another study alone was asked for is none of the rule's."""
+    plant(tmp_path / "new", 900, 1000)
+    run = load(tmp_path / "new")
+    asked = (
+        ("holes", "tiny:vit", "shapes:test"),
+        ("holes", "tiny:cnn", "shapes:test"),
+        ("holes", "tiny:vit", "folder:b"),
+    )
+    elsewhere = ("clean", "tiny:vit", "folder:c"), ("never", "tiny:vit", "shapes:test")
+    (tmp_path / "rules.toml").write_text(AT_LEAST)
+    made = rules.read(tmp_path / "rules.toml", RECORDS)
+    verdict = gate.judge(dataclasses.replace(run, asked=((*asked, *elsewhere),)), made)
+    assert [(o.backbone, o.data, o.status) for o in verdict.outcomes] == [
+        ("tiny:vit", "shapes:test", "pass"),
+        ("tiny:cnn", "shapes:test", "missing"),
+        ("tiny:vit", "folder:b", "missing"),
+    ]
+    assert (verdict.exit_code, verdict.level) == (1, 0.975)
+    (tmp_path / "rules.toml").write_text(AT_LEAST + 'backbone = "cnn"\n')
+    (outcome,) = gate.judge(
+        dataclasses.replace(run, asked=(asked,)), rules.read(tmp_path / "rules.toml", RECORDS)
+    ).outcomes
+    assert (outcome.backbone, outcome.status) == ("tiny:cnn", "missing")
+
+
+def test_repetitions_of_the_baseline_are_not_averaged_into_the_run(tmp_path: Path) -> None:
+    """Both folders hold the same network; the baseline has a repetition more, on which it is always wrong."""
+    for folder, runs in (("new", (0,)), ("old", (0, 1))):
+        for run in runs:
+            plant(tmp_path / folder, 900 * (run == 0), 1000, run=run)
+    alone = judge(tmp_path, AT_LEAST, baseline=False)
+    assert judge(tmp_path, AT_LEAST).outcomes == alone.outcomes
+    assert alone.outcomes[0].estimate.value == 0.9
+
+
 def test_names_that_mean_the_same_contradict_each_other(tmp_path: Path) -> None:
     plant(tmp_path / "new", 900, 1000)
     low = AT_LEAST + 'backbone = "vit"\n'
@@ -238,6 +274,9 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
         (AT_LEAST.replace("0.6", "1" + "0" * 400), r"must be finite"),
         (AT_LEAST.replace("fraction", "fractoin"), r"must hold fields of holes. Got 'fractoin'. Did you mean fraction"),
         (AT_LEAST.replace('"holes"', '"hols"'), r"`study` of .* must be installed. Got 'hols'. Did you mean holes"),
+        (AT_LEAST.replace("0.5", "nan"), r"`fraction` of .* must be a text, a finite number.*Got nan"),
+        (AT_LEAST.replace("0.5", "[1, inf]"), r"`fraction` of .* must be a text, a finite number"),
+        (AT_LEAST.replace("0.5", "1979-05-27"), r"`fraction` of .* must be a text, a finite number"),
         (AT_LEAST + 'metric = "top2"\n', r"must be one of holes. Got 'top2'. Did you mean top"),
         (AT_LEAST + 'metric = "prediction"\n', r"must be one of holes. Got 'prediction'"),
         (AT_LEAST + 'sign = "with holes"\n', r"must name a sign or a study, not both"),

@@ -19,6 +19,7 @@ from visionvitals import cli, registry, results
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.plan.identity import cell_id
+from visionvitals.results import compare, gate
 from visionvitals.results.compare import pairs
 from visionvitals.run import order, runner, status
 from visionvitals.run.runner import Outcome
@@ -69,6 +70,9 @@ def test_the_networks_of_one_name_of_two_runs_are_compared(tmp_path: Path, toy_b
     assert [run.backbones[b]["spec"][-1] for b in (pair.a, pair.b)] == ["0", "1"]
     assert [d.value.n for d in pair.differences("top1")] == [12]
     assert len(run.backbones) == 2, "one name, two weights: both are there, and told apart"
+    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nnot_worse_by = 1.0\n')
+    (outcome,) = gate.judged(tmp_path / "new", tmp_path / "rules.toml", baseline=tmp_path / "old")[0].outcomes
+    assert (outcome.status, outcome.estimate.n) == ("pass", 12), "the gate pairs them too"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,24 @@ def test_what_has_another_content_now_is_superseded(tmp_path: Path, toy_backbone
     assert measure(out, [toy_backbone], [data]).measured == 0, "what comes back is there"
     assert results.load(out).estimate(results.load(out).points[0], "cross_entropy").value in before.values()
     assert status.of(out)[2] == 1, "now the other one is superseded"
+
+
+def test_what_a_run_superseded_stays_out_of_it_beside_a_run_that_means_it(tmp_path: Path, toy_backbone: str) -> None:
+    run, old = tmp_path / "run", tmp_path / "old"
+    data = pictures(tmp_path / "a")
+    for out in (old, run):
+        measure(out, [toy_backbone], [data])
+    pictures(tmp_path / "a", grey=100)
+    measure(run, [toy_backbone], [data])
+    both = results.load(run, old)
+    (now,), (before,) = (compare.part(both, side).points for side in (0, 1))
+    assert both.images[now.images]["digest"] != both.images[before.images]["digest"]
+    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nat_least = 0.1\n')
+    alone, beside = (gate.judged(run, tmp_path / "rules.toml", baseline=base)[0] for base in (None, old))
+    assert [(o.status, o.estimate, o.level) for o in beside.outcomes] == [
+        (o.status, o.estimate, o.level) for o in alone.outcomes
+    ]
+    assert len(alone.outcomes) == 1
 
 
 def test_an_earlier_request_is_planned_anew_when_the_run_goes_on(tmp_path: Path, toy_backbone: str) -> None:

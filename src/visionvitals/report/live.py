@@ -97,7 +97,7 @@ class Live:
         measuring, by the mean of the finished cells of a study. Both are None where nothing says it.
         """
         inside(self._out)
-        content, store = requests.asked_of(self._out), Store(self._out / "store")
+        content, store = requests.asked_of(requests.content_of(self._out)), Store(self._out / "store")
         asked = {cell["id"]: cell for cell in content["cells"]}
         finished = asked.keys() & set(store.ids())
         failed = [record for record in store.failures() if record["id"] in asked.keys() - finished]

@@ -226,14 +226,7 @@ def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair
         a, b = named(run, of or and_ or "", 0), named(run, and_ or of or "", 1)
         return [Pair(run, a, b, (0, 1))]
     sides = [backbones(run, side) for side in (0, 1)]
-    specs = [card["spec"] for card in run.backbones.values()]
-    called = {spec: run.plan.get("names", {}).get(spec, spec) for spec in specs}
-    found = [
-        Pair(run, a, b, (0, 1))
-        for a in sides[0]
-        for b in sides[1]
-        if called[run.backbones[a]["spec"]] == called[run.backbones[b]["spec"]]
-    ]
+    found = [Pair(run, a, b, (0, 1)) for a in sides[0] for b in sides[1] if called(run, a) == called(run, b)]
     there, here = (", ".join(names) or "nothing" for names in sides)
     must = "Two runs must share the name of a backbone"
     require(bool(found), must, f"{there} in the first, {here} in the second", "Say which with --of A --and B.")
@@ -241,15 +234,22 @@ def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair
 
 
 def part(run: Run, side: int) -> Run:
-    """The run with nothing in it but the points of one of its folders."""
-    held = run.held[side]
-    return replace(run, all_points=tuple(p for p in run.points if any(c.id in held for c in p.cells)))
+    """The run with nothing in it but the points of one of its folders, averaged over the repetitions that this one holds."""
+    within = [(p, run.frame.within(p.group, run.held[side])) for p in run.points]
+    points = (p if group is p.group else replace(p, group=group) for p, group in within if group is not None)
+    return replace(run, all_points=tuple(points))
 
 
 def backbones(run: Run, side: int) -> list[str]:
     """The backbones of which a folder holds cells."""
     there = {p.backbone for p in part(run, side).points}
     return [name for name in run.backbones if name in there]
+
+
+def called(run: Run, backbone: str) -> str:
+    """The name that the user gave a backbone, or its spelling: what two runs call alike is the network that changed in between."""
+    spec = run.backbones[backbone]["spec"]
+    return str(run.plan.get("names", {}).get(spec, spec))
 
 
 def named(run: Run, name: str, side: int) -> str:
@@ -259,15 +259,7 @@ def named(run: Run, name: str, side: int) -> str:
         VitalsError: the folder holds none of it.
     """
     known = {b: run.backbones[b]["spec"] for b in backbones(run, side)}
-    short = registry.labels(dict.fromkeys(known.values()))
-    spelled = {b: b for b in known}
-    for called in (
-        {b: spec.partition(":")[2] for b, spec in known.items()},
-        {b: short[spec] for b, spec in known.items()},
-        {b: run.plan.get("names", {}).get(spec, b) for b, spec in known.items()},
-        known,
-    ):
-        spelled |= {word: b for b, word in called.items() if list(called.values()).count(word) == 1}
+    spelled = registry.meant(known, run.plan.get("names", {}))
     require(name in spelled, "A compared backbone must be in the run", name, near(name, list(spelled)))
     return spelled[name]
 

@@ -7,7 +7,7 @@ averaged within it, over those in which it could be scored.
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -81,6 +81,14 @@ class Frame:
         self._summaries: dict[Group, dict[tuple[Place, str], Summary]] = {}
         self._where: dict[str, tuple[Stored, Place]] = {}
         self._united: dict[str, list[str]] = {}
+        self._within: dict[tuple[Group, Collection[str]], Group] = {}
+
+    def within(self, group: Group, ids: Collection[str]) -> Group | None:
+        """A group with those cells only that are among some ids; None where none is."""
+        cells = tuple(cell for cell in group.cells if cell.id in ids)
+        if len(cells) == len(group.cells):
+            return group
+        return self._within.setdefault((group, ids), Group(cells, group.metrics, group.shared)) if cells else None
 
     def whole(self, group: Group) -> tuple[Stored, ...]:
         """The cells of a group without those that are known to be damaged."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visionvitals import stats
-from visionvitals.errors import near, require
-from visionvitals.results import compare, signs, slices, words
+from visionvitals.errors import require
+from visionvitals.results import compare, places, signs, slices, words
 from visionvitals.results import rules as rule_files
 from visionvitals.results.read import load
 from visionvitals.results.rules import Rule, consistent
@@ -42,7 +42,6 @@ class Outcome:
         status: see above.
         estimate: what was judged: the number itself; for `not_worse_by` how much better it is than the baseline's (for a relative
             margin: than what must be kept of it), n = 0 where it is missing.
-        share: whether it reads as percent.
         higher: whether more of it is better.
         level: of its interval.
         more: about how many images more would decide, or None.
@@ -55,7 +54,6 @@ class Outcome:
     condition: str = ""
     status: Status
     estimate: stats.Estimate = stats.NOTHING
-    share: bool = False
     higher: bool = True
     level: float
     more: int | None = None
@@ -73,11 +71,11 @@ class Outcome:
         """What the rule asks, e.g. `at least 60 %`."""
         r = self.rule
         if r.ask != "not_worse_by":
-            return f"{r.ask.replace('_', ' ')} {self._size(r.value)}{' %' if self.share else ''}"
+            return f"{r.ask.replace('_', ' ')} {self._size(r.value)}{' %' if self.rule.share else ''}"
         if r.relative:
             bound, kept = ("at least", 1 - r.value) if self.higher else ("at most", 1 + r.value)
             return f"{bound} {100 * kept:.4g} % of the baseline"
-        return f"not worse than the baseline by more than {self._size(r.value)}{' points' if self.share else ''}"
+        return f"not worse than the baseline by more than {self._size(r.value)}{' points' if self.rule.share else ''}"
 
     @property
     def measured(self) -> str:
@@ -85,11 +83,13 @@ class Outcome:
         if self.status == "missing":
             return self.reason
         e, against = self.estimate, self.rule.ask == "not_worse_by"
-        unit = (" points" if against else " %") if self.share else ""
+        unit = (" points" if against else " %") if self.rule.share else ""
         sign = "+" if against else ""
         if math.isnan(e.low):
-            return f"{e.value * (100 if self.share else 1):.1f}{' %' if self.share else ''}, no interval, n = {e.n:,}"
-        value, low, high = (f"{x * (100 if self.share else 1):{sign}.{1 if self.share else 3}f}" for x in e[:3])
+            return f"{e.value * (100 if self.rule.share else 1):.1f}{' %' if self.rule.share else ''}, no interval, n = {e.n:,}"
+        value, low, high = (
+            f"{x * (100 if self.rule.share else 1):{sign}.{1 if self.rule.share else 3}f}" for x in e[:3]
+        )
         beside = " better than the baseline" if against else ""
         beside = " better than that" if against and self.rule.relative else beside
         more = f"; about {words.count(self.more, 'image')} more would decide" if self.more else ""
@@ -102,7 +102,7 @@ class Outcome:
         return ", ".join(filter(None, (place, words.condition(self.rule.group), self.condition)))
 
     def _size(self, x: float) -> str:
-        return f"{100 * x if self.share else x:.4g}"
+        return f"{100 * x if self.rule.share else x:.4g}"
 
 
 @dataclass(frozen=True)
@@ -183,29 +183,29 @@ def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None, look
     """
     own = compare.part(run, 0)
     rule_files.with_baseline(rules, baseline)
+    rules = [places.meant(own, rule) for rule in rules]
     for rule in rules:
         _say_which(own, rule)
-        _say_group(own, rule)
-    consistent([_resolved(run, own, rule) for rule in rules])
+    consistent(rules)
     alpha = ALPHA if look is None else look.alpha
-    critical = sum(len(_wanted(own, rule)) or 1 for rule in rules if rule.tier == "critical")
+    critical = sum(len(places.of_rule(own, rule)[1]) or 1 for rule in rules if rule.tier == "critical")
     outcomes: list[Outcome] = []
     for rule in rules:
         level = 1 - alpha / critical if rule.tier == "critical" else 1 - alpha
         part = slices.only(run, rule.group) if rule.group else run
         judged = _against if rule.ask == "not_worse_by" else _alone
-        found = list(judged(run, part, rule, level))
+        found = list(judged(run, part, rule, places.of_rule(own, rule)[0], level))
         outcomes += found or [Outcome(rule=rule, status="missing", level=level, reason="nothing was measured")]
     return Verdict(str(run.folder), str(baseline or ""), tuple(outcomes), look)
 
 
 def _say_which(own: Run, rule: Rule) -> None:
     """A rule on a study must not leave open which of several conditions it means: another request could change the answer."""
-    places: dict[tuple[str, str], dict[tuple[tuple[str, Any], ...], None]] = {}
+    conditions: dict[tuple[str, str], dict[tuple[tuple[str, Any], ...], None]] = {}
     for p in own.of(rule.study) if rule.open and rule.study in own.studies else ():
         if rule.what.metric in p.metrics and all(p.condition.get(k) == v for k, v in rule.what.where.items()):
-            places.setdefault((p.backbone, p.images), {})[p.rest(*rule.what.where)] = None
-    for several in places.values():
+            conditions.setdefault((p.backbone, p.images), {})[p.rest(*rule.what.where)] = None
+    for several in conditions.values():
         fields = [dict(rest) for rest in several]
         varies = [name for name in fields[0] if len({str(each.get(name)) for each in fields}) > 1]
         got = "; ".join(f"{k} {', '.join(dict.fromkeys(words.short(each.get(k)) for each in fields))}" for k in varies)
@@ -213,40 +213,21 @@ def _say_which(own: Run, rule: Rule) -> None:
         require(not varies, must, got, f"Name {' and '.join(varies)}.")
 
 
-def _say_group(own: Run, rule: Rule) -> None:
-    """The columns of a rule, and their values, must be those of an image set that it holds for."""
-    known = slices.columns(own, _wanted(own, dataclasses.replace(rule, group={})))
-    for column, value in rule.group.items():
-        must = f"`group` of `{rule.name}` must name columns of its image sets"
-        require(column in known, must, column, near(column, known) if known else "The run keeps no groups of them.")
-        must = f"`{column}` of `{rule.name}` must be a value that the pictures have"
-        require(value in known[column], must, value, near(value, known[column]))
-
-
-def _resolved(run: Run, own: Run, rule: Rule) -> Rule:
-    """The rule with names as the run has them."""
-    named = compare.named(run, rule.backbone, 0) if rule.backbone else None
-    return dataclasses.replace(rule, backbone=named, data=_wanted(own, rule)[0] if rule.data else None)
-
-
-def _alone(run: Run, part: Run, rule: Rule, level: float) -> Iterator[Outcome]:
+def _alone(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:
     """At least, or at most, a value; `part` is what the rule looks at of the run."""
-    own = compare.part(run, 0)
-    column, wanted = _column(compare.part(part, 0), rule, level), _wanted(own, rule)
-    only = compare.named(run, rule.backbone, 0) if rule.backbone else None
-    for backbone, images in signs.pairs(own):
-        if images in wanted and only in (None, backbone):
-            reading = column.readings.get((backbone, images)) if column else None
-            e = stats.NOTHING if reading is None else reading.estimate
-            met = (e.low >= rule.value, e.high < rule.value)
-            met = met if rule.ask == "at_least" else (e.high <= rule.value, e.low > rule.value)
-            why = CHANCE if reading is not None and reading.at_chance else NOT_MEASURED
-            yield _outcome(rule, (backbone, images), column, reading, e, level, met, rule.value, why)
+    column = _column(compare.part(part, 0), rule, level)
+    for place in at:
+        reading = column.readings.get(place) if column else None
+        e = stats.NOTHING if reading is None else reading.estimate
+        met = (e.low >= rule.value, e.high < rule.value)
+        met = met if rule.ask == "at_least" else (e.high <= rule.value, e.low > rule.value)
+        why = CHANCE if reading is not None and reading.at_chance else NOT_MEASURED
+        yield _outcome(rule, place, column, reading, e, level, met, rule.value, why)
 
 
-def _against(run: Run, part: Run, rule: Rule, level: float) -> Iterator[Outcome]:
+def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:
     """Not worse than the baseline by more than a margin; `part` is what the rule looks at of the run."""
-    for backbone in [compare.named(run, rule.backbone, 0)] if rule.backbone else compare.backbones(run, 0):
+    for backbone in dict.fromkeys(backbone for backbone, _ in at):
         base = _baseline(run, rule, backbone)
         if base is None:
             reason = "the baseline has no backbone of this name; say which with baseline_backbone"
@@ -261,9 +242,8 @@ def _against(run: Run, part: Run, rule: Rule, level: float) -> Iterator[Outcome]
         sets = {of_b: of_a for of_a, of_b in pair.sets}
         pair = dataclasses.replace(pair, run=part)
         column = _column(pair.comparable, rule, level)
-        wanted = _wanted(compare.part(run, 0), rule)
         margin = 0.0 if rule.relative else -rule.value
-        for images in wanted:
+        for images in (images for name, images in at if name == backbone):
             a = column.readings.get((pair.a, sets.get(images, ""))) if column else None
             b = column.readings.get((pair.b, images)) if column else None
             e = _better_by(pair, rule, column, a, b, level) if column and a and b else stats.NOTHING
@@ -288,23 +268,12 @@ def _column(run: Run, rule: Rule, level: float) -> signs.Column | None:
     return None if record is None else signs.column_of(run, record, rule.what, level=level)
 
 
-def _wanted(run: Run, rule: Rule) -> list[str]:
-    """The image sets of a rule: those that it names, and that have the columns of its group."""
-    known = {run.images[i]["spec"]: i for _, i in signs.pairs(run)} | {i: i for _, i in signs.pairs(run)}
-    if rule.data is None:
-        there = slices.columns(run)
-        with_all = [all(i in there.get(c, {}).get(v, ()) for c, v in rule.group.items()) for i in known.values()]
-        return list(dict.fromkeys(i for i, fits in zip(known.values(), with_all, strict=True) if fits))
-    require(rule.data in known, f"`data` of `{rule.name}` must be in the run", rule.data, near(rule.data, known))
-    return [known[rule.data]]
-
-
 def _baseline(run: Run, rule: Rule, backbone: str) -> str | None:
     """The backbone of the baseline that a rule compares with."""
     if rule.baseline_backbone is not None:
         return compare.named(run, rule.baseline_backbone, 1)
-    spec = run.backbones[backbone]["spec"]
-    return next((b for b in compare.backbones(run, 1) if run.backbones[b]["spec"] == spec), None)
+    name = compare.called(run, backbone)
+    return next((b for b in compare.backbones(run, 1) if compare.called(run, b) == name), None)
 
 
 def _outcome(
@@ -330,7 +299,6 @@ def _outcome(
         condition="" if reading is None else words.condition(dict(reading.fixed)),
         status=status,
         estimate=e,
-        share=column is not None and column.share,
         higher=column is None or column.better != "low",
         level=level,
         more=None if needed is None else max(1, needed - e.n),

@@ -24,7 +24,7 @@ from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.documents import STUDIES, spared
 from visionvitals.run.folder import warned
-from visionvitals.run.requests import asked_of
+from visionvitals.run.requests import asked_of, content_of, each
 from visionvitals.run.store import SCHEMA, Store
 
 
@@ -57,10 +57,12 @@ def _no_collection() -> Iterator[None]:
 def _load(folders: Sequence[Path]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
-    planned = [folder for folder in folders if os.path.lexists(folder / "plan.json")]
+    contents = [content_of(folder) if os.path.lexists(folder / "plan.json") else None for folder in folders]
+    planned = [content for content in contents if content is not None]
     plan = asked_of(*planned) if planned else {}
-    superseded = frozenset(plan.get("superseded", ()))
-    cells = _cells(stores, superseded, noticed)
+    gone = [frozenset((content or {}).get("superseded", ())) for content in contents]
+    held = tuple(frozenset(store.ids()) - each for store, each in zip(stores, gone, strict=True))
+    cells = _cells(stores, held, noticed)
     asked = plan.get("plan", {})
     order = [study.name_of(section["name"]) for section in asked.get("studies", ())]
     written: dict[str, Any] = {}
@@ -70,7 +72,7 @@ def _load(folders: Sequence[Path]) -> Run:
     versions: dict[str, set[tuple[int, str]]] = {}
     for cell in cells.values():
         versions.setdefault(cell.cell["study"], set()).add((cell.cell["version"], cell.cell["source"]))
-    settled = cells.keys() | superseded
+    settled = cells.keys() | frozenset().union(*gone)
     measured = _in_order({name: name for name in versions}, order, first=study.BASELINE)
     records = {name: _record(name, versions[name], written.get(name), noticed) for name in measured}
     points, backbones, images = _points(cells.values(), records, plan.get("names", {}))
@@ -83,21 +85,28 @@ def _load(folders: Sequence[Path]) -> Run:
         failures=tuple(record for store in stores for record in store.failures() if record["id"] not in settled),
         plan=plan,
         finished=frozenset(cells),
-        held=tuple(frozenset(store.ids()) - superseded for store in stores),
+        held=held,
+        asked=tuple(() if content is None else _asked(content) for content in contents),
         warned=tuple(said),
         noticed=tuple(dict.fromkeys(noticed)),
         known=Known(folders),
     )
 
 
-def _cells(stores: Sequence[Store], superseded: Collection[str], noticed: list[str]) -> dict[str, Stored]:
-    """Every whole cell by its id, less those that are superseded; what is wrong with the others is noticed."""
+def _asked(content: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """(study, backbone, images) of all that was asked for, as spelled, each once."""
+    every = (what for request in each(content) for what in (*request["cells"], *request["skips"]))
+    return tuple(dict.fromkeys((what["study"], what["backbone"], what["images"]) for what in every))
+
+
+def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: list[str]) -> dict[str, Stored]:
+    """Every whole cell that counts in a store, by its id; what is wrong with the others is noticed."""
     found: dict[str, Stored] = {}
     old = 0
-    for store in stores:
-        for identifier in store.ids():
+    for store, ids in zip(stores, held, strict=True):
+        for identifier in sorted(ids):
             try:
-                if identifier not in found and identifier not in superseded:
+                if identifier not in found:
                     found[identifier] = store.cell(identifier)
             except DamagedCell as error:
                 old += error.old

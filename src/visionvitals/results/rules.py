@@ -48,6 +48,7 @@ class Rule:
         ask: `at_least`, `at_most` or `not_worse_by`.
         value: the threshold, or the margin, on the metric's scale.
         relative: the margin is a share of the baseline's value.
+        share: whether the number reads as percent.
         tier: see the gate.
         open: it names a study and its condition, so that it must say which of several; a sign chooses by itself.
         backbone, data, baseline_backbone: as the user names them, or None.
@@ -59,6 +60,7 @@ class Rule:
     what: Sign
     ask: str
     value: float
+    share: bool
     relative: bool = False
     tier: Tier = "critical"
     open: bool = False
@@ -164,6 +166,7 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
         what=what,
         ask=asks[0],
         value=value,
+        share="share" in ("share" if what.kind == "kept" else "", what.unit or records[name].metrics[what.metric].unit),
         tier=tier,
         open="sign" not in section,
         group=group,
@@ -185,14 +188,22 @@ def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record])
     require(name in records, f"`study` of {where} must be installed", name, lambda: near(str(name), records))
     record = records[str(name)]
     have = {**record.defaults, **dict.fromkeys(record.axes)}
-    for key in fields:
+    for key, value in fields.items():
         require(key in have, f"`where` of {where} must hold fields of {name}", key, near(key, have))
+        must = f"`{key}` of {where} must be a text, a finite number, true or false, or a list of these"
+        require(_plain(value), must, value)
     averaged = [m for m, known in record.metrics.items() if known.averaged]
     require(metric in averaged, f"`metric` of {where} must be one of {name}", metric, near(metric, averaged))
     at = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in fields.items())
     return str(name), Sign(
         title=f"{name} {metric}" + (f" at {at}" if at else ""), kind="mean", where=fields, metric=metric
     )
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_plain, value))
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def with_baseline(rules: Iterable[Rule], baseline: object) -> None:

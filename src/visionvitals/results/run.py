@@ -77,6 +77,7 @@ class Run:
         plan: what was asked, see `run.requests.asked_of`.
         finished: ids of all finished cells.
         held: the ids that each folder holds, in their order.
+        asked: (study, backbone, images) as spelled, of all that each folder was asked for.
         warned: content of `warnings.json`.
         noticed: what was noticed on reading, a sentence each.
         frame: its numbers.
@@ -92,6 +93,7 @@ class Run:
     plan: Mapping[str, Any]
     finished: frozenset[str]
     held: tuple[frozenset[str], ...]
+    asked: tuple[tuple[tuple[str, str, str], ...], ...]
     warned: tuple[str, ...]
     noticed: tuple[str, ...]
     frame: Frame = field(default_factory=Frame, repr=False)

@@ -279,9 +279,9 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, 
     if not same:
         return None
     both = _scores(run, sign, (same[0], point))
-    chance, at_chance = _chance(run, sign, same[0]) if metric.share else (None, False)
+    chance = _chance(run, sign, same[0]) if metric.share else None
     e = _value(sign, metric, (same[0], point), both, chance=chance, level=level)
-    return Reading(e, (same[0], point), fixed, at_chance)
+    return Reading(e, (same[0], point), fixed, _at_chance(both[:, 0], chance, level))
 
 
 def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level: float) -> Reading | None:
@@ -289,17 +289,20 @@ def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level:
     assert sign.index is not None
     if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
         return None
-    if sign.base is not None and _chance(run, sign, own[sign.base([p.condition for p in own])])[1]:
+    base = None if sign.base is None else sign.base([p.condition for p in own])
+    if base is not None and _at_chance(scores[:, base], _chance(run, sign, own[base]), level):
         return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), (), at_chance=True)
     return Reading(_value(sign, metric, own, scores, level=level), tuple(own), ())
 
 
-def _chance(run: Run, sign: Sign, point: Point) -> tuple[float | None, bool]:
-    """(the accuracy of guessing, None where the metric is no accuracy; whether that of a point is no better)."""
-    if sign.metric != "top1":
-        return None, False
-    chance = 1 / run.backbones[point.backbone]["outputs"]
-    return chance, run.estimate(point, sign.metric).low <= chance
+def _chance(run: Run, sign: Sign, point: Point) -> float | None:
+    """The accuracy of guessing; None where the metric is no accuracy."""
+    return 1 / run.backbones[point.backbone]["outputs"] if sign.metric == "top1" else None
+
+
+def _at_chance(right: np.ndarray, chance: float | None, level: float) -> bool:
+    """Whether an interval of this level does not tell an accuracy from guessing."""
+    return chance is not None and len(right) > 0 and stats.estimate(right, bounds=(0, 1), level=level).low <= chance
 
 
 def _scores(run: Run, sign: Sign, points: Sequence[Point]) -> np.ndarray:

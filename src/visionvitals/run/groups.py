@@ -54,6 +54,15 @@ def of_set(images: ImageSet) -> Groups | None:
     return of_labels(images.card, ids, labels, getattr(images, "columns", {}))
 
 
+def columns(several: Iterable[Groups]) -> dict[str, dict[str, None]]:
+    """column -> its values, over some image sets."""
+    found: dict[str, dict[str, None]] = {}
+    for each in several:
+        for column, (values, _) in each.columns.items():
+            found.setdefault(column, {}).update(dict.fromkeys(values))
+    return found
+
+
 def of_labels(
     card: ImageSetCard, ids: Sequence[str], labels: Sequence[int], columns: Mapping[str, Sequence[str]] | None = None
 ) -> Groups:

@@ -115,10 +115,9 @@ def calls(content: Request) -> list[str]:
     return [request["command"][0] for request in each(content) if len(request["command"]) == 1]
 
 
-def asked_of(*folders: Path) -> Mapping[str, Any]:
-    """All requests of some runs as one, in the form of `document`, with `names`, spelling -> short name, and `superseded`: names, cells and
-    skips each once, notes and commands one after the other."""
-    contents = [content_of(out) for out in folders]
+def asked_of(*contents: Request) -> Mapping[str, Any]:
+    """All requests of some `plan.json` as one, in the form of `document`, with `names`, spelling -> short name: names, cells and skips each once, notes
+    and commands one after the other."""
     every = [request for content in contents for request in each(content)]
     plans = [dict(request["plan"]) for request in every]
     names: dict[str, str] = {}
@@ -137,9 +136,8 @@ def asked_of(*folders: Path) -> Mapping[str, Any]:
     skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
     notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
     commands = [request["command"] for request in every]
-    gone = sorted({cell for content in contents for cell in content.get("superseded", ())} - cells.keys())
     found = {"cells": list(cells.values()), "skips": list(skips.values()), "notes": notes, "commands": commands}
-    return {**every[0], "plan": plan, **found, "names": names, "superseded": gone}
+    return {**every[0], "plan": plan, **found, "names": names}
 
 
 def read_plans(out: Path, *, trusted: bool) -> list[Plan]:

@@ -31,7 +31,8 @@ def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
     Raises:
         VitalsError: not a run folder.
     """
-    content = requests.asked_of(out)
+    whole_plan = requests.content_of(out)
+    content = requests.asked_of(whole_plan)
     store = Store(out / "store")
     whole, _ = store.survey()
     failures = {record["id"]: record for record in store.failures()}
@@ -49,9 +50,9 @@ def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
     for skip in content["skips"]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
-    superseded = set(content["superseded"])
-    failed = [record for identifier, record in failures.items() if identifier not in whole | superseded]
-    return found, failed, len(superseded & set(store.ids()))
+    gone = frozenset(whole_plan.get("superseded", ()))
+    failed = [record for identifier, record in failures.items() if identifier not in whole | gone]
+    return found, failed, len(gone & set(store.ids()))
 
 
 def clean(out: Path) -> tuple[int, int]:
