@@ -4,6 +4,7 @@ give back.
 
 import inspect
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -161,7 +162,8 @@ def audit(
     given = [backbones] if not isinstance(backbones, Sequence) or isinstance(backbones, str) else list(backbones)
     spelled = [each if isinstance(each, str) else backbone(each, name=type(each).__name__) for each in given]
     names = studies if isinstance(studies, str) else ",".join(_texts("studies", studies))
-    require(limit is None or isinstance(limit, int), "`limit` must be a whole number, or None", limit)
+    seed = _whole("seed", seed, least=-(2**63), most=2**63 - 1)
+    limit = None if limit is None else _whole("limit", limit)
     own = [(name, text) for name, sets in data_for.items() for text in ([sets] if isinstance(sets, str) else sets)]
     asked = request.plan(
         spelled,
@@ -229,6 +231,13 @@ def _call(spelled: Sequence[str], **given: Any) -> str:
     usual = {name: parameter.default for name, parameter in inspect.signature(audit).parameters.items()}
     words = [repr(spelled), *(f"{key}={value!r}" for key, value in given.items() if value != usual[key])]
     return f"visionvitals.audit({', '.join(words)})"
+
+
+def _whole(what: str, given: Any, *, least: int = 1, most: int = 2**31 - 1) -> int:
+    """A whole number of Python or numpy as Python's."""
+    good = type(given) is not bool and isinstance(given, Integral) and least <= int(given) <= most
+    require(good, f"`{what}` must be a whole number from {least} to {most}", given)
+    return int(given)
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:

@@ -107,7 +107,8 @@ def table(
     pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
     must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
     require(not (per_image and pages), must, got, "Leave --latex and --markdown away.")
-    require(not (per_image and by), "A row by image has no groups", f"--by {by}", "Leave one of them away.")
+    if per_image:
+        by_image.refuse_groups(by)
     found = load(*run_folders)
     rows = [] if per_image else tables.rows(found, study=study, metric=metric, by=by)
     for path in (csv, parquet):

@@ -66,7 +66,7 @@ class Run:
             per_image: a row per backbone and image, a column per metric at each condition.
 
         Raises:
-            VitalsError: the run has no such study, metric or column.
+            VitalsError: the run has no such study, metric or column, or groups of a table by image.
 
         Example:
             >>> run.table(study="clean", metric="top1").select(["backbone", "n", "runs"]).to_pylist()
@@ -79,6 +79,7 @@ class Run:
         from visionvitals.results import by_image, table
 
         if per_image:
+            by_image.refuse_groups(by)
             return by_image.table(self.results, study=study, metric=metric)
         rows = table.rows(self.results, study=study, metric=metric, by=by)
         return pa.table(table.columns(rows))
@@ -98,7 +99,7 @@ class Run:
             >>> run.frame(metric="top1").groupby("study")["n"].max().to_dict()
             {'clean': 24, 'occlusion': 24}
         """
-        found = self.table(study=study, metric=metric, per_image=per_image)
+        found = self.table(study=study, metric=metric, by=by, per_image=per_image)
         try:
             return found.to_pandas()
         except ImportError as error:

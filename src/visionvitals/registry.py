@@ -231,7 +231,7 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     """
     forms = {text: _forms(text) for text in texts}
     taken = Counter(form for several in forms.values() for form in several)
-    return {text: next(form for form in several if taken[form] == 1) for text, several in forms.items()}
+    return {t: next((form for form in several[:-1] if taken[form] == 1), several[-1]) for t, several in forms.items()}
 
 
 def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
@@ -257,7 +257,8 @@ def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
 def _forms(text: str) -> list[str]:
     """Ever longer names of a spelling; the last one is the spelling itself."""
     rest, _, options = text.partition("?")
-    if len(text) <= 28 or ":" not in rest:  # short, or shortened already
+    given = text.startswith("memory:")  # a name that the user gave, and no path
+    if len(text) <= 28 or ":" not in rest or given:  # short, or shortened already
         return [text]
     name, _, checkpoint = rest.partition(":")[2].partition("@")
     path = Path(name)

@@ -76,6 +76,11 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
     assert "<td>memory:net</td>" in shown
     assert shown.count("<svg") == 2, "a chart of each study"
     assert run.frame(study="clean", metric="top1")["n"].tolist() == [24, 24]
+    groups = run.frame(study="clean", metric="top1", by="class")
+    assert groups[groups["backbone"] == "memory:net"]["n"].tolist() == [6, 6, 6, 6]
+    assert len(groups) == run.table(study="clean", metric="top1", by="class").num_rows == 8
+    with pytest.raises(VitalsError, match=r"A row by image has no groups, so `by` must be left away. Got 'class'"):
+        run.table(by="class", per_image=True)
     assert run.chart("occlusion").to_dict()["$schema"].startswith("https://vega.github.io")
     assert (run.folder / "report.html").stat().st_size > 0
     with pytest.raises(
@@ -258,7 +263,12 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
     for more, said in (
         ({"data": None}, "`data` must be a spelling, or several"),
         ({"studies": [None]}, "`studies` must be a spelling, or several"),
-        ({"limit": "3"}, "`limit` must be a whole number"),
+        ({"limit": "3"}, "`limit` must be a whole number from 1 to 2147483647. Got '3'"),
+        ({"limit": True}, "`limit` must be a whole number"),
+        ({"seed": 1.5}, "`seed` must be a whole number .* Got 1.5"),
+        ({"seed": None}, "`seed` must be a whole number .* Got None"),
+        ({"seed": 2**63}, "`seed` must be a whole number"),
+        ({"decoder": "fastt"}, "`decoder` must be one of pillow, fast. Got 'fastt'"),
         ({"studies": "claen"}, "Did you mean clean"),
     ):
         with pytest.raises(VitalsError, match=said):

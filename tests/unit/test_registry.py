@@ -74,6 +74,8 @@ def test_every_plug_in_has_a_first_line(kind: registry.Kind) -> None:
         (["deit_tiny_patch16_224?pretrained=false", "deit_tiny_patch16_224"], ["deit_tiny_patch16_224?pretrained=false", "deit_tiny_patch16_224"]),
         (["folder:/data/imagenet/validation", "csv:/data/imagenet/nips17/labels.csv"], ["validation", "nips17/labels.csv"]),
         (["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"], ["timm:resnet50.tv_in1k@/x/a.pth", "timm:resnet50.tv_in1k@/y/a.pth"]),
+        (["tiny:vit", "folder:/data/experiments/2026-november/tiny:vit"], ["tiny:vit", "folder:/data/experiments/2026-november/tiny:vit"]),
+        (["memory:runs/experiment_2026/epoch.0010", "memory:net"], ["memory:runs/experiment_2026/epoch.0010", "memory:net"]),
     ],
 )  # fmt: skip
 def test_labels_are_short_and_tell_spellings_apart(texts: list[str], labels: list[str]) -> None:

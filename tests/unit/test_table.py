@@ -382,6 +382,8 @@ def test_the_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFix
     assert pq.read_table(tmp_path / "i.parquet").num_rows == 60
     assert cli.main(["table", str(out), "--per-image", "--latex", str(tmp_path / "i.tex")]) == 2
     assert "goes to --csv or --parquet" in capsys.readouterr().err
+    assert cli.main(["table", str(out), "--per-image", "--by", "class"]) == 2
+    assert "A row by image has no groups" in capsys.readouterr().err
 
 
 def test_tables_call_things_as_the_user_did(tmp_path: Path) -> None:

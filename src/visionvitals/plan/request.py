@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
@@ -88,6 +88,8 @@ class Plan:
         do = "Try `--data folder:PATH`."
         require(not without, "A plan must name an image set for every study", f"none for {', '.join(without)}", do)
         require(self.preset in PRESETS, f"`preset` must be one of {', '.join(PRESETS)}", self.preset)
+        decoders = get_args(Decoder)
+        require(self.decoder in decoders, f"`decoder` must be one of {', '.join(decoders)}", self.decoder)
         require(self.limit is None or self.limit > 0, "`limit` must be positive", self.limit)
         own = [(f"data` of `{section.name}", section.data) for section in self.studies]
         for name, values in (("backbones", self.backbones), ("data", self.data), *own):

@@ -45,6 +45,15 @@ class Part:
         return {condition: float(values[row]) for condition, values in asked.items()}
 
 
+def refuse_groups(by: str | None) -> None:
+    """A row by image stands in every group that its image is in.
+
+    Raises:
+        VitalsError: a column of groups is asked for.
+    """
+    require(by is None, "A row by image has no groups, so `by` must be left away", by)
+
+
 def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> list[Part]:
     """Every metric of images, of one study or metric where it is named. An identifier, such as `prediction`, has no mean: it is there where a
     condition was run once.
