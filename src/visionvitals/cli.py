@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
-from visionvitals.errors import VitalsError, require, shortened
+from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.options import Count, Seed, Threads
 from visionvitals.run.progress import say
 from visionvitals.show.command import show
@@ -301,10 +301,6 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
         not given, "A plan file says all of it", ", ".join(f"--{name}" for name in given), f"Write it into {what[0]}."
     )
     return plan_file.read(Path(what[0]))
-
-
-class Terminated(BaseException):
-    """Another process asks this one to end: SIGTERM, of a scheduler or a container."""
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -30,6 +30,10 @@ class UnreadableImage(VitalsError):
     """One image cannot be decoded; it is counted, named and skipped, and the run goes on."""
 
 
+class Terminated(BaseException):
+    """Another process asks this one to end: SIGTERM, of a scheduler or a container."""
+
+
 def require(holds: bool, must: str, got: object, do: str | Callable[[], str] = "") -> None:
     """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated. A `do` that takes time to
     word, as `near` does, is given as a function where this is asked often.
@@ -99,7 +103,7 @@ def as_text(name: str) -> str:
 def blamed(what: str, file: str = "") -> Iterator[None]:
     """Makes whatever a user's code raises inside into one `VitalsError`, which names the line.
 
-    A user's file may raise anything: its syntax error, its own `BaseException`, `SystemExit`. Only a Ctrl-C goes on as it is.
+    A user's file may raise anything: its syntax error, its own `BaseException`, `SystemExit`. Only a Ctrl-C and SIGTERM go on as they are.
 
     Args:
         what: begins the message, e.g. "The study `x.py` must be importable".
@@ -110,7 +114,7 @@ def blamed(what: str, file: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except VitalsError:
+    except (VitalsError, Terminated):
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | GeneratorExit) and not _raised(error):

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from visionvitals import cli, registry, study
 from visionvitals.datasets.base import reading
-from visionvitals.errors import VitalsError, as_text, blamed, escaped, near, require
+from visionvitals.errors import Terminated, VitalsError, as_text, blamed, escaped, near, require
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.responses import csv_files
 from visionvitals.training import checkpoints, recipe
@@ -96,10 +97,30 @@ def test_whatever_a_file_raises_names_its_line(code: bytes, got: str, tmp_path: 
         registry.load("recipes", str(tmp_path / "mine.py"))
 
 
+def test_a_stop_inside_of_a_plug_in_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SIGTERM became a failed cell, and the run went on."""
+    (tmp_path / "stops.py").write_text(
+        STUDY.replace("): return batch", "):\n  import signal; signal.raise_signal(signal.SIGTERM); return batch")
+    )
+    words = [
+        "audit",
+        "tiny:cnn",
+        "--data",
+        "shapes:test?n=4",
+        "--studies",
+        str(tmp_path / "stops.py"),
+        "--device",
+        "cpu",
+    ]
+    assert cli.main([*words, "--out", str(tmp_path / "run")]) == 143
+    assert "Stopped. 0 of 1 cells are kept." in capsys.readouterr().err
+    assert not list((tmp_path / "run").rglob("*.failed.json"))
+    with pytest.raises(Terminated), blamed("It must work"):
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_a_ctrl_c_goes_on_as_it_is() -> None:
     """Python raises it between two instructions, where there is no `raise`."""
-    import signal
-
     with pytest.raises(KeyboardInterrupt), blamed("It must work"):
         signal.raise_signal(signal.SIGINT)
 
