@@ -53,7 +53,6 @@ def measure(
     local = [text for text in (*plan.backbones, *plan.sets) if text.startswith("memory:")] if others else []
     do = "Save it as a checkpoint or a folder, or use one device."
     require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
-    say(f"Planning on {chosen}")
     rates: dict[str, float] = {}
 
     def visit(loaded: Backbone) -> None:
@@ -62,6 +61,7 @@ def measure(
     mine = None if shard is None else shards.share_of(requests.content_of(out), plan, shard)
     if mine == {}:
         return runner.Outcome(measured=0, found=0, failed=(), warnings=())
+    say(f"Planning on {chosen}")
     only = None if mine is None else set(mine.values())
     planned = planner.make(plan, device=chosen, visit=visit, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""

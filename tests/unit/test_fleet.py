@@ -16,7 +16,7 @@ from test_shards import planned, rows, whole
 
 from visionvitals import api, cli
 from visionvitals.errors import VitalsError
-from visionvitals.run import fleet
+from visionvitals.run import fleet, requests
 from visionvitals.run.store import Store
 
 __all__ = ["whole"]
@@ -129,3 +129,20 @@ def test_what_lives_in_one_process_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VitalsError, match="What lives in one process cannot be measured by several"):
         api.audit(net, data="shapes:test?n=8", studies="corner", out=tmp_path / "run", device="cpu:2")
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_several_devices_measure_what_is_asked_and_no_older_request(tmp_path: Path, capsys: Any) -> None:
+    """As one device does: what was only planned before stays open, until `vitals run DIR`."""
+    out = tmp_path / "run"
+    planned(out)
+    open_before = {cell["id"] for cell in requests.asked_of(out)["cells"]}
+    words = ["audit", "tiny:vit", "--data", "shapes:test?n=24", "--preset", "quick", "--studies", "shuffle"]
+    assert cli.main([*words, "--out", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
+    asked = {cell["id"] for cell in requests.asked_of(out)["cells"]} - open_before
+    assert set(Store(out / "store").ids()) == asked
+    said = capsys.readouterr().err
+    assert all(f"[cpu, process {k}] Loading tiny:vit" in said for k in (1, 2)), (
+        "the cells that are asked for are divided"
+    )
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
+    assert set(Store(out / "store").ids()) == asked | open_before

@@ -1,18 +1,23 @@
 """Several devices of one machine: a process a device, each with its share of the run, started again when it dies.
 
-A process is `vitals run DIR --shard I/N --device D`, which anyone could start by hand; what they have in common is the run folder.
+A process is `vitals run DIR --shard I/N --device D`, which anyone could start by hand; what they have in common is the run folder. Only the
+cells that are missing of one request are divided (`shards.CELLS`).
 """
 
+import json
 import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionvitals.errors import require
+from visionvitals.run import shards
 from visionvitals.run.progress import QUIET, meter
 from visionvitals.run.store import Store
 
@@ -72,10 +77,9 @@ class _Member:
             for line in process.stderr:
                 self.lines.put(f"[{self.label}] {line.rstrip()}")
 
-    def died(self) -> bool:
-        """Whether it ended in a way that is worth another try."""
-        code = self.process.poll()
-        return code is not None and code not in _ENDED
+    def again(self) -> bool:
+        """Whether it died, and is worth another try."""
+        return self.process.poll() not in (None, *_ENDED) and self.started <= RESTARTS
 
 
 def measure(out: Path, missing: Collection[str], devices: Sequence[str], *, more: Sequence[str] = ()) -> None:
@@ -91,28 +95,37 @@ def measure(out: Path, missing: Collection[str], devices: Sequence[str], *, more
     threads = max(1, (os.cpu_count() or 1) // max(1, devices.count("cpu")))
     own = {"OMP_NUM_THREADS": str(threads)} if "cpu" in devices else {}
     base = [sys.executable, "-m", "visionvitals", "run", str(out), *more]
-    fleet = [
-        _Member(
-            label=device if devices.count(device) == 1 else f"{device}, process {k + 1}",
-            command=[*base, "--shard", f"{k}/{len(devices)}", "--device", device],
-            environment={**own, **os.environ, QUIET: "1"},
-            lines=lines,
-        )
-        for k, device in enumerate(devices)
-    ]
-    with meter(cells=len(missing), images=0, passes=len(missing)) as state:
+    with _listed(missing) as divided, meter(cells=len(missing), images=0, passes=len(missing)) as state:
+        fleet = [
+            _Member(
+                label=device if devices.count(device) == 1 else f"{device}, process {k + 1}",
+                command=[*base, "--shard", f"{k}/{len(devices)}", "--device", device],
+                environment={**own, **os.environ, QUIET: "1", shards.CELLS: str(divided)},
+                lines=lines,
+            )
+            for k, device in enumerate(devices)
+        ]
         try:
             for member in fleet:
                 member.start()
-            while any(member.process.poll() is None for member in fleet) or not lines.empty():
+            while any(member.process.poll() is None or member.again() for member in fleet) or not lines.empty():
                 _relay(lines, state.say)
-                for member in (m for m in fleet if m.died() and m.started <= RESTARTS):
+                for member in filter(_Member.again, fleet):
                     state.say(f"[{member.label}] died ({member.process.returncode}) and is started again")
                     member.start()
                 state.count(sum(map(store.has, missing)))
         finally:
             _end(fleet)
             _relay(lines, state.say)
+
+
+@contextmanager
+def _listed(missing: Collection[str]) -> Iterator[Path]:
+    """A file with the ids of the cells, for as long as the processes run."""
+    with tempfile.TemporaryDirectory(prefix="visionvitals-") as folder:
+        path = Path(folder) / "cells.json"
+        path.write_text(json.dumps(sorted(missing)))
+        yield path
 
 
 def _relay(lines: "queue.SimpleQueue[str]", say: Callable[[str], None]) -> None:

@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.plan import plan_file
 from visionvitals.plan.request import Plan
-from visionvitals.run import requests
+from visionvitals.run import documents, requests
 
 _SCHEDULERS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -22,14 +23,17 @@ _SCHEDULERS = (
     ("RANK", "WORLD_SIZE", ""),
 )
 """(index, count, the first index) in the environment of SLURM arrays and steps, indexed jobs of Kubernetes, and torchrun."""
+CELLS = "VISIONVITALS_CELLS"
+"""The environment variable that names a JSON file with the ids of the cells that are divided, for the processes of a fleet."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The `index`-th (from 0) of `count` equal shares."""
+    """The `index`-th (from 0) of `count` equal shares, of the cells `of` these ids; None for all of the run."""
 
     index: int
     count: int
+    of: frozenset[str] | None = None
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -47,7 +51,8 @@ def read(text: str) -> Shard:
     good = found is not None and int(found[1]) < int(found[2])
     require(good, "`--shard` must read I/N with I from 0 to N - 1, or auto", text, "The first of four is 0/4.")
     assert found is not None
-    return Shard(int(found[1]), int(found[2]))
+    of = frozenset(documents.read(Path(os.environ[CELLS]), [str])) if CELLS in os.environ else None
+    return Shard(int(found[1]), int(found[2]), of)
 
 
 def _of_scheduler(environment: Mapping[str, str]) -> Shard:
@@ -79,7 +84,8 @@ def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, 
     every, asked = requests.each(content), plan_file.to_dict(plan)
     here = [request["cells"] for request in every if request["plan"] == asked]
     require(bool(here), "A share is one of a request that was planned", "none", "Plan it: `vitals plan ... --out DIR`.")
-    mine = _range(list({cell["id"]: cell for request in every for cell in request["cells"]}.values()), shard)
+    divided = {cell["id"]: cell for request in every for cell in request["cells"]}
+    mine = _range([cell for identifier, cell in divided.items() if shard.of is None or identifier in shard.of], shard)
     return {cell["id"]: cell["backbone"] for cell in here[0] if cell["id"] in mine}
 
 
