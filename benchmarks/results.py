@@ -13,9 +13,10 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,13 @@ import numpy as np
 from visionvitals import figure, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
 from visionvitals.files import write_safely
+from visionvitals.plan.identity import cell_id
 from visionvitals.run import folder, requests, wide
 from visionvitals.run.store import Store
 
+Shown = Mapping[tuple[str, Any], Sequence[Any]]
+"""(study, condition) -> pictures of Pillow."""
+NONE: Shown = MappingProxyType({})
 VERSION = 1000
 """No installed study has it, so that all readers take what the run says of its studies."""
 PREPROCESS = Preprocess(size=(224, 224), resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -79,20 +84,29 @@ RECORDS = (
 )
 
 
+def backbone(number: int) -> BackboneCard:
+    """An invented network."""
+    return BackboneCard(
+        spec=f"timm:net{number}",
+        architecture=f"net{number}",
+        digest=f"{number:064x}",
+        preprocess=PREPROCESS,
+        outputs=1000,
+        parameters=1,
+    )
+
+
+def image_set(images: int) -> ImageSetCard:
+    """An invented set of so many images."""
+    return ImageSetCard(spec="folder:val", digest="d" * 64, n=images, classes=("a",), class_names=("a",))
+
+
 def cells(backbones: int, count: int, images: int) -> Iterator[Cell]:
     """The baseline and `count` - 1 cells of holes on every backbone; a hundred fractions at most, then another fill."""
-    data = ImageSetCard(spec="folder:val", digest="d" * 64, n=images, classes=("a",), class_names=("a",))
+    data = image_set(images)
     points = max(1, -(-(count - 1) // 3))
     per_fill = min(points, 100)
-    for b in range(backbones):
-        card = BackboneCard(
-            spec=f"timm:net{b}",
-            architecture=f"net{b}",
-            digest=f"{b:064x}",
-            preprocess=PREPROCESS,
-            outputs=1000,
-            parameters=1,
-        )
+    for card in map(backbone, range(backbones)):
         conditions: list[Any] = [Clean()]
         for k in range(count - 1):
             fill, step = divmod(k // 3, per_fill)
@@ -103,35 +117,46 @@ def cells(backbones: int, count: int, images: int) -> Iterator[Cell]:
             yield Cell(study=name, version=VERSION, condition=condition, backbone=card, images=data)
 
 
-def build(out: Path, backbones: int, count: int, images: int) -> None:
-    """Write a finished run."""
-    made = list(cells(backbones, count, images))
-    store = Store(out / "store")
+def build(out: Path, made: Sequence[Cell], records: Sequence[figure.Record] = RECORDS, *, shown: Shown = NONE) -> None:
+    """Write a finished run of some cells, which share their image set, with random answers.
+
+    Args:
+        out: the folder.
+        made: the cells; their conditions may have a `fraction`, which lowers the accuracy.
+        records: of their studies.
+        shown: study and condition -> the pictures that such a cell keeps, of the first images.
+    """
+    store, images = Store(out / "store"), made[0].images.n
     items = [f"n{i % 1000:08d}/ILSVRC2012_val_{i:08d}.JPEG" for i in range(images)]
     rng = np.random.default_rng(0)
     hard = rng.random(images)
     for number, cell in enumerate(made):
         gone = getattr(cell.condition, "fraction", 0.0)
-        right = hard + rng.normal(0, 0.1, images) < 0.8 * (1 - gone)
+        right = hard + rng.normal(0, 0.1, images) < (0.8 - 0.01 * int(cell.backbone.digest, 16)) * (1 - gone)
         values = {"top1": right, "top5": right | (hard < 0.9 - gone), "cross_entropy": 3 * rng.random(images) + gone}
         values |= {"prediction": rng.integers(0, 1000, images)}
         block = Scores(items, values)
         columns = wide.gather([block], study=cell.study, axes=(), metrics=figure.COMMON, ids=items)
         facts = {"provenance": PROVENANCE, "skipped": [], "n": images, "seconds": 1.0, "warnings": []}
-        store.write(cell, [columns], facts=facts)
+        pictures = dict(zip(items, shown.get((cell.study, cell.condition), ()), strict=False))
+        exhibits = {
+            (item, "harp" if right[k] else "teapot", ()): kept for k, (item, kept) in enumerate(pictures.items())
+        }
+        marks = {item: {"label": "harp", "correct": bool(right[k])} for k, item in enumerate(pictures)}
+        store.write(cell, [columns], facts=facts, exhibits=exhibits, marks=marks)
         if number % 500 == 499:
             print(f"{number + 1} of {len(made)} cells", file=sys.stderr, flush=True)
     plan = {
         "backbones": list(dict.fromkeys(cell.backbone.spec for cell in made)),
         "data": ["folder:val"],
-        "studies": [{"name": record.name} for record in RECORDS],
+        "studies": [{"name": record.name} for record in records],
         "preset": "default",
     }
     content = requests.document(
         plan, command=["vitals"], cells=[requests.planned_cell(cell_id(cell), cell) for cell in made]
     )
     write_safely(out / "plan.json", json.dumps(content))
-    folder.describe(out, RECORDS)
+    folder.describe(out, records)
 
 
 def measure(words: list[str]) -> tuple[float, float, float, int]:
@@ -159,7 +184,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not (chosen.out / "plan.json").is_file():
         os.fsync = lambda file: None  # type: ignore[assignment]  # an invented run may be lost
-        build(chosen.out, chosen.backbones, chosen.cells, chosen.images)
+        build(chosen.out, list(cells(chosen.backbones, chosen.cells, chosen.images)))
     imports = measure(["table", "--help"])[2]
     print(
         f"{chosen.backbones} backbones x {chosen.cells} cells x {chosen.images} images; imports take {imports:.0f} MB"
