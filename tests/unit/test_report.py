@@ -23,7 +23,7 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, first, looks, notes, panels, tables
+from visionvitals.report import charts, first, looks, notes, panels, tables, vega
 from visionvitals.results import Run, fields, load, signs, table, words
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
@@ -339,9 +339,9 @@ def test_a_chart_has_one_specification_for_each_small_multiple(text: str, run: R
 
 
 def test_twenty_backbones_are_told_apart() -> None:
-    told = {(i % len(looks.LIGHT), i % len(charts.DASHES), i % len(charts.SYMBOLS)) for i in range(40)}
+    told = {(i % len(looks.LIGHT), i % len(looks.DASHES), i % len(looks.SYMBOLS)) for i in range(40)}
     assert len(told) == 40
-    assert set(charts.OUTLINES) == set(charts.SYMBOLS)
+    assert set(looks.OUTLINES) == set(looks.SYMBOLS)
     assert len(looks.LIGHT) == len(looks.DARK)
 
 
@@ -625,7 +625,7 @@ def test_a_chart_in_shares_is_in_percent_whatever_its_title_says(tmp_path: Path)
         run = load(fake_run.write(tmp_path / unit, studies=(mine,), n=20))
         (plot,) = charts.plots(run, "mine")
         assert plot.x_order[1] == text
-        axis = charts.interactive(plot)[0]["layer"][0]["encoding"]["x"]["axis"]
+        axis = vega.interactive(plot)[0]["layer"][0]["encoding"]["x"]["axis"]
         assert (axis.get("format") == "%") == (unit == "share")
         assert panels.panels(run, "mine")[0].heads[1] == text
 

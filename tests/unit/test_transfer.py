@@ -20,7 +20,7 @@ from visionvitals.job import Arrays, Columns, Fill, Forgetful, Job
 from visionvitals.plan import planner
 from visionvitals.plan.request import Plan, Section
 from visionvitals.probes.features import columns, features
-from visionvitals.report import build, by_class, charts
+from visionvitals.report import build, by_class, charts, vega
 from visionvitals.results import load as read
 from visionvitals.run import runner
 from visionvitals.studies import transfer
@@ -310,7 +310,7 @@ def test_a_run_is_shown_with_its_scatter_and_its_choice(tmp_path: Path, monkeypa
     assert bars.chance is None, "the outputs of the network are not the classes of the set"
     multiple, _ = points.multiples
     assert len(points.x_order) == 8
-    drawn = charts.interactive(points)[0]["data"]["values"]
+    drawn = vega.interactive(points)[0]["data"]["values"]
     assert len(drawn) == len(multiple.records) == len({r["item"] for r in drawn})
     assert {r["at"] for r in drawn} == set(points.x_order)
     assert any("chosen on" in warning for warning in run.warned)

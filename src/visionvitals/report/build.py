@@ -19,7 +19,7 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables, templates
+from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables, templates, vega
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
@@ -108,7 +108,7 @@ def render(run: Run) -> str:
     study = environment.get_template("study.html.jinja")
     packed = {}
     for s in sections:
-        drawn = [charts.interactive(plot) for plot in s.plots]
+        drawn = [vega.interactive(plot) for plot in s.plots]
         parts = {"html": study.render(**shared, s=s), "charts": drawn, "style": library.style(s.name)}
         packed[s.name] = pack(json.dumps(parts, separators=(",", ":"), allow_nan=False))
     drawn_any = any(s.plots for s in sections)
@@ -147,7 +147,6 @@ def _content(run: Run) -> dict[str, Any]:
         "baseline": study.BASELINE,
         "words": words,
         "origin": origin,
-        "charts": charts,
         "looks": looks,
         "signs": signs,
     }

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals.files import write_safely
-from visionvitals.report.charts import Multiple, Plot, across, height_of, plots, specification
+from visionvitals.report.charts import Multiple, Plot, plots
 from visionvitals.report.looks import LIGHT, theme, vega_lite_version
+from visionvitals.report.vega import across, height_of, specification
 from visionvitals.results import Run, words
 
 _LINE = 14.0  # pixels between two names
