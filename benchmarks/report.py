@@ -94,7 +94,7 @@ def in_browser(page: Path, backbones: int) -> Measured:
     Raises:
         RuntimeError: its first screen did not answer as it must, or the page has said something wrong on its console.
     """
-    with tempfile.TemporaryDirectory() as profile, chromium.tab(Path(profile)) as tab:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, chromium.tab(Path(profile)) as tab:
         tab.size(1400, 900)
         began = time.perf_counter()
         tab.open(page)

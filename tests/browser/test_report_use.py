@@ -202,3 +202,18 @@ def test_without_scripts_the_page_says_what_to_do(tab: chromium.Tab, page: Path)
         assert "vitals table" in tab.ask("DOM.getOuterHTML", nodeId=found)["outerHTML"]
     finally:
         tab.ask("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_a_chart_by_group_is_drawn_when_it_is_opened(tab: chromium.Tab, tmp_path: Path) -> None:
+    fake = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "fake_run.py"))
+    columns = {"weather": ["fog", "sun"] * 10}
+    tab.console.clear()
+    tab.size(1400, 900)
+    tab.open(build(load(fake["write"](tmp_path / "run", n=20, studies=("clean", "shuffle"), columns=columns))))
+    tab.wait(DRAWN)
+    points = "document.querySelectorAll('#shuffle .grouped .vega path[aria-roledescription=point]').length"
+    assert tab.run(points) == 0
+    tab.run("document.querySelector('#shuffle .grouped').open = true")
+    tab.wait(f"{points} > 0")
+    assert tab.run("document.querySelector('#shuffle .grouped .vega svg').clientWidth") > 300
+    assert not tab.console

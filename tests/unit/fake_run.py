@@ -17,7 +17,7 @@ from visionvitals.figure import COMMON, Metric
 from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned, Skip
 from visionvitals.plan.request import Plan, Section
-from visionvitals.run import folder, wide
+from visionvitals.run import folder, groups, wide
 from visionvitals.run.provenance import Provenance
 
 CLASSES = (
@@ -79,6 +79,7 @@ def write(
     limit: int | None = None,
     seed: int = 0,
     more: Mapping[str, Callable[[int], np.ndarray]] = MappingProxyType({}),
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Path:
     """Write a run folder.
 
@@ -88,6 +89,7 @@ def write(
         measured: only so many cells are there, as after a kill.
         limit, seed: of the plan; the first `limit` images are scored.
         more: metric -> (n -> its values), in every cell.
+        columns: further columns of a csv -> their n values.
     """
     sets = {
         spec: Images(
@@ -138,8 +140,15 @@ def write(
             store.write_failure(cell, error=fails[cell.study], traceback=f"Traceback\n  {fails[cell.study]}")
         else:
             _keep(store, cell, min(n, limit or n), pictures, unreadable, command, more)
+    for images in sets.values() if columns else ():
+        known = groups.of_labels(images.card, _ids(n), [i % len(CLASSES) for i in range(n)], columns)
+        groups.keep(out, images.card.digest, known)
     folder.warn(out, warnings)
     return out
+
+
+def _ids(n: int) -> list[str]:
+    return [f"img-{i:04d}.JPEG" for i in range(n)]
 
 
 def _keep(
@@ -156,7 +165,7 @@ def _keep(
     values["prediction"] = np.arange(n) % 10
     if cell.study == "occlusion":
         values["information_loss"] = np.full(n, strength)
-    items = [f"img-{i:04d}.JPEG" for i in range(n)]
+    items = _ids(n)
     values |= {metric: make(n) for metric, make in more.items()}
     own = Metric(title="its own", meaning="in the test", unit="none", better=None)
     known = {**COMMON, **dict.fromkeys(more, own)}

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
-from visionvitals.report import by_class, charts, first, looks, notes, origin, panels, tables, templates, vega
+from visionvitals.report import by_class, charts, first, groups, looks, notes, origin, panels, tables, templates, vega
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
@@ -35,6 +35,7 @@ class Section:
         title, asks: of the study; its name and "" where nothing is known of it.
         gone: why nothing is known of it, or "".
         plots: what is drawn.
+        grouped: column -> the first of them by the groups of that column.
         published: numbers of others beside ours.
         table: all numbers.
         panels: pictures.
@@ -46,6 +47,7 @@ class Section:
     asks: str
     gone: str
     plots: list[charts.Plot]
+    grouped: Mapping[str, charts.Plot]
     published: list[tables.Beside]
     table: tables.Table
     panels: list[panels.Panel]
@@ -100,19 +102,28 @@ def render(run: Run) -> str:
     """The report as text."""
     run.summarise()
     environment, content, library = _environment(), _content(run), Library()
-    sections = [_section(run, name) for name in run.studies if run.of(name)]
+    groupings = groups.groupings(run)
+    sections = [_section(run, name, groupings) for name in run.studies if run.of(name)]
     for s in sections:
         for data in s.pictures:
             library.add(data, s.name)
     shared: dict[str, Any] = {**content, "library": library, "sections": sections}
-    study = environment.get_template("study.html.jinja")
-    packed = {}
+    study, packed = environment.get_template("study.html.jinja"), {}
     for s in sections:
-        drawn = [vega.interactive(plot) for plot in s.plots]
-        parts = {"html": study.render(**shared, s=s), "charts": drawn, "style": library.style(s.name)}
-        packed[s.name] = pack(json.dumps(parts, separators=(",", ":"), allow_nan=False))
+        drawn = [vega.interactive(plot) for plot in (*s.plots, *s.grouped.values())]
+        packed[s.name] = _packed(study.render(**shared, s=s), drawn, library.style(s.name))
+    by_group = [groups.signs_of(grouping, content["columns"]) for grouping in groupings]
+    if by_group:
+        packed[groups.SECTION] = _packed(
+            environment.get_template("groups.html.jinja").render(**shared, by_group=by_group)
+        )
     drawn_any = any(s.plots for s in sections)
     return str(environment.get_template("page.html.jinja").render(**shared, packed=packed, drawn=drawn_any))
+
+
+def _packed(html: str, drawn: Sequence[Any] = (), style: str = "") -> str:
+    """What the page keeps of a section until it is opened: its content, its charts and the CSS of its pictures."""
+    return pack(json.dumps({"html": html, "charts": drawn, "style": style}, separators=(",", ":"), allow_nan=False))
 
 
 def _content(run: Run) -> dict[str, Any]:
@@ -130,6 +141,7 @@ def _content(run: Run) -> dict[str, Any]:
         "date": origin.date(run),
         "columns": told,
         "others": others,
+        "plain": [column.sign.title for column in told if not column.share],
         "pairs": pairs,
         "comparisons": _comparisons(run, told),
         "series": {name: i for i, name in enumerate(run.backbones)},
@@ -149,10 +161,11 @@ def _content(run: Run) -> dict[str, Any]:
         "origin": origin,
         "looks": looks,
         "signs": signs,
+        "groups": groups,
     }
 
 
-def _section(run: Run, name: str) -> Section:
+def _section(run: Run, name: str, groupings: Sequence[groups.Grouping]) -> Section:
     found, record = run.studies[name], run.record(name)
     return Section(
         name=name,
@@ -160,6 +173,7 @@ def _section(run: Run, name: str) -> Section:
         asks=record.asks if record else "",
         gone=found if isinstance(found, str) else "",
         plots=charts.plots(run, name),
+        grouped={g.column: plot for g in groupings if (plot := groups.chart(run, name, g)) is not None},
         published=tables.beside_published(run, name),
         table=tables.of_study(run, name),
         panels=panels.panels(run, name),

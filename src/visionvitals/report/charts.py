@@ -6,7 +6,7 @@ multiple per backbone.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,6 +73,12 @@ def plots(run: Run, study: str) -> list[Plot]:
     record = run.record(study)
     found = [_plot(run, record, chart) for chart in record.charts] if record else []
     return [plot for plot in found if plot is not None]
+
+
+def counted(records: Iterable[Mapping[str, Any]]) -> str:
+    """How many items stand behind some records: `n = 300`, or `n = 12 to 300`; "" where they do not say it."""
+    counts = sorted({r["n"] for r in records if "n" in r}, key=lambda n: int(n.replace(",", "")))
+    return f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}" if counts else ""
 
 
 def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals.files import write_safely
-from visionvitals.report.charts import Multiple, Plot, plots
+from visionvitals.report.charts import Multiple, Plot, counted, plots
 from visionvitals.report.looks import LIGHT, theme, vega_lite_version
 from visionvitals.report.vega import across, height_of, specification
 from visionvitals.results import Run, words
@@ -68,16 +68,13 @@ def chart(run: Run, study: str, figure: Plot) -> Any:
 
 def _about(run: Run, study: str, figure: Plot) -> list[str]:
     """Lines below the title: the images, what is fixed, what the marks mean."""
-    counts = sorted(
-        {r["n"] for m in figure.multiples for r in m.records if "n" in r}, key=lambda n: int(n.replace(",", ""))
-    )
-    n = f", n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}" if counts else ""
+    n = counted(r for m in figure.multiples for r in m.records)
     drawn = {"line": "bands", "scatter": "", "heat": ""}.get(figure.kind, "lines")
     intervals = drawn and any(r["low"] is not None for m in figure.multiples for r in m.records)
     marks = [f"{drawn}: 95 % intervals"] if intervals else []
     marks += ["dotted: guessing"] if figure.chance is not None else []
     there = {p.images for p in run.of(study) if figure.chart.metric in p.metrics}
-    first = ", ".join(name for name in run.images if name in there) + n
+    first = ", ".join(name for name in run.images if name in there) + (f", {n}" if n else "")
     return [text for text in ("; ".join([first, *marks]), words.condition(figure.fixed)) if text]
 
 

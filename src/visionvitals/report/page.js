@@ -26,6 +26,7 @@
   });
   let drawn = 0;
   const draw = async (figure, specs) => {
+    if (figure.closest("details:not([open])")) return 0; // it has no width: it is drawn when it is opened
     await draws();
     const views = [];
     for (const place of all(".vega", figure)) {
@@ -64,6 +65,7 @@
     hint(body);
     for (const figure of all("figure.chart", body)) {
       specs.set(figure, charts[Number(figure.dataset.number)]);
+      figure.closest("details")?.addEventListener("toggle", () => draw(figure, specs.get(figure)));
       drawn += await draw(figure, specs.get(figure));
     }
   };
@@ -153,10 +155,10 @@
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 
-  // Print everything, also what is folded.
+  // Print everything, also what is folded, but charts that nobody has opened.
   let folded = [];
   addEventListener("beforeprint", () => {
-    folded = all("details:not([open])");
+    folded = all("details:not([open]):not(.grouped)");
     for (const element of folded) element.open = true;
   });
   addEventListener("afterprint", () => { for (const element of folded) element.open = false; });
