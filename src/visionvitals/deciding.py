@@ -63,10 +63,12 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
             f"`{rule.name}` must be of a study that measures each image by itself, to be judged while the images grow"
         )
         require(known[rule.study].per_image, must, rule.study, "Measure all images, and then use `vitals gate`.")
+    most = max(images.card.n for images in opened.values())
+    most = most if plan.limit is None else min(most, plan.limit)
     if baseline is not None:
-        requests.content_of(baseline)
-    n = max(images.card.n for images in opened.values())
-    most = n if plan.limit is None else min(n, plan.limit)
+        limits = [request["plan"].get("limit") for request in requests.each(requests.content_of(baseline))]
+        if None not in limits and all(rule.ask == "not_worse_by" for rule in made if rule.tier != "advisory"):
+            most = min(most, *limits)  # what the baseline has not seen decides nothing
     where = "" if baseline is None else str(baseline.absolute())
     return dataclasses.replace(plan, until=Until(rules=sections, most=most, baseline=where), limit=most)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
 from visionvitals.plan.request import Plan, Section
+from visionvitals.plan.stamp import stamp
 from visionvitals.run import folder, runner
 
 CPU = torch.device("cpu")
@@ -48,6 +50,20 @@ def test_a_finished_run_says_so_without_torch(tmp_path: Path, toy_backbone: str,
     os.utime(report, (0, 0))
     subprocess.run([sys.executable, "-c", SAYS, *words], capture_output=True, check=False)
     assert report.stat().st_mtime > 0, "an older report is made again"
+
+
+def test_a_picture_behind_a_table_that_changes_is_seen(tmp_path: Path) -> None:
+    for k in range(3):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "list.csv").write_text("path,label\n0.png,0\n1.png,1\n2.png,0\n")
+    plan = asked("tiny:vit", f"csv:{tmp_path / 'list.csv'}")
+    before = stamp(plan)
+    assert stamp(plan) == before
+    os.utime(tmp_path / "1.png", (1, 1))
+    changed = stamp(plan)
+    assert changed != before
+    (tmp_path / "list.csv").unlink()
+    assert stamp(plan) not in (changed, before), "a table that cannot be read ends nothing here"
 
 
 def test_any_file_of_a_plan_changes_its_stamp(tmp_path: Path, toy_images: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -171,15 +172,11 @@ def test_what_was_asked_for_and_not_measured_is_missing(tmp_path: Path) -> None:
     """A network, and an image set, of which no cell is finished yet; a set that another study alone was asked for is none of the rule's."""
     plant(tmp_path / "new", 900, 1000)
     run = load(tmp_path / "new")
-    asked = (
-        ("holes", "tiny:vit", "shapes:test"),
-        ("holes", "tiny:cnn", "shapes:test"),
-        ("holes", "tiny:vit", "folder:b"),
-    )
+    asked = ("holes", "tiny:cnn", "shapes:test"), ("holes", "tiny:vit", "folder:b")
     elsewhere = ("clean", "tiny:vit", "folder:c"), ("never", "tiny:vit", "shapes:test")
     (tmp_path / "rules.toml").write_text(AT_LEAST)
     made = rules.read(tmp_path / "rules.toml", RECORDS)
-    verdict = gate.judge(dataclasses.replace(run, asked=((*asked, *elsewhere),)), made)
+    verdict = gate.judge(dataclasses.replace(run, lacking=((*asked, *elsewhere),)), made)
     assert [(o.backbone, o.data, o.status) for o in verdict.outcomes] == [
         ("tiny:vit", "shapes:test", "pass"),
         ("tiny:cnn", "shapes:test", "missing"),
@@ -188,7 +185,7 @@ def test_what_was_asked_for_and_not_measured_is_missing(tmp_path: Path) -> None:
     assert (verdict.exit_code, verdict.level) == (1, 0.975)
     (tmp_path / "rules.toml").write_text(AT_LEAST + 'backbone = "cnn"\n')
     (outcome,) = gate.judge(
-        dataclasses.replace(run, asked=(asked,)), rules.read(tmp_path / "rules.toml", RECORDS)
+        dataclasses.replace(run, lacking=(asked,)), rules.read(tmp_path / "rules.toml", RECORDS)
     ).outcomes
     assert (outcome.backbone, outcome.status) == ("tiny:cnn", "missing")
 
@@ -201,6 +198,18 @@ def test_repetitions_of_the_baseline_are_not_averaged_into_the_run(tmp_path: Pat
     alone = judge(tmp_path, AT_LEAST, baseline=False)
     assert judge(tmp_path, AT_LEAST).outcomes == alone.outcomes
     assert alone.outcomes[0].estimate.value == 0.9
+
+
+def test_what_is_missing_says_what_is_there_and_how_many_more_decide_is_told_from_the_end_that_matters(
+    tmp_path: Path,
+) -> None:
+    plant(tmp_path / "new", 23, 24)
+    (outcome,) = judge(tmp_path, AT_LEAST.replace("fraction = 0.5", "fraction = 0.55"), baseline=False).outcomes
+    assert outcome.reason == "it was not measured at fraction 0.55, but at 0.5"
+    (outcome,) = judge(tmp_path, AT_LEAST.replace("0.6", "0.9"), baseline=False).outcomes
+    e = outcome.estimate
+    assert outcome.more == math.ceil(24 * ((e.value - e.low) / (e.value - 0.9)) ** 2) - 24
+    assert e.value - e.low > 2 * (e.high - e.value), "the other end lies much nearer"
 
 
 def test_names_that_mean_the_same_contradict_each_other(tmp_path: Path) -> None:
@@ -274,9 +283,14 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
         (AT_LEAST.replace("0.6", "1" + "0" * 400), r"must be finite"),
         (AT_LEAST.replace("fraction", "fractoin"), r"must hold fields of holes. Got 'fractoin'. Did you mean fraction"),
         (AT_LEAST.replace('"holes"', '"hols"'), r"`study` of .* must be installed. Got 'hols'. Did you mean holes"),
-        (AT_LEAST.replace("0.5", "nan"), r"`fraction` of .* must be a text, a finite number.*Got nan"),
-        (AT_LEAST.replace("0.5", "[1, inf]"), r"`fraction` of .* must be a text, a finite number"),
-        (AT_LEAST.replace("0.5", "1979-05-27"), r"`fraction` of .* must be a text, a finite number"),
+        (AT_LEAST.replace("0.5", "nan"), r"`fraction` of .* must be a finite number. Got nan"),
+        (AT_LEAST.replace("0.5", "[1, inf]"), r"`fraction` of .* must be a finite number"),
+        (AT_LEAST.replace("0.5", "1979-05-27"), r"`fraction` of .* must be a finite number"),
+        (AT_LEAST.replace("0.5", '"0.5"'), r"`fraction` of .* must be a finite number. Got '0.5'"),
+        (AT_LEAST.replace("0.6", "60"), r"must lie on the scale of .*, 0 to 1. Got 60.0. A share of 60 % reads 0.6"),
+        (NOT_WORSE.replace("0.03", "2"), r"must be less than the scale is wide, 1. Got 2.*two points 0.02"),
+        (NOT_WORSE.replace("0.03", "1.5") + "relative = true\n", r"must be a share below 1"),
+        (AT_LEAST + 'class = "a"\ngroup = { class = "b" }\n', r"must name its class once"),
         (AT_LEAST + 'metric = "top2"\n', r"must be one of holes. Got 'top2'. Did you mean top"),
         (AT_LEAST + 'metric = "prediction"\n', r"must be one of holes. Got 'prediction'"),
         (AT_LEAST + 'sign = "with holes"\n', r"must name a sign or a study, not both"),

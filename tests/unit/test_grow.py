@@ -19,7 +19,7 @@ from visionvitals import cli, registry, results
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.plan.identity import cell_id
-from visionvitals.results import compare, gate
+from visionvitals.results import compare, gate, signs
 from visionvitals.results.compare import pairs
 from visionvitals.run import order, runner, status
 from visionvitals.run.runner import Outcome
@@ -70,7 +70,7 @@ def test_the_networks_of_one_name_of_two_runs_are_compared(tmp_path: Path, toy_b
     assert [run.backbones[b]["spec"][-1] for b in (pair.a, pair.b)] == ["0", "1"]
     assert [d.value.n for d in pair.differences("top1")] == [12]
     assert len(run.backbones) == 2, "one name, two weights: both are there, and told apart"
-    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nnot_worse_by = 1.0\n')
+    (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nnot_worse_by = 0.99\n')
     (outcome,) = gate.judged(tmp_path / "new", tmp_path / "rules.toml", baseline=tmp_path / "old")[0].outcomes
     assert (outcome.status, outcome.estimate.n) == ("pass", 12), "the gate pairs them too"
 
@@ -164,6 +164,38 @@ def test_what_has_another_content_now_is_superseded(tmp_path: Path, toy_backbone
     assert measure(out, [toy_backbone], [data]).measured == 0, "what comes back is there"
     assert results.load(out).estimate(results.load(out).points[0], "cross_entropy").value in before.values()
     assert status.of(out)[2] == 1, "now the other one is superseded"
+
+
+def test_one_content_is_one_set_however_it_is_spelled(tmp_path: Path, toy_backbone: str) -> None:
+    """On the second day the pictures lie elsewhere, and the weights have another name: what is kept still finds its clean accuracy."""
+    first, again = (pictures(tmp_path / name, n=40) for name in ("a", "b"))
+    out = tmp_path / "run"
+    measure(out, [f"net={toy_backbone}"], [f"day={first}"], "clean")
+    other = toy_backbone.replace("toy.py", "./toy.py") if "toy.py" in toy_backbone else toy_backbone
+    measure(out, [other], [f"night={again}"], "occlusion", preset="quick")
+    run = results.load(out)
+    assert ([*run.images], {p.images for p in run.points}) == (["night"], {"night"})
+    assert len(run.backbones) == 1
+    assert not any(run.lacking)
+    (tmp_path / "rules.toml").write_text('[[rule]]\nstudy = "clean"\nat_least = 0.0\n')
+    (outcome,) = gate.judged(out, tmp_path / "rules.toml")[0].outcomes
+    assert (outcome.data, outcome.estimate.n) == ("night", 40)
+    assert {p.images for p in status.of(out)[0]} == {"day", "night"}
+
+
+def test_a_sign_over_several_points_waits_for_all_that_are_asked_for(tmp_path: Path, toy_backbone: str) -> None:
+    out, data = tmp_path / "run", pictures(tmp_path / "a", n=40)
+    measure(out, [toy_backbone], [data], "clean,occlusion", preset="quick")
+    title, whole = "area under occlusion", results.load(out)
+    (cell,) = {c.id: c for p in whole.of("occlusion") if p.fields["fraction"] == 0.5 for c in p.cells}.values()
+    (one,) = signs.vital_signs(whole)
+    shutil.rmtree(out / "store" / "occlusion" / cell.id)
+    (less,) = signs.vital_signs(results.load(out))
+    assert one[title].n == 40
+    assert title not in less, "it would be an area over what happens to be there"
+    (tmp_path / "rules.toml").write_text(f'[[rule]]\nsign = "{title}"\nat_least = 0.0\n')
+    (outcome,) = gate.judged(out, tmp_path / "rules.toml")[0].outcomes
+    assert outcome.status == "missing"
 
 
 def test_what_a_run_superseded_stays_out_of_it_beside_a_run_that_means_it(tmp_path: Path, toy_backbone: str) -> None:

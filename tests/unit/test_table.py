@@ -141,7 +141,7 @@ def test_one_run_under_two_orders_of_the_classes_is_no_repetition(tmp_path: Path
         keep(tmp_path, {"a": 1.0}, backbone=dataclasses.replace(CELL.backbone, classes=classes))
     rows = table.rows(load(tmp_path))
     assert [row["runs"] for row in rows] == [1, 1]
-    assert len({row["cell"] for row in rows}) == 2
+    assert {row["backbone"] for row in rows} == {"tiny:vit (classes 1)", "tiny:vit (classes 2)"}
 
 
 def test_a_cell_that_two_folders_hold_counts_once(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ label; a picture whose field is empty is in none of its groups.
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing, printable
 from visionvitals.datasets.base.reading import read_rows
-from visionvitals.errors import near, require, shortened
-from visionvitals.registry import Spec
+from visionvitals.errors import VitalsError, near, require, shortened
+from visionvitals.registry import Spec, parse
 
 _MOST_CLASSES = 1_000_000  # a larger index is a mistake, and the card lists every index up to the largest
 
@@ -43,6 +44,15 @@ def open(spec: Spec) -> ImageSet:
     paths = [os.path.join(table.parent, path) for _, path, _ in rows]
     kind = "indices" if numbers else "names"
     return from_paths(spec, classes, ids, labels, paths, owner=table, kind=kind, columns=columns)
+
+
+def files(text: str) -> Iterator[Path]:
+    """The pictures that a spelling reads beside the table; none where it cannot be read."""
+    try:
+        table = local_path(parse(text, families=["csv"]))
+        yield from (table.parent / path for _, path, _ in _read(table)[0])
+    except (VitalsError, OSError):
+        return
 
 
 _Row = tuple[int, str, str]

@@ -1,4 +1,5 @@
-"""Has anything changed since a run was planned? Told from the names, sizes and times of the files that its spellings name, without torch.
+"""Has anything changed since a run was planned? Told from the names, sizes and times of the files that its spellings name, and of those that an
+image set says it reads beside them (`files`), without torch.
 
 What a stamp cannot see (weights in a hub's cache, a module that a factory imports) is caught by digests and answers when the network is
 loaded next.
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from visionvitals import registry
 from visionvitals.plan.request import Plan
 
 
@@ -38,6 +40,8 @@ def _paths(text: str) -> Iterator[Path]:
         path = os.path.expanduser(part)
         if os.path.exists(path):  # unlike a Path's, False for what can be no path
             yield Path(path)
+    if family in registry.names("datasets"):
+        yield from getattr(registry.load("datasets", family), "files", lambda text: ())(text)
     if family == "python" and not name.partition(":")[0].endswith(".py"):
         yield from _module(name.rpartition(":")[0])
 

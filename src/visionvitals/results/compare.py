@@ -237,7 +237,8 @@ def part(run: Run, side: int) -> Run:
     """The run with nothing in it but the points of one of its folders, averaged over the repetitions that this one holds."""
     within = [(p, run.frame.within(p.group, run.held[side])) for p in run.points]
     points = (p if group is p.group else replace(p, group=group) for p, group in within if group is not None)
-    return replace(run, all_points=tuple(points))
+    lacking = tuple(each if k == side else () for k, each in enumerate(run.lacking))
+    return replace(run, all_points=tuple(points), lacking=lacking, finished=run.held[side])
 
 
 def backbones(run: Run, side: int) -> list[str]:

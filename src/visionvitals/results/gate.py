@@ -221,8 +221,18 @@ def _alone(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: f
         e = stats.NOTHING if reading is None else reading.estimate
         met = (e.low >= rule.value, e.high < rule.value)
         met = met if rule.ask == "at_least" else (e.high <= rule.value, e.low > rule.value)
-        why = CHANCE if reading is not None and reading.at_chance else NOT_MEASURED
+        why = CHANCE if reading is not None and reading.at_chance else _why_not(run, rule, place)
         yield _outcome(rule, place, column, reading, e, level, met, rule.value, why)
+
+
+def _why_not(run: Run, rule: Rule, place: places.Place) -> str:
+    """Why a number is not there: which values of its condition are."""
+    points = [p for p in run.of(rule.study) if (p.backbone, p.images) == place]
+    for field, value in rule.what.where.items() if points else ():
+        there = dict.fromkeys(words.short(p.condition.get(field)) for p in points)
+        if words.short(value) not in there:
+            return f"it was not measured at {field} {words.short(value)}, but at {', '.join(there)}"
+    return NOT_MEASURED
 
 
 def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:
@@ -291,7 +301,9 @@ def _outcome(
     status: Status = "pass" if met[0] else "breach" if met[1] else "undecided"
     if e.n == 0 or math.isnan(e.value):
         status = "missing"
-    needed = stats.needed(e, abs(e.value - threshold)) if status == "undecided" else None
+    far = e.low if threshold < e.value else e.high  # the end that lies beyond the threshold must come to it
+    towards = e._replace(low=e.value - abs(far - e.value), high=e.value + abs(far - e.value))
+    needed = stats.needed(towards, abs(e.value - threshold)) if status == "undecided" else None
     return Outcome(
         rule=rule,
         backbone=place[0],

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionvitals import registry
-from visionvitals.errors import escaped, near, require
+from visionvitals.errors import near, require
 from visionvitals.results import signs, slices
 from visionvitals.results.rules import Rule
 from visionvitals.results.run import Run
@@ -24,12 +24,18 @@ def meant(own: Run, rule: Rule) -> Rule:
     Raises:
         VitalsError: it names a backbone, an image set, a column or a value that is not there.
     """
-    spelled = _asked(own, rule.study)
-    given = own.plan.get("names", {})
-    known: list[dict[str, str]] = [{place[k]: spelled[place][k] for place in spelled} for k in (0, 1)]
-    found = named(rule, *(registry.meant(each, given) for each in known))
-    sets = of_rule(own, dataclasses.replace(found, group={}))[1]
-    say_group(rule, slices.columns(own, [images for images in sets if images in own.images]))
+    asked, given = _asked(own, rule.study), own.plan.get("names", {})
+    backbones, sets = (
+        (
+            {name: cards[name]["spec"] if name in cards else name for name in dict.fromkeys(names)}
+            for names, cards in zip(zip(*asked, strict=True), (own.backbones, own.images), strict=True)
+        )
+        if asked
+        else ({}, {})
+    )
+    found = named(rule, registry.meant(backbones, given), registry.meant(sets, given))
+    wanted = of_rule(own, dataclasses.replace(found, group={}))[1]
+    say_group(rule, slices.columns(own, [images for images in wanted if images in own.images]))
     return found
 
 
@@ -69,22 +75,10 @@ def say_group(rule: Rule, known: Mapping[str, Mapping[str, object]]) -> None:
         require(value in known[column], must, value, near(value, known[column]))
 
 
-def _asked(own: Run, study: str) -> dict[Place, Place]:
-    """The places at which a study was asked for or measured; all that the run has where there is none. Each with how it is spelled."""
-    spec = {name: card["spec"] for cards in (own.backbones, own.images) for name, card in cards.items()}
-    everything = {place: (spec[place[0]], spec[place[1]]) for place in signs.pairs(own)}
+def _asked(own: Run, study: str) -> list[Place]:
+    """The places at which a study was measured or asked for; all that the run has where there is none."""
+    lacking = list(dict.fromkeys(each[:3] for each in own.lacking[0])) if own.lacking else []
     measured = {(p.backbone, p.images) for p in own.of(study)}
-    found = {place: spelled for place, spelled in everything.items() if place in measured}
-    called: dict[str, str] = {
-        text: name for place, two in everything.items() for name, text in zip(place, two, strict=True)
-    }
-    given = own.plan.get("names", {})
-    asked = own.asked[0] if own.asked else ()
-    for only in (study, None):
-        for name, *two in asked:
-            if only in (None, name) and (two[0], two[1]) not in found.values():
-                place = [called.get(text, escaped(given.get(text, text))) for text in two]
-                found[place[0], place[1]] = (two[0], two[1])
-        if found:
-            return found
-    return everything
+    everything = signs.pairs(own)
+    found = [place for place in everything if place in measured] + [(b, i) for name, b, i in lacking if name == study]
+    return list(dict.fromkeys(found or [*everything, *((b, i) for _, b, i in lacking)]))

@@ -20,12 +20,15 @@ from visionvitals.figure import Record, read, tupled
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.known import Known
-from visionvitals.results.run import SETTINGS, Point, Run, left_out, metric_of
+from visionvitals.results.run import SETTINGS, Lacking, Point, Run, left_out, metric_of
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.documents import STUDIES, spared
 from visionvitals.run.folder import warned
 from visionvitals.run.requests import asked_of, content_of, each
 from visionvitals.run.store import SCHEMA, Store
+
+Read = tuple[list[Point], dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]
+"""Points, backbones by name, image sets by name."""
 
 
 def load(*folders: Path) -> Run:
@@ -75,7 +78,8 @@ def _load(folders: Sequence[Path]) -> Run:
     settled = cells.keys() | frozenset().union(*gone)
     measured = _in_order({name: name for name in versions}, order, first=study.BASELINE)
     records = {name: _record(name, versions[name], written.get(name), noticed) for name in measured}
-    points, backbones, images = _points(cells.values(), records, plan.get("names", {}))
+    read = _points(cells.values(), records, _spelled(planned), plan.get("names", {}))
+    points, backbones, images = read
     return Run(
         folder=folders[0],
         all_points=tuple(sorted(points, key=lambda p: _position(p, records))),
@@ -86,17 +90,52 @@ def _load(folders: Sequence[Path]) -> Run:
         plan=plan,
         finished=frozenset(cells),
         held=held,
-        asked=tuple(() if content is None else _asked(content) for content in contents),
+        lacking=tuple(_lacking(content, ids, read) for content, ids in zip(contents, held, strict=True)),
         warned=tuple(said),
         noticed=tuple(dict.fromkeys(noticed)),
         known=Known(folders),
     )
 
 
-def _asked(content: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    """(study, backbone, images) of all that was asked for, as spelled, each once."""
-    every = (what for request in each(content) for what in (*request["cells"], *request["skips"]))
-    return tuple(dict.fromkeys((what["study"], what["backbone"], what["images"]) for what in every))
+def _spelled(planned: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str, str]]:
+    """id -> (how late it was asked for, its backbone and image set as they were spelled then); of several folders the first counts most."""
+    every = [request for content in reversed(planned) for request in each(content)]
+    return {
+        cell["id"]: (k, cell["backbone"], cell["images"])
+        for k, request in enumerate(every)
+        for cell in request["cells"]
+    }
+
+
+def _lacking(content: Mapping[str, Any] | None, ids: Collection[str], read: Read) -> tuple[Lacking, ...]:
+    """See `Run.lacking`. A spelling that stands for the content of one name has this name."""
+    if content is None:
+        return ()
+    called: dict[str, str] = dict(asked_of(content)["names"])
+    for request in each(content):
+        called |= _called(request["digests"], read)
+    found: dict[str, Lacking] = {}
+    for what in (what for request in each(content) for what in (*request["cells"], *request["skips"])):
+        if what.get("id") not in ids:
+            backbone, images = (escaped(called.get(text, text)) for text in (what["backbone"], what["images"]))
+            condition = {k: tupled(v) for k, v in what["condition"].items()}
+            each_ = Lacking(what["study"], backbone, images, condition, what.get("id"))
+            found.setdefault(each_.id or repr(each_), each_)
+    return tuple(found.values())
+
+
+def _called(digests: Mapping[str, Mapping[str, Any]], read: Read) -> dict[str, str]:
+    """Spelling -> the name of what it stood for in a request, where one has this content."""
+    _, backbones, images = read
+    cuts = {text: _plain(cut) for text, cut in digests.get("preprocess", {}).items()}
+    wanted = {text: (digest, cuts.get(text)) for text, digest in digests.get("weights", {}).items()}
+    wanted |= {text: (digest, None) for text, digest in digests.get("images", {}).items()}
+    names: dict[tuple[str, str | None], list[str]] = {}
+    for cards in (backbones, images):
+        for name, card in cards.items():
+            cut = _plain(card["preprocess"]) if "preprocess" in card else None
+            names.setdefault((card["digest"], cut), []).append(name)
+    return {text: names[key][0] for text, key in wanted.items() if len(names.get(key, ())) == 1}
 
 
 def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: list[str]) -> dict[str, Stored]:
@@ -119,17 +158,24 @@ def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: li
 
 
 def _points(
-    cells: Iterable[Stored], records: Mapping[str, Record | str], names: Mapping[str, str]
-) -> tuple[list[Point], dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
-    """(points, backbones by name, image sets by name) of some cells."""
+    cells: Iterable[Stored],
+    records: Mapping[str, Record | str],
+    spelled: Mapping[str, tuple[int, str, str]],
+    names: Mapping[str, str],
+) -> Read:
+    """The points of some cells. One content is one backbone, or image set, however it was spelled; its latest spelling names it."""
     work: dict[tuple[Any, ...], list[Stored]] = {}
     backbones: dict[tuple[str, ...], Mapping[str, Any]] = {}
     images: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    cells = list(cells)
+    for stored in sorted(cells, key=lambda each: spelled.get(each.id, (-1,))[0]):
+        cell = stored.cell
+        _, *texts = spelled.get(stored.id, (-1, cell["backbone"]["spec"], cell["images"]["spec"]))
+        backbones[_content(cell["backbone"])] = {**cell["backbone"], "spec": texts[0]}
+        images[_content(cell["images"])] = {**cell["images"], "spec": texts[1]}
     for stored in cells:
         cell = stored.cell
-        backbone, data = _backbone_key(cell["backbone"]), (cell["images"]["spec"], cell["images"]["digest"])
-        backbones.setdefault(backbone, cell["backbone"])
-        images.setdefault(data, cell["images"])
+        backbone, data = _content(cell["backbone"]), _content(cell["images"])
         condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
         settings = tuple(tupled(cell[name]) for name in SETTINGS)
         work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
@@ -188,8 +234,14 @@ def _shown(settings: Mapping[str, Any], twin: str) -> dict[str, Any]:
     return {**settings, **short}
 
 
-def _backbone_key(card: Mapping[str, Any]) -> tuple[str, str, str]:
-    return card["spec"], card["digest"], json.dumps(card["preprocess"], sort_keys=True)
+def _content(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes two cards one backbone, or one image set. Older cells do not tell their classes: these are one where they are spelled alike."""
+    found = card["digest"], card.get("classes", card["spec"])
+    return (*found, _plain(card["preprocess"])) if "preprocess" in card else found
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _record(name: str, measured: set[tuple[int, str]], written: Any, noticed: list[str]) -> Record | str:
@@ -216,17 +268,21 @@ def _record(name: str, measured: set[tuple[int, str]], written: Any, noticed: li
 
 
 def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]], given: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """(spelling, digest, ...) -> a name: the one that the user gave, or the spelling, shortened as far as the names stay apart; where one
-    name had two contents, what tells them apart joins it."""
-    short = {**registry.labels(dict.fromkeys(spec for spec, *_ in cards)), **given}
+    """Content -> a name: the one that the user gave, or the spelling, shortened as far as the names stay apart; where one name had two
+    contents, what tells them apart joins it."""
+    specs = {key: card["spec"] for key, card in cards.items()}
+    short = {**registry.labels(dict.fromkeys(specs.values())), **given}
     names: dict[tuple[str, ...], str] = {}
     for key in cards:
-        same = [other for other in cards if short[other[0]] == short[key[0]]]
-        digests, inputs = {other[1] for other in same}, [other for other in same if other[1] == key[1]]
-        marks = [f"{'weights' if len(key) > 2 else 'data'} {key[1][:8]}"] if len(digests) > 1 else []
-        marks += [f"input {inputs.index(key) + 1}"] if len(inputs) > 1 else []
-        name = escaped(f"{short[key[0]]} ({', '.join(marks)})" if marks else short[key[0]])
-        names[key] = escaped(key[0]) if name in names.values() else name
+        same = [other for other in cards if short[specs[other]] == short[specs[key]]]
+        marks = (
+            [f"{'weights' if len(key) > 2 else 'data'} {key[0][:8]}"] if len({other[0] for other in same}) > 1 else []
+        )
+        for k, what in zip(range(1, len(key)), ("classes", "input"), strict=False):
+            values = list(dict.fromkeys(other[k] for other in same if other[0] == key[0]))
+            marks += [f"{what} {values.index(key[k]) + 1}"] if len(values) > 1 else []
+        name = escaped(f"{short[specs[key]]} ({', '.join(marks)})" if marks else short[specs[key]])
+        names[key] = escaped(specs[key]) if name in names.values() else name
     return names
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 from visionvitals import study
 from visionvitals.errors import VitalsError, near, require, shortened
-from visionvitals.figure import Record, Sign, tupled
+from visionvitals.figure import BOUNDS, Record, Sign, tupled
 from visionvitals.files import read_regular
 from visionvitals.results.run import Run
 from visionvitals.run import groups
@@ -147,6 +147,8 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     )
     for key in ("relative", "baseline_backbone"):
         require(against or key not in section, f"`{key}` of {where} belongs to not_worse_by", asks[0], "Leave it out.")
+    both = {groups.CLASS} & section.keys() & section.get("group", {}).keys()
+    require(not both, f"{where} must name its class once", (section.get(groups.CLASS), section.get("group")), DO)
     group = section.get("group", {}) | {key: section[key] for key in (groups.CLASS,) if key in section}
     told = all(isinstance(each, str) for each in group.values())
     require(told, f"`group` of {where} must hold a text for each column", group, 'As in { weather = "rain" }.')
@@ -156,6 +158,7 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     require(not neither, f"{where} must ask of a number that has a good end", what.title, "Use at_least or at_most.")
     of_extreme = section.get("relative") and what.kind in ("lowest", "highest")
     require(not of_extreme, f"`relative` of {where} needs a number that was not chosen", what.title, "Leave it out.")
+    _bounded(section, asks[0], value, what, records[name], where)
     bound = {"at_least": "at least", "at_most": "at most", "not_worse_by": "not worse by"}[asks[0]]
     rest = {key: section[key] for key in ("relative", "backbone", "data", "baseline_backbone") if key in section}
     part = "".join(f", {column} {each}" for column, each in group.items())
@@ -190,14 +193,40 @@ def _what(section: Mapping[str, Any], where: str, records: Mapping[str, Record])
     have = {**record.defaults, **dict.fromkeys(record.axes)}
     for key, value in fields.items():
         require(key in have, f"`where` of {where} must hold fields of {name}", key, near(key, have))
-        must = f"`{key}` of {where} must be a text, a finite number, true or false, or a list of these"
-        require(_plain(value), must, value)
+        must = f"`{key}` of {where} must be {_form(record.defaults.get(key))}"
+        require(_plain(value) and _form(value) in must, must, value)
     averaged = [m for m, known in record.metrics.items() if known.averaged]
     require(metric in averaged, f"`metric` of {where} must be one of {name}", metric, near(metric, averaged))
     at = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in fields.items())
     return str(name), Sign(
         title=f"{name} {metric}" + (f" at {at}" if at else ""), kind="mean", where=fields, metric=metric
     )
+
+
+def _bounded(section: Mapping[str, Any], ask: str, value: float, what: Sign, record: Record, where: str) -> None:
+    """Refuse a threshold that no value can be beyond, or a margin that every value keeps: points instead of shares, most of all."""
+    low, high = what.bounds or (BOUNDS[what.unit] if what.unit else record.metrics[what.metric].bounds)
+    low, high = (0.0, math.inf) if what.kind == "kept" else (low, high)
+    do = "A share of 60 % reads 0.6, two points 0.02." if high in (1, math.inf) else ""
+    if ask != "not_worse_by":
+        must = f"`{ask}` of {where} must lie on the scale of {what.title}, {low:g} to {high:g}"
+        require(low <= value <= high, must, value, do)
+    elif section.get("relative") and (what.better or record.metrics[what.metric].better) == "high":
+        require(value < 1, f"`not_worse_by` of {where} must be a share below 1, where it is relative", value, do)
+    elif not section.get("relative"):
+        width = 1.0 if what.kind == "kept" else high - low
+        require(value < width, f"`not_worse_by` of {where} must be less than the scale is wide, {width:g}", value, do)
+
+
+def _form(value: Any) -> str:
+    """What a value is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a finite number"
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, tuple) else "a text, a finite number, true or false, or a list of these"
 
 
 def _plain(value: Any) -> bool:

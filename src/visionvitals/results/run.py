@@ -9,7 +9,7 @@ draws other images and other perturbations. Where one of these varies within a s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,6 +64,17 @@ class Point:
         return tuple((k, v) for k, v in self.condition.items() if k not in without)
 
 
+class Lacking(NamedTuple):
+    """A cell that a folder was asked for and does not hold: study, names of the backbone and the image set, condition; no `id` where it
+    was skipped."""
+
+    study: str
+    backbone: str
+    images: str
+    condition: Mapping[str, Any]
+    id: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One run folder, or several together, read.
@@ -77,7 +88,7 @@ class Run:
         plan: what was asked, see `run.requests.asked_of`.
         finished: ids of all finished cells.
         held: the ids that each folder holds, in their order.
-        asked: (study, backbone, images) as spelled, of all that each folder was asked for.
+        lacking: what each folder was asked for and does not hold.
         warned: content of `warnings.json`.
         noticed: what was noticed on reading, a sentence each.
         frame: its numbers.
@@ -93,7 +104,7 @@ class Run:
     plan: Mapping[str, Any]
     finished: frozenset[str]
     held: tuple[frozenset[str], ...]
-    asked: tuple[tuple[tuple[str, str, str], ...], ...]
+    lacking: tuple[tuple[Lacking, ...], ...]
     warned: tuple[str, ...]
     noticed: tuple[str, ...]
     frame: Frame = field(default_factory=Frame, repr=False)
@@ -153,6 +164,20 @@ class Run:
             draws = {run: draws[run] - of * other[run] for run in draws if run in other}
             low, high = low - of * high, high - of * low
         return stats.over_draws(e, np.array([*draws.values()]), bounds=(low, high), level=level)
+
+    def unfinished(self, points: Sequence[Point], fixed: Mapping[str, Any], x: str | None = None) -> bool:
+        """Whether a cell was asked for and is not there that would give a further point beside some points of one backbone: then a number over
+        all of them is not there either. Further points have the `fixed` values, and where `x` is given another one of it."""
+        first = points[0]
+        fields = [{x: p.fields.get(x)} if x else p.fields for p in points]
+        for each in (each for several in self.lacking for each in several):
+            if each.id is None or each.id in self.finished or each[:3] != (first.study, first.backbone, first.images):
+                continue
+            alike = all(each.condition.get(k, v) == v for k, v in fixed.items() if k in first.fields)
+            known = any(all(here.get(k, v) == v for k, v in each.condition.items() if k in here) for here in fields)
+            if alike and not known:
+                return True
+        return False
 
     def items(self, key: str) -> list[str]:
         """The items that a key of `values` stands for."""

@@ -203,6 +203,9 @@ def column_of(run: Run, record: Record, sign: Sign, *, level: float = stats.LEVE
             unknown = sign.kind != "mean" and any(p.group.shared for p in reading.points)  # no interval knows the runs
             e = reading.estimate._replace(low=math.nan, high=math.nan) if unknown else reading.estimate
             readings[pair] = replace(reading, estimate=e)
+    over = {pair: tuple(p.fields.get(str(sign.x)) for p in r.points) for pair, r in readings.items()}
+    if sign.kind == "area" and len(set(over.values())) > 1:  # areas over other ranges are other numbers
+        readings = {pair: replace(r, fixed=(*r.fixed, (str(sign.x), over[pair]))) for pair, r in readings.items()}
     shared = Counter(r.fixed for r in readings.values()).most_common(1)
     return Column(record.name, sign, run.metric(record.name, sign.metric), shared[0][0] if shared else (), readings)
 
@@ -213,7 +216,7 @@ def _reading(
     """The sign at the most measured combination of the open fields that this backbone has."""
     metric = run.metric(record.name, sign.metric)
     if sign.kind == "index":
-        return _of_index(run, sign, own, metric, level)
+        return None if run.unfinished(own, sign.where) else _of_index(run, sign, own, metric, level)
     open_fields = {p.rest(*sign.where, sign.x) for p in own}
     fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(record, rest), str(rest)))
     points = [p for p in own if p.rest(*sign.where, sign.x) == fixed]
@@ -225,7 +228,7 @@ def _reading(
         return Reading(e, (points[0],), fixed)
     if sign.kind == "kept":
         return _of_kept(run, sign, points[0], fixed, metric, level)
-    if len(points) < 2:
+    if len(points) < 2 or run.unfinished(points, dict(fixed) | dict(sign.where), str(sign.x)):
         return None
     points.sort(key=lambda p: strength(p.condition.get(str(sign.x))))
     scores = _scores(run, sign, points)

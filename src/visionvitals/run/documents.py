@@ -41,6 +41,7 @@ _BACKBONE = {
     "spec": str,
     "architecture": str,
     "digest": str,
+    "classes?": str,
     "preprocess": {
         "size": [int, int],
         "resize": _MAYBE,
@@ -70,7 +71,7 @@ CELL = {
         "version": int,
         "condition": _CONDITION,
         "backbone": _BACKBONE,
-        "images": {"spec": str, "digest": str, "n": int, "notes": [str]},
+        "images": {"spec": str, "digest": str, "classes?": str, "n": int, "notes": [str]},
         "seed": int,
         "limit": _MAYBE,
         "decoder": str,

@@ -12,6 +12,7 @@ names and bytes only, so that an object store needs no other schema. No file is 
 files that no `cell.json` names.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -229,14 +230,20 @@ class Store:
 
 
 def described(cell: Cell) -> dict[str, Any]:
-    """All fields of a cell as plain values, less the class lists of its cards: long, the same in every cell, and their part in
-    the identity is already in the id."""
+    """All fields of a cell as plain values, with the digests of the class lists of its cards in place of the lists, which are long and the same
+    in every cell."""
     content: dict[str, Any] = plain(cell)
-    for card in (content["backbone"], content["images"]):
-        del card["classes"], card["class_names"]
+    for name, card in (("backbone", cell.backbone), ("images", cell.images)):
+        del content[name]["class_names"]
+        content[name]["classes"] = _listed(card.classes)
     del content["backbone"]["answers"]  # they stand in the run's plan.json
     del content["images"]["per_class"], content["images"]["conflicts"]  # for planning only
     return content
+
+
+@functools.lru_cache(maxsize=64)
+def _listed(classes: tuple[str, ...] | None) -> str:
+    return hashlib.sha256(json.dumps(classes).encode()).hexdigest()
 
 
 def _webp(picture: "Image") -> bytes:
