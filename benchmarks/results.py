@@ -143,7 +143,7 @@ def build(out: Path, made: Sequence[Cell], records: Sequence[figure.Record] = RE
             (item, "harp" if right[k] else "teapot", ()): kept for k, (item, kept) in enumerate(pictures.items())
         }
         marks = {item: {"label": "harp", "correct": bool(right[k])} for k, item in enumerate(pictures)}
-        store.write(cell, [columns], facts=facts, exhibits=exhibits, marks=marks)
+        store.write(cell, columns, facts=facts, exhibits=exhibits, marks=marks)
         if number % 500 == 499:
             print(f"{number + 1} of {len(made)} cells", file=sys.stderr, flush=True)
     plan = {

@@ -97,7 +97,7 @@ def keep(cell: Cell, chosen: study.Study, job: Job) -> None:
         chosen.measure(job), study=chosen.name, axes=chosen.axes, metrics=chosen.metrics, ids=list(job.ids)
     )
     with tempfile.TemporaryDirectory() as folder:
-        Store(Path(folder)).write(cell, [numbers], axes=chosen.axes)
+        Store(Path(folder)).write(cell, numbers, axes=chosen.axes)
 
 
 def forward(module: torch.nn.Module, batch: torch.Tensor, images: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from visionvitals.core import BackboneCard, BackboneSpec, Cell, ImageSetCard, Place, Preprocess, Scores
 from visionvitals.figure import COMMON
 from visionvitals.run import groups, wide
+from visionvitals.run.parts import together
 from visionvitals.run.store import Store
 
 
@@ -55,7 +56,10 @@ def keep(
         ]
         blocks += [Scores(blocks[0].items, {"prediction": [3.0] * len(blocks[0].items)}, blocks[0].at)]
         written.append(wide.gather(blocks, study="holes", axes=axes, metrics=COMMON, ids=some, start=start))
-    return Store(root / "store").write(dataclasses.replace(CELL, condition=condition, **cell), written, axes=axes)
+    store, made = Store(root / "store"), dataclasses.replace(CELL, condition=condition, **cell)
+    whole = together([store.lay(made, numbers, axes=axes) for numbers in written])
+    store.finish(whole)
+    return whole.id
 
 
 def grouped(root: Path, weather: list[str], *, digest: str = "bb", classes: tuple[str, ...] = ("a", "b")) -> None:

@@ -62,7 +62,7 @@ def measure(
     if mine == {}:
         return runner.Outcome(measured=0, found=0, failed=(), warnings=())
     say(f"Planning on {chosen}")
-    only = None if mine is None else set(mine.values())
+    only = None if mine is None else {share.backbone for share in mine.values()}
     planned = planner.make(plan, device=chosen, visit=visit, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
     say(f"{len(planned.cells)} cells{skipped}")
@@ -79,7 +79,7 @@ def measure(
         command=command,
         reuse=[Path(each) for each in reuse],
         rates=rates,
-        mine=None if mine is None else frozenset(mine),
+        mine=None if mine is None else {identifier: share.parts for identifier, share in mine.items()},
         by="" if shard is None else f"{shard.index}-of-{shard.count}",
         milestone=milestones.writer(out, say) if shard is None else lambda headline: None,
         studies=studies,

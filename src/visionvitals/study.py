@@ -53,7 +53,7 @@ class Study(Record):
         shared: SHARED, whether all images of a run share what it draws (a patch, a split): intervals are then over runs too, and one run
             has none. Default: each image has its own draw.
         per_image: PER_IMAGE, whether what is measured of an image (values, pictures) depends on no other image, and nothing is attached:
-            then more images are measured without measuring the first ones again. Default: only where the file defines no `measure`.
+            then more images are measured without measuring the first ones again, and many in parts. Default: only where the file defines no `measure`.
         charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
         Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
             default for every field; a field named `run` counts independent repetitions and is averaged over in tables.

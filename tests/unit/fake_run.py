@@ -186,13 +186,12 @@ def _keep(
     )
     store.write(
         cell,
-        [columns],
+        columns,
         facts={
             "provenance": plain(provenance),
             "skipped": [list(pair) for pair in unreadable],
             "n": n,
             "seconds": 1.5,
-            "images_per_second": n / 1.5,
             "warnings": [],
         },
         exhibits={(f"img-{i:04d}.JPEG", said[i], ()): _picture(i, cell.condition) for i in shown},

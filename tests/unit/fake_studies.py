@@ -47,6 +47,7 @@ class FakeStudy(Record):
     conditions: Callable[[str, tuple[int, int]], list[Any]]
     refusal: Callable[[Any, BackboneCard], str | None] = lambda condition, backbone: None
     passes: Callable[[Any], float] = lambda condition: 1
+    per_image: bool = False
     source: str = ""
 
 

@@ -136,15 +136,15 @@ def test_after_a_kill_it_goes_on_as_if_there_were_none(
 ) -> None:
     rules = AT_LEAST.format(0.72)
     whole = measured(tmp_path / "whole", 0.8, rules=rules, studies="clean,shuffle")
-    written, write = [0], Store.write
+    written, lay = [0], Store.lay
 
-    def killed(self: Store, *given: Any, **more: Any) -> str:
+    def killed(self: Store, *given: Any, **more: Any) -> Any:
         written[0] += 1
         if written[0] == at:
             raise KeyboardInterrupt
-        return write(self, *given, **more)
+        return lay(self, *given, **more)
 
-    monkeypatch.setattr(Store, "write", killed)
+    monkeypatch.setattr(Store, "lay", killed)
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path / "killed", 0.8, rules=rules, studies="clean,shuffle")
     left = json.loads((tmp_path / "killed" / "plan.json").read_text())["plan"]["limit"]

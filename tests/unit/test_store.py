@@ -21,7 +21,7 @@ from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scor
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
 from visionvitals.plan.identity import cell_id
-from visionvitals.run import documents, shelf, wide
+from visionvitals.run import documents, parts, shelf, wide
 from visionvitals.run.cell import DamagedCell
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
@@ -56,8 +56,8 @@ def gather(blocks: Sequence[Scores] = SCORES, *, ids: Sequence[str] = IDS, start
     return wide.gather(blocks, study="occlusion", axes=axes, metrics=COMMON, ids=ids, start=start)
 
 
-def keep(store: Store, parts: Sequence[wide.Wide] | None = None, **more: Any) -> None:
-    store.write(CELL, [gather()] if parts is None else parts, **({"facts": {"n": 2}} | more))
+def keep(store: Store, numbers: wide.Wide | None = None, **more: Any) -> None:
+    store.write(CELL, gather() if numbers is None else numbers, **({"facts": {"n": 2}} | more))
 
 
 def names(root: Path) -> set[str]:
@@ -81,8 +81,11 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path: Path) -> None:
 
 def test_parts_of_a_cell_are_read_as_one(tmp_path: Path) -> None:
     more = [Scores(["k"], {"top1": [1.0]})]
-    keep(Store(tmp_path), [gather(), gather(more, ids=["k"], start=2)])
-    (found,) = Store(tmp_path).cells()
+    store = Store(tmp_path)
+    laid = [store.lay(CELL, numbers) for numbers in (gather(), gather(more, ids=["k"], start=2))]
+    assert not store.cells()
+    store.finish(parts.together(laid))
+    (found,) = store.cells()
     assert found.items() == [*IDS, "k"]
     assert found.values(["top1"])["top1"].tolist() == [1, 0, 1]
     assert [part["images"] for part in found.facts["parts"]] == [[0, 2], [2, 3]]
@@ -101,7 +104,7 @@ def test_columns_cost_little_memory(tmp_path: Path) -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used / (5 * len(ids)) < 30
-    keep(Store(tmp_path), [found], axes=("level",))
+    keep(Store(tmp_path), found, axes=("level",))
     (cell,) = Store(tmp_path).cells()
     assert list(cell.points) == [(k,) for k in range(5)]
     assert cell.items_key((0,)) == cell.items_key((4,))
@@ -117,8 +120,15 @@ def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
     )
     (found,) = Store(tmp_path).cells()
     first, second = found.facts["exhibits"]
-    assert first == {"item": "i/ä", "caption": "a", "file": "exhibits/0.webp", "at": []}
-    assert second == {"item": "j", "caption": "b", "file": "exhibits/1.webp", "at": [], "label": "a", "correct": False}
+    assert first == {"item": "i/ä", "caption": "a", "file": "exhibits/0-0.webp", "at": []}
+    assert second == {
+        "item": "j",
+        "caption": "b",
+        "file": "exhibits/0-1.webp",
+        "at": [],
+        "label": "a",
+        "correct": False,
+    }
     with Image.open(BytesIO(found.read(first["file"]))) as shown:
         assert shown.size == (8, 8)
     assert found.read("files/patch.png") == b"123"
@@ -126,7 +136,7 @@ def test_exhibits_carry_what_is_known_of_them(tmp_path: Path) -> None:
 
 def test_a_cell_is_immutable_and_the_first_writer_stays(tmp_path: Path) -> None:
     keep(Store(tmp_path))
-    keep(Store(tmp_path), [gather([Scores(IDS, {"top1": [0.5, 0.5]})])])
+    keep(Store(tmp_path), gather([Scores(IDS, {"top1": [0.5, 0.5]})]))
     assert Store(tmp_path).cells()[0].values(["top1"])["top1"].tolist() == [1, 0]
     keep(Store(tmp_path))
     assert len(Store(tmp_path).cells()) == 1
@@ -226,7 +236,7 @@ def test_every_flipped_bit_of_a_part_is_noticed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     keep(
         Store(tmp_path),
-        [gather([Scores(ids, {"top1": rng.integers(0, 2, 200), "cross_entropy": rng.random(200)})], ids=ids)],
+        gather([Scores(ids, {"top1": rng.integers(0, 2, 200), "cross_entropy": rng.random(200)})], ids=ids),
     )
     (path,) = tmp_path.rglob("*.parquet")
     whole = path.read_bytes()
@@ -283,7 +293,7 @@ def test_no_name_leaves_the_shelf(tmp_path: Path, name: str) -> None:
 
 def test_another_axis_value_is_another_place(tmp_path: Path) -> None:
     blocks = [Scores(IDS, {"top1": [1, 1]}, (1,)), Scores(IDS, {"top1": [0, 0]}, (2,))]
-    keep(Store(tmp_path), [gather(blocks, axes=("block",))], axes=("block",))
+    keep(Store(tmp_path), gather(blocks, axes=("block",)), axes=("block",))
     (found,) = Store(tmp_path).cells()
     assert found.values(["top1"], (2,))["top1"].tolist() == [0, 0]
     assert dataclasses.replace(CELL, seed=1) != CELL
@@ -316,7 +326,7 @@ def test_a_cell_that_names_what_is_not_its_own_is_damaged(tmp_path: Path, name: 
     facts["exhibits"][0]["file"] = name
     for also in (False, True):
         if also:
-            facts["sha256"][name], facts["bytes"][name] = facts["sha256"]["exhibits/0.webp"], 1
+            facts["sha256"][name], facts["bytes"][name] = facts["sha256"]["exhibits/0-0.webp"], 1
         path.write_bytes(documents.sealed(facts))
         assert list(store.survey()[1]) == [cell_id(CELL)]
 

@@ -85,7 +85,8 @@ def _cells(run: Run) -> list[Stored]:
 
 
 def _provenance(run: Run) -> list[Mapping[str, Any]]:
-    return [cell.facts["provenance"] for cell in _cells(run) if cell.facts.get("provenance")]
+    every = [facts for cell in _cells(run) for facts in (cell.facts, *cell.facts["parts"])]
+    return [facts["provenance"] for facts in every if facts.get("provenance")]
 
 
 def _distinct(values: Iterable[Any]) -> str:

@@ -74,7 +74,7 @@ def add(run_folder: Path, answers: Path) -> list[Added]:
             numbers = wide.gather(
                 asked.scores(said), study=STUDY, axes=record.axes, metrics=record.metrics, ids=said.items
             )
-            store.write(cell, [numbers], axes=record.axes, facts=_facts(theirs))
+            store.write(cell, numbers, axes=record.axes, facts=_facts(theirs))
             persons = len({trial.observer for trial in theirs})
             if persons > 1:
                 pictures = len({trial.stimulus.name for trial in theirs})

@@ -4,7 +4,7 @@ import numpy as np
 
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError
-from visionvitals.run import wide
+from visionvitals.run.cell import Stored
 from visionvitals.run.measure import Running, Work
 
 
@@ -12,7 +12,7 @@ class WrongOrder(VitalsError):
     """A guessed order of the outputs is not the one that the network was trained in: going on would measure something else."""
 
 
-def check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> None:
+def check_order(run: Running, work: Work, cell: Cell, measured: Stored) -> None:
     """Judge a guessed order of the outputs by what the network says.
 
     Raises:
@@ -24,12 +24,12 @@ def check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> Non
     aligned = run.planned.alignments[card.spec, images.spec]
     if not aligned.guessed:
         return
-    block = numbers.blocks[()]
+    items, said = measured.items(), measured.values(["prediction"])["prediction"]
     labelled = dict(zip(work.data.ids, work.labels(run.planned.studies[cell.study]).tolist(), strict=True))
-    wanted = np.array([labelled[item] for item in block.items])
-    scored = np.isfinite(block.values["prediction"])
-    scored &= [item not in work.data.copies for item in block.items]  # a copy would choose the order and judge it
-    found = labels.better_order(block.values["prediction"][scored].astype(np.int64), wanted[scored])
+    wanted = np.array([labelled[item] for item in items])
+    scored = np.isfinite(said)
+    scored &= [item not in work.data.copies for item in items]  # a copy would choose the order and judge it
+    found = labels.better_order(said[scored].astype(np.int64), wanted[scored])
     if found is None:
         return
     order, gain = found
@@ -43,12 +43,12 @@ def check_order(run: Running, work: Work, cell: Cell, numbers: wide.Wide) -> Non
     )
 
 
-def check_chance(run: Running, cell: Cell, numbers: wide.Wide) -> None:
+def check_chance(run: Running, cell: Cell, measured: Stored) -> None:
     """Warn where the clean accuracy is that of guessing: something is misread then."""
     from visionvitals.datasets.base import labels as _labels
 
     card = cell.backbone
-    correct = numbers.blocks[()].values["top1"]
+    correct, said = measured.values(["top1", "prediction"]).values()
     scored = correct[np.isfinite(correct)]
     warning = _labels.chance_warning(
         float(scored.mean()) if len(scored) else 0.0,
@@ -59,7 +59,6 @@ def check_chance(run: Running, cell: Cell, numbers: wide.Wide) -> None:
     )
     if warning is not None:
         run.warn(f"{card.spec} on {cell.images.spec}: {warning}")
-    said = numbers.blocks[()].values["prediction"]
     same = np.unique(said[np.isfinite(said)])
     if len(same) == 1 and len(said) >= 10:
         one = f"output {int(same[0])}" if card.class_names is None else card.class_names[int(same[0])]

@@ -33,6 +33,10 @@ def _cost(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value < 1e18
 
 
+def _parts(value: Any) -> bool:
+    return isinstance(value, int) and 0 < value <= 1_000_000
+
+
 _NUMBER = int, float
 _MAYBE = int, NoneType
 _CONDITION = {str: _plain}
@@ -79,7 +83,11 @@ CELL = {
         "source": str,
     },
     "axes": [str],
-    "parts": [{"file": str, "points": [{"at": [(str, int, float)], "rows": [int, int], "items": str, "metrics": [str]}]}],
+    "parts": [{
+        "file": str,
+        "points": [{"at": [(str, int, float)], "rows": [int, int], "items": str, "metrics": [str]}],
+        "provenance?": _PROVENANCE,
+    }],
     "exhibits": [{"item": str, "caption": str, "file": str, "at": [(str, int, float)], "label?": str, "correct?": bool}],
     "sha256": {str: str},
     "bytes": {str: int},
@@ -111,7 +119,7 @@ _REQUEST: dict[str, Any] = {
     },
     "digests": {str: {str: lambda value: True}},
     "answers": {str: _ANSWERS},
-    "cells": [{"id": str, **_WORK, "cost?": _cost}],
+    "cells": [{"id": str, **_WORK, "cost?": _cost, "parts?": _parts}],
     "skips": [{"reason": str, **_WORK}],
     "notes": [str],
     "command": [str],

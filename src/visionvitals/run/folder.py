@@ -21,6 +21,7 @@ from typing import Any
 
 from visionvitals import figure, study
 from visionvitals.answers import Answers
+from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
@@ -28,7 +29,7 @@ from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
-from visionvitals.run import documents, requests, trust
+from visionvitals.run import documents, parts, requests, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.progress import say
 from visionvitals.run.provenance import versions
@@ -60,10 +61,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         command=command,
         digests=_digests(planned),
         answers=_answers(planned),
-        cells=[
-            requests.planned_cell(identifier, cell, planned.studies[cell.study].passes(cell.condition))
-            for identifier, cell in planned.by_id.items()
-        ],
+        cells=[_planned(identifier, cell, planned.studies[cell.study]) for identifier, cell in planned.by_id.items()],
         skips=[plain(skip) for skip in planned.skips],
         notes=list(planned.notes),
         stamp=stamp(planned.plan),
@@ -185,7 +183,7 @@ def finished(out: Path, plan: Plan) -> int | None:
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed) or {}
     warned(out, noticed)
     described = {study.name_of(section.name) for section in plan.studies} <= known.keys()
-    if noticed or not described or store.survey()[1]:
+    if noticed or not described or store.left_over() or store.survey()[1]:
         return None
     return len(there["cells"])
 
@@ -252,6 +250,11 @@ def _digests(planned: Planned) -> dict[str, Any]:
         "source of the study": {name: each.source for name, each in planned.studies.items() if each.source},
         "content": {spec: digest for cell in planned.cells for spec, digest in cell.companions},
     }
+
+
+def _planned(identifier: str, cell: Cell, of: study.Study) -> dict[str, Any]:
+    count = len(parts.of(of, images_of(cell)))
+    return requests.planned_cell(identifier, cell, passes=of.passes(cell.condition), parts=count)
 
 
 def _answers(planned: Planned) -> dict[str, Any]:

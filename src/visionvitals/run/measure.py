@@ -1,9 +1,10 @@
-"""Measuring one cell: the job that a study gets, what it leaves beside its numbers, and what happens where memory runs out."""
+"""Measuring one cell or a part of it: the job that a study gets, what it leaves beside its numbers, and what happens where memory runs out."""
 
 import dataclasses
 import gc
+import hashlib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from PIL import Image
 from visionvitals.core import Backbone, Cell, Place
 from visionvitals.errors import VitalsError, require
 from visionvitals.job import Job
-from visionvitals.plan.identity import plain
+from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, grown, provenance, wide
+from visionvitals.run import devices, exhibits, folder, grown, parts, provenance, wide
 from visionvitals.run.calibrate import images_of
+from visionvitals.run.cell import Stored
 from visionvitals.run.memo import DiskMemos, code
 from visionvitals.run.progress import Meter
 from visionvitals.run.store import Store
@@ -38,7 +40,8 @@ ANSWERS = ("top1", "prediction")
 @dataclass(kw_only=True)
 class Running:
     """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
-    loaded, and how wide the intervals of each (study, backbone, images) are. `earlier` are the limits of looks before, see `grown`."""
+    loaded, how wide the intervals of each (study, backbone, images) are. `earlier` are the limits of looks before, see `grown`; `mine` are
+    the numbers of the parts of each cell (by id) that this process measures, None for all."""
 
     planned: Planned
     out: Path
@@ -52,6 +55,7 @@ class Running:
     milestone: Callable[[bool], None]
     by: str = ""
     earlier: Sequence[int] = ()
+    mine: Mapping[str, Collection[int]] | None = None
     failed: list[str] = field(default_factory=list)
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
@@ -59,6 +63,15 @@ class Running:
     def passes(self, cell: Cell) -> float:
         """Forward passes an image of a cell."""
         return self.planned.studies[cell.study].passes(cell.condition)
+
+    def parts(self, cell: Cell, images: int) -> list[range]:
+        """The parts of a cell over so many images that this process measures."""
+        every = parts.of(self.planned.studies[cell.study], images)
+        return every if self.mine is None else [rows for k, rows in enumerate(every) if k in self.mine[cell_id(cell)]]
+
+    def images(self, cell: Cell) -> int:
+        """How many images of a cell this process measures, readable or not."""
+        return sum(map(len, self.parts(cell, images_of(cell))))
 
     def warn(self, text: str) -> None:
         """Say a sentence and keep it with the run, once."""
@@ -73,7 +86,7 @@ class Running:
         sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
         self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
         self.state.say(f"Failed: {sentence}")
-        self.state.finish_cell(unmeasured=images_of(cell), passes=self.passes(cell))
+        self.state.finish_cell(unmeasured=self.images(cell), passes=self.passes(cell))
         self.failed.append(sentence)
 
 
@@ -84,6 +97,7 @@ class Work:
     Attributes:
         outputs: int64 (n,), the labels as outputs of the backbone; None where they do not fit.
         shown: ids of the images whose pictures are kept.
+        part: whether these are not all images of the cell.
     """
 
     backbone: Backbone
@@ -92,6 +106,7 @@ class Work:
     shown: frozenset[str]
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
+    part: bool = False
 
     def labels(self, study: Study) -> np.ndarray:
         """As the study reads them."""
@@ -110,32 +125,38 @@ class Kept:
     said: list[str] = field(default_factory=list)
     counted: int = 0
     images: int = 0
-    seconds: float = 0.0
-    """Of a cell of fewer images, whose numbers were taken."""
 
 
-def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.Wide, Kept]:
-    """Measure one cell, or of one that has grown the images that are new; where memory runs out, again with half the batch, down to one image."""
+def measured(
+    run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earlier | None
+) -> tuple[wide.Wide, Kept]:
+    """Measure a part of a cell, or of one that has grown the images of it that are new; where memory runs out, again with half the batch,
+    down to one image."""
+    study, ids = run.planned.studies[cell.study], work.data.ids[rows.start : rows.stop]
+    left = rows if earlier is None else earlier.rest(work.data.ids, rows, work.shown)
+    kept, numbers = Kept(), wide.Wide(rows.start, rows.stop, {})
+    if len(left):
+        numbers, kept = _numbers(run, work if len(left) == len(work.data.ids) else _some(work, left), cell, study)
+    if earlier is not None:
+        numbers = wide.joined(earlier.numbers, numbers, ids)
+    return dataclasses.replace(numbers, start=rows.start, stop=rows.stop), kept
+
+
+def _numbers(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.Wide, Kept]:
     import torch
 
-    began_with, ids = run.batch_size, work.data.ids
-    earlier = grown.find(run.store, cell, study, run.earlier)
-    if earlier is not None:
-        work = _some(work, earlier.rest(ids, work.shown))
+    began_with = run.batch_size
     while True:
         kept = Kept()
         try:
             with run.state.measuring(), torch.no_grad():
-                job = _job(run, work, cell, study, kept)
-                if earlier is not None:
-                    job = dataclasses.replace(job, facts={**job.facts, "besides": earlier.id})
                 numbers = wide.gather(
-                    study.measure(job),
+                    study.measure(_job(run, work, cell, study, kept)),
                     study=study.name,
                     axes=study.axes,
                     metrics=study.metrics,
                     ids=list(dict.fromkeys(map(study.item, work.data.ids))),
-                    none=earlier is not None,
+                    none=work.part,
                 )
             break
         except Exception as error:
@@ -148,38 +169,50 @@ def measured(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
     kept.images = len(work.data.ids)
-    if earlier is not None:
-        before = [said for said in earlier.facts.get("warnings", ()) if said not in _unscored(study, earlier.numbers)]
-        new = [f"of {kept.images} images more: {said}" for said in kept.said if said not in before]
-        kept.said, kept.seconds = before + new, earlier.facts.get("seconds", 0.0)
-        numbers = wide.joined(earlier.numbers, numbers, ids)
     if run.batch_size != began_with:
         kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
-    kept.said += _unscored(study, numbers)
     return numbers, kept
 
 
-def _some(work: Work, rows: np.ndarray) -> Work:
+def _some(work: Work, rows: range | np.ndarray) -> Work:
     """The work on some of the images."""
-    outputs = None if work.outputs is None else work.outputs[rows]
-    return dataclasses.replace(work, data=grown.some(work.data, rows), outputs=outputs)
+    outputs = None if work.outputs is None else work.outputs[np.asarray(rows)]
+    return dataclasses.replace(work, data=parts.some(work.data, rows), outputs=outputs, part=True)
 
 
-def _unscored(study: Study, numbers: wide.Wide) -> list[str]:
+def counted(whole: Stored, study: Study, earlier: grown.Earlier | None) -> Stored:
+    """A cell with what its readers must know of it: that some items gave no finite value, what was said of a smaller one.
+
+    Raises:
+        VitalsError: more than `UNSCORED` of the images gave no finite answer, or nothing gave a value.
+    """
+    require(bool(whole.points), f"`{study.name}` must yield at least one value", "none")
+    said, seconds = list(whole.facts["warnings"]), whole.facts["seconds"]
+    if earlier is not None:
+        facts = earlier.cell.facts
+        before = [text for text in facts.get("warnings", ()) if text not in _unscored(study, earlier.cell)]
+        more = whole.facts["n"] - facts["n"]
+        said = before + [f"of {more} images more: {text}" for text in said if text not in before]
+        seconds += facts.get("seconds", 0.0)
+    facts = {**whole.facts, "warnings": [*said, *_unscored(study, whole)], "seconds": seconds}
+    return dataclasses.replace(whole, facts=facts)
+
+
+def _unscored(study: Study, cell: Stored) -> list[str]:
     """A sentence for each kind of item of which some gave no finite value.
 
     Raises:
         VitalsError: more than `UNSCORED` of the images gave no finite answer: what is left is no longer the image set.
     """
-    said = []
-    for over in dict.fromkeys(study.metrics[metric].over for metric in numbers.broken):
-        lost = sorted({i for m, some in numbers.broken.items() if study.metrics[m].over == over for i in some})
+    said, broken = [], cell.facts.get("broken", {})
+    for over in dict.fromkeys(study.metrics[metric].over for metric in broken):
+        lost = sorted({i for m, some in broken.items() if study.metrics[m].over == over for i in some})
         named = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         said.append(f"{len(lost)} {over} gave values that are not finite and are not counted: {named}")
     must = f"At most {UNSCORED:.0%} of the images may have no finite answer"
     for metric in ANSWERS:
-        if silent := numbers.broken.get(metric):
-            asked = {item for block in numbers.blocks.values() if metric in block.values for item in block.items}
+        if silent := broken.get(metric):
+            asked = {item for at, metrics in cell.points.items() if metric in metrics for item in cell.items(at)}
             got, do = f"{len(silent)} of {len(asked)}", "Look at the network's outputs: NaN or Inf."
             require(len(silent) <= UNSCORED * len(asked), must, got, do)
     return said
@@ -194,6 +227,9 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         kept.pictures[item, at] = exhibits.picture(image)
 
     first_run = getattr(cell.condition, REPEATS, 0) == 0
+    facts: dict[str, Any] = {"decoder": cell.decoder, "limit": cell.limit, "code": {**code(), "study": cell.source}}
+    if work.part:
+        facts["part"] = hashlib.sha256("\0".join(work.data.ids).encode()).hexdigest()
     return Job(
         backbone=work.backbone,
         condition=cell.condition,
@@ -214,7 +250,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         warn=lambda text: kept.said.append(text) if text not in kept.said else None,
         attach=kept.files.__setitem__,
         memos=DiskMemos(),
-        facts={"decoder": cell.decoder, "limit": cell.limit, "code": {**code(), "study": cell.source}},
+        facts=facts,
     )
 
 

@@ -49,9 +49,10 @@ def document(plan: Mapping[str, Any], *, command: Sequence[str], **resolved: Any
     return {"schema": SCHEMA, "plan": dict(plan), **empty, **resolved, **known}
 
 
-def planned_cell(identifier: str, cell: Cell, passes: float = 1.0) -> dict[str, Any]:
-    """A cell of an id as `plan.json` lists it: its work, and what it costs in forward passes."""
-    work = {"backbone": cell.backbone.spec, "images": cell.images.spec, "cost": images_of(cell) * passes}
+def planned_cell(identifier: str, cell: Cell, *, passes: float = 1.0, parts: int = 1) -> dict[str, Any]:
+    """A cell of an id as `plan.json` lists it: its work, what it costs in forward passes, in how many parts it is measured."""
+    cost = images_of(cell) * passes
+    work = {"backbone": cell.backbone.spec, "images": cell.images.spec, "cost": cost, "parts": parts}
     return {"id": identifier, "study": cell.study, "condition": plain(cell.condition), **work}
 
 

@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visionvitals import stats
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Planned
-from visionvitals.run import devices, exhibits, folder, groups, grown, memory, order, provenance, taking, wide
-from visionvitals.run.calibrate import images_of, seconds
-from visionvitals.run.checks import WrongOrder, check_chance, check_order
-from visionvitals.run.measure import Kept, Running, Work, marks_of, measured
+from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
+from visionvitals.run.measure import Running, Work
 from visionvitals.run.progress import duration, meter
-from visionvitals.run.shelf import Unwritable
-from visionvitals.study import BASELINE, Study
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +52,7 @@ def execute(
     workers: int | None = None,
     command: Sequence[str] = (),
     reuse: Sequence[Path] = (),
-    mine: frozenset[str] | None = None,
+    mine: Mapping[str, Collection[int]] | None = None,
     by: str = "",
     rates: Mapping[str, float] = MappingProxyType({}),
     milestone: Callable[[bool], None] = lambda headline: None,
@@ -74,8 +69,8 @@ def execute(
         workers: decoding threads; None for one per core.
         command: what the user typed, as words; kept as provenance.
         reuse: run folders whose equal cells are taken instead of measuring them.
-        mine: the ids of the cells of this process, of a run that was planned and that others measure too; None for all. Nothing of the
-            folder but cells, groups and warnings is written then.
+        mine: id -> the numbers of the parts (see `run.parts`) of the cells of this process, of a run that was planned and that others
+            measure too; None for all. Nothing of the folder but cells, groups and warnings is written then.
         by: what to call this process beside the others.
         rates: backbone -> images per second of a forward pass; with it the expected time is said where it is over a minute.
         milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
@@ -89,15 +84,14 @@ def execute(
     """
     require(batch_size is None or batch_size > 0, "`--batch-size` must be positive", batch_size)
     require(workers is None or workers > 0, "`--workers` must be positive", workers)
-    store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, mine)
+    store = folder.claim(out, planned, command=command) if mine is None else folder.join(out, planned, frozenset(mine))
     groups.keep_known(out, planned.sets.values())
     memory.keep()
     chosen = planned.by_id.items() if mine is None else ((i, c) for i, c in planned.by_id.items() if i in mine)
     cells = {i: cell for i, cell in chosen if studies is None or cell.study in studies}
     there, damaged = store.survey(cells)
     missing = {identifier: cell for identifier, cell in cells.items() if identifier not in there}
-    work = sum(images_of(c) * planned.studies[c.study].passes(c.condition) for c in missing.values())
-    with meter(cells=len(missing), images=sum(map(images_of, missing.values())), passes=work) as state:
+    with meter(cells=len(missing), images=0) as state:
         run = Running(
             planned=planned,
             out=out,
@@ -111,14 +105,17 @@ def execute(
             milestone=milestone,
             by=by,
             earlier=earlier,
+            mine=mine,
         )
-        for identifier, what in damaged.items():
-            store.set_aside(identifier)
-            run.warn(
-                f"the cell {identifier} was not as it was written ({what}); it was set aside and counts as missing"
-            )
+        state.images = sum(map(run.images, missing.values()))
+        state.passes = sum(run.images(cell) * run.passes(cell) for cell in missing.values())
+        for name, what in damaged.items():
+            store.set_aside(name)
+            run.warn(f"the cell {name} was not as it was written ({what}); it was set aside and counts as missing")
         left = taking.take(run, missing, reuse)
         _measure_all(run, left, rates)
+    for identifier in store.left_over():
+        store.drop_parts(identifier)
     grown.drop(store, cells, earlier)
     return Outcome(
         measured=len(left) - len(run.failed),
@@ -144,7 +141,7 @@ def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: 
     """How long it will take, where that is over a minute."""
     if not rates:
         return
-    times = [sum(seconds(cell, run.passes(cell), rates) for cell in cells) for cells in (first, rest)]
+    times = [sum(run.images(c) * run.passes(c) / rates[c.backbone.spec] for c in some) for some in (first, rest)]
     if sum(times) > 60:
         early = f", of the vital signs about {duration(times[0])}" if first and rest else ""
         run.state.say(f"{len(first) + len(rest)} cells, about {duration(sum(times))} of forward passes{early}")
@@ -216,7 +213,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
                 provenance=facts,
             )
             for cell in same:
-                _cell(run, work, cell)
+                keeping.keep(run, work, cell)
 
 
 def _by_cut(run: Running, usual: Preprocess, cells: Sequence[Cell]) -> dict[Preprocess, list[Cell]]:
@@ -232,64 +229,6 @@ def _by_cut(run: Running, usual: Preprocess, cells: Sequence[Cell]) -> dict[Prep
         else:
             found.setdefault(cut, []).append(cell)
     return found
-
-
-def _cell(run: Running, work: Work, cell: Cell) -> None:
-    """Measure one cell and keep it; a failure of whatever kind is recorded."""
-    study = run.planned.studies[cell.study]
-    kept = Kept()
-    try:
-        started = time.perf_counter()
-        numbers, kept = measured(run, work, cell, study)
-        spent = time.perf_counter() - started
-        if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
-            check_order(run, work, cell, numbers)
-            check_chance(run, cell, numbers)
-        _keep(run, work, cell, study, numbers, kept, spent)
-        run.widths[order.work_of(cell)] = max(_width(study, numbers), run.widths.get(order.work_of(cell), 0.0))
-    except (Unwritable, WrongOrder):
-        raise
-    except (Exception, SystemExit) as error:
-        run.state.advance(-kept.counted, run.passes(cell))
-        run.fail(cell, error)
-        return
-    run.state.finish_cell(unmeasured=images_of(cell) - kept.images, passes=run.passes(cell))
-    run.milestone(False)
-
-
-def _width(study: Study, numbers: wide.Wide) -> float:
-    """Of the interval of a cell's first share: how little is known of it yet."""
-    shares = [m for m in numbers.metrics if study.metrics[m].share and study.metrics[m].averaged]
-    values = next((b.values[shares[0]] for b in numbers.blocks.values() if shares and shares[0] in b.values), None)
-    if values is None or len(values := values[np.isfinite(values)]) < 2:
-        return 0.0
-    e = stats.estimate(values, bounds=study.metrics[shares[0]].bounds)
-    return e.high - e.low
-
-
-def _keep(run: Running, work: Work, cell: Cell, study: Study, numbers: wide.Wide, kept: Kept, spent: float) -> None:
-    """Write a measured cell. A store that cannot be written ends the run: nothing could be kept."""
-    for warning in kept.said:
-        run.warn(f"{cell.study} on {cell.backbone.spec}: {warning}")
-    n = len(work.data.ids)
-    said, marks = marks_of(work, cell, study, numbers, kept) if kept.pictures else ({}, {})
-    run.store.write(
-        cell,
-        [numbers],
-        axes=study.axes,
-        facts={
-            "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
-            "skipped": [list(pair) for pair in work.data.skipped],
-            "n": n,
-            "seconds": round(kept.seconds + spent, 4),
-            "images_per_second": round(kept.images / spent, 2),
-            "warnings": kept.said,
-            **({"broken": numbers.broken} if numbers.broken else {}),
-        },
-        exhibits={(item, said.get(item, ""), at): shown for (item, at), shown in kept.pictures.items()},
-        marks=marks,
-        files=kept.files,
-    )
 
 
 def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":

@@ -1,6 +1,6 @@
-"""A run that several processes share, which have a folder in common and nothing else: each measures its share of the cells.
+"""A run that several processes share, which have a folder in common and nothing else: each measures its share of the cells and of their parts.
 
-What belongs to a share follows from the list of cells in `plan.json` and from I/N alone, so that nobody has to ask anybody. A cell that two
+What belongs to a share follows from the list of cells in `plan.json` and from I/N alone, so that nobody has to ask anybody. What two
 processes measure all the same (two N, a process started twice) is kept once. What a dead one left is missing, and `vitals run DIR` measures it.
 """
 
@@ -69,9 +69,17 @@ def _of_scheduler(environment: Mapping[str, str]) -> Shard:
     raise VitalsError(f"`--shard auto` needs {names} in the environment. Got {got or 'none of them'}. {do}")
 
 
-def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, str]:
-    """id -> backbone of the cells of a shard, of one request of a run: a range of equal cost of all cells of the run by backbone and image
-    set, so that few backbones are loaded.
+@dataclass(frozen=True)
+class Share:
+    """What a process measures of a cell: its backbone, and the numbers of the parts (see `run.parts`)."""
+
+    backbone: str
+    parts: frozenset[int]
+
+
+def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, Share]:
+    """id -> share of the cells of one request of a run: together a range of equal cost of all cells of the run by backbone and image set,
+    so that few backbones are loaded; where it begins or ends within a cell, that cell is divided if it has several parts.
 
     Args:
         content: of `plan.json`.
@@ -86,17 +94,19 @@ def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, 
     require(bool(here), "A share is one of a request that was planned", "none", "Plan it: `vitals plan ... --out DIR`.")
     divided = {cell["id"]: cell for request in every for cell in request["cells"]}
     mine = _range([cell for identifier, cell in divided.items() if shard.of is None or identifier in shard.of], shard)
-    return {cell["id"]: cell["backbone"] for cell in here[0] if cell["id"] in mine}
+    return {cell["id"]: mine[cell["id"]] for cell in here[0] if cell["id"] in mine}
 
 
-def _range(cells: Sequence[Mapping[str, Any]], shard: Shard) -> frozenset[str]:
+def _range(cells: Sequence[Mapping[str, Any]], shard: Shard) -> dict[str, Share]:
     order = {key: list(dict.fromkeys(cell[key] for cell in cells)) for key in ("backbone", "images")}
     cells = sorted(cells, key=lambda cell: [order[key].index(cell[key]) for key in ("backbone", "images")])
     costs = [float(cell.get("cost", 1.0)) for cell in cells]
-    total, before, mine = sum(costs) or 1.0, 0.0, []
+    total, before, mine = sum(costs) or 1.0, 0.0, {}
     for cell, cost in zip(cells, costs, strict=True):
-        middle = (before + cost / 2) / total
+        count = cell.get("parts", 1)
+        middles = [(before + cost * (part + 0.5) / count) / total for part in range(count)]
         before += cost
-        if min(int(middle * shard.count), shard.count - 1) == shard.index:
-            mine.append(cell["id"])
-    return frozenset(mine)
+        own = [min(int(middle * shard.count), shard.count - 1) == shard.index for middle in middles]
+        if any(own):
+            mine[cell["id"]] = Share(cell["backbone"], frozenset(part for part in range(count) if own[part]))
+    return mine

@@ -62,9 +62,10 @@ def clean(out: Path) -> tuple[int, int]:
         VitalsError: not a run folder, or the files cannot be removed.
     """
     content, store = requests.content_of(out), Store(out / "store")
-    gone = [identifier for identifier in content.get("superseded", ()) if store.has(identifier)]
+    superseded = content.get("superseded", ())
+    gone = [identifier for identifier in superseded if store.has(identifier)]
     try:
-        freed = sum(map(store.remove, gone)) + store.remove_damaged()
+        freed = sum(map(store.remove, superseded)) + store.remove_damaged()
     except OSError as error:
         raise Unwritable(out, error) from error
     write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))

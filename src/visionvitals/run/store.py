@@ -3,13 +3,15 @@
     store/<study>/<cell id>/<rows>-<hash>.parquet  a part of the cell: a row per (item, place), a column per metric
     store/<study>/<cell id>/exhibits/<hash>/*      what the network saw, for a few images, as webp
     store/<study>/<cell id>/files/<hash>/*         what else the study keeps, e.g. a patch
+    store/<study>/<cell id>/<rows>.json            of a cell that is not complete, and is measured in several parts (`run.parts`): what `cell.json`
+                                                   would hold if this part were all of it; removed when `cell.json` is there
     store/<study>/<cell id>/cell.json              checksums of itself and of its files, the cell, provenance; its presence means complete
     store/<study>/<cell id>.failed.json            why the last try failed; removed when a later one succeeds
 
-A part covers a range of the images. The place of every file holds the hash of its content, so that two writers of one cell never
-disturb each other: both write the same bytes, or files of two names, and the first `cell.json` stays. All access goes through `run.shelf`, which knows
+A part covers a range of the images. The place of every file holds the hash of its content, so that two writers of one cell or part never
+disturb each other: both write the same bytes, or files of two names, and the first document stays. All access goes through `run.shelf`, which knows
 names and bytes only, so that an object store needs no other schema. No file is written in place, so a killed writer leaves at most
-files that no `cell.json` names.
+files that no document names.
 """
 
 import functools
@@ -58,20 +60,72 @@ class Store:
         Raises:
             DamagedCell: its `cell.json` is not what was written.
         """
+        return self._read(identifier, "cell.json")
+
+    def _read(self, identifier: str, name: str) -> Stored:
+        """A document in the form of `cell.json`, checked."""
         base = base_of(identifier)
         try:
-            facts, whole = documents.unsealed(self.shelf.read(f"{base}/cell.json"))
+            facts, whole = documents.unsealed(self.shelf.read(f"{base}/{name}"))
         except (OSError, ValueError) as error:
-            raise DamagedCell(identifier, f"cell.json: {error}") from error
+            raise DamagedCell(identifier, f"{name}: {error}") from error
         if facts.get("id") != identifier or "cell" not in facts or "schema" not in facts:
-            raise DamagedCell(identifier, "a cell.json of another form")
+            raise DamagedCell(identifier, f"a {name} of another form")
         if facts["schema"] != SCHEMA:
             raise DamagedCell(identifier, f"a cell of schema {facts['schema']!r:.20}, not {SCHEMA}", old=True)
         if not whole:
-            raise DamagedCell(identifier, "cell.json with another checksum")
+            raise DamagedCell(identifier, f"{name} with another checksum")
         if not documents.is_cell(facts):
-            raise DamagedCell(identifier, "a cell.json of another form")
+            raise DamagedCell(identifier, f"a {name} of another form")
         return Stored(identifier, facts, self.shelf, base)
+
+    def has_part(self, identifier: str, rows: range) -> bool:
+        """Whether these rows of a cell that is not complete are measured."""
+        return self.shelf.exists(f"{base_of(identifier)}/{_part(rows)}")
+
+    def part(self, identifier: str, rows: range) -> Stored | None:
+        """The finished part of a cell that is not complete, every byte verified; None where there is none. A damaged one is removed.
+
+        Raises:
+            OSError: the disk refuses that.
+        """
+        if not self.has_part(identifier, rows):
+            return None
+        try:
+            found = self._read(identifier, _part(rows))
+            found.verify()
+        except DamagedCell:
+            self.shelf.remove(f"{base_of(identifier)}/{_part(rows)}")
+            return None
+        return found
+
+    def keep_part(self, measured: Stored, rows: range) -> None:
+        """Let a part that was `laid` count as measured.
+
+        Raises:
+            VitalsError: the disk is full or not writable.
+        """
+        try:
+            name = f"{base_of(measured.id)}/{_part(rows)}"
+            self.shelf.write(name, documents.sealed(dict(measured.facts)), replace=False)
+        except OSError as error:
+            raise Unwritable(self.shelf, error) from error
+
+    def drop_parts(self, identifier: str) -> None:
+        """Let no part of a cell count as measured.
+
+        Raises:
+            VitalsError: the disk refuses it.
+        """
+        try:
+            self._removed(list(self.shelf.names(f"{base_of(identifier)}/*-*.json")))
+        except OSError as error:
+            raise Unwritable(self.shelf, error) from error
+
+    def left_over(self) -> list[str]:
+        """The ids of the cells that are complete and of which documents of parts are left: their writer was killed, or came second."""
+        names = (name.split("/")[1] for name in self.shelf.names("*/*/*-*.json"))
+        return sorted({identifier for identifier in names if self.has(identifier)})
 
     def cells(self) -> list[Stored]:
         """Every finished cell that is whole, in order of study and id."""
@@ -152,30 +206,40 @@ class Store:
         cell = {"study": base.partition("/")[0], "condition": {}, "backbone": {"spec": "?"}}
         return {"id": identifier, "cell": cell, "error": said, "traceback": ""}
 
-    def write(
+    def write(self, cell: Cell, numbers: Wide, **about: Any) -> str:
+        """Keep a cell that was measured at once, and return its id; the arguments are those of `lay`.
+
+        Raises:
+            VitalsError: the disk is full or not writable; the cell does not count as finished then.
+        """
+        measured = self.lay(cell, numbers, **about)
+        self.finish(measured)
+        return measured.id
+
+    def lay(
         self,
         cell: Cell,
-        parts: Sequence[Wide],
+        numbers: Wide,
         *,
         axes: Sequence[str] = (),
         facts: Mapping[str, Any] = MappingProxyType({}),
         exhibits: "Mapping[tuple[str, str, Place], Image]" = MappingProxyType({}),
         marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
         files: Mapping[str, bytes] = MappingProxyType({}),
-    ) -> str:
-        """Keep a finished cell, and return its id.
+    ) -> Stored:
+        """Write the files of a measured part. They count as measured when `keep_part` or `finish` has written the document that names them.
 
         Args:
             cell: what was measured.
-            parts: its numbers, of ranges of the images in their order; usually one.
+            numbers: those of the part.
             axes: the study's `AXES`; every place has as many values.
-            facts: goes into `cell.json` beside the cell: provenance, n, skipped, seconds.
+            facts: goes into the document beside the cell: provenance, n, skipped, seconds.
             exhibits: (image id, caption, place on the axes or empty) -> picture of what the network saw.
             marks: image id -> what else is known of an exhibit: `label`, its class in words, and `correct`.
             files: name -> bytes of what else the study keeps.
 
         Raises:
-            VitalsError: the disk is full or not writable; the cell does not count as finished then.
+            VitalsError: the disk is full or not writable.
         """
         identifier = cell_id(cell)
         base = base_of(identifier)
@@ -187,11 +251,11 @@ class Store:
                 "cell": described(cell),
                 **facts,
                 "axes": list(axes),
-                "parts": [self._part(base, wide, axes, kept) for wide in parts],
+                "parts": [self._rows(base, numbers, axes, kept)],
                 "exhibits": [],
             }
             for number, ((item, caption, at), picture) in enumerate(exhibits.items()):
-                name = f"exhibits/{number}.webp"
+                name = f"exhibits/{numbers.start}-{number}.webp"
                 self._file(base, name, _webp(picture), kept)
                 known = {"item": item, "caption": caption, "file": name, "at": list(at), **marks.get(item, {})}
                 content["exhibits"].append(known)
@@ -199,13 +263,25 @@ class Store:
                 self._file(base, f"files/{name}", data, kept)
             content["sha256"] = {name: digest for name, (digest, _) in kept.items()}
             content["bytes"] = {name: size for name, (_, size) in kept.items()}
-            self.shelf.write(f"{base}/cell.json", documents.sealed(content), replace=False)
+        except OSError as error:
+            raise Unwritable(self.shelf, error) from error
+        return Stored(identifier, content, self.shelf, base)
+
+    def finish(self, whole: Stored) -> None:
+        """Let a cell whose files were all `laid` count as complete.
+
+        Raises:
+            VitalsError: the disk is full or not writable.
+        """
+        base = base_of(whole.id)
+        try:
+            self.shelf.write(f"{base}/cell.json", documents.sealed(dict(whole.facts)), replace=False)
             self.shelf.remove(f"{base}.failed.json")
         except OSError as error:
             raise Unwritable(self.shelf, error) from error
-        return identifier
+        self.drop_parts(whole.id)
 
-    def _part(self, base: str, wide: Wide, axes: Sequence[str], kept: dict[str, tuple[str, int]]) -> dict[str, Any]:
+    def _rows(self, base: str, wide: Wide, axes: Sequence[str], kept: dict[str, tuple[str, int]]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         held = io.BytesIO()
@@ -244,6 +320,10 @@ def described(cell: Cell) -> dict[str, Any]:
 @functools.lru_cache(maxsize=64)
 def _listed(classes: tuple[str, ...] | None) -> str:
     return hashlib.sha256(json.dumps(classes).encode()).hexdigest()
+
+
+def _part(rows: range) -> str:
+    return f"{rows.start}-{rows.stop}.json"
 
 
 def _webp(picture: "Image") -> bytes:

@@ -7,7 +7,6 @@ from typing import Any
 from visionvitals.answers import Answers
 from visionvitals.core import BackboneCard, Cell
 from visionvitals.run import requests
-from visionvitals.run.calibrate import images_of
 from visionvitals.run.cell import DamagedCell
 from visionvitals.run.measure import Running
 from visionvitals.run.store import Store
@@ -32,7 +31,7 @@ def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[Path]) -> 
                     run.warn(f"{folder}: not taken: {error}")
                     continue
                 taken.add(identifier)
-                run.state.finish_cell(unmeasured=images_of(cell), passes=run.passes(cell))
+                run.state.finish_cell(unmeasured=run.images(cell), passes=run.passes(cell))
         for spec, why in refused.items():
             run.warn(f"{folder}: nothing is taken of {spec}: {why}")
         run.state.say(f"{len(taken)} cells taken from {folder}")

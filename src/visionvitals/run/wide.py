@@ -54,7 +54,7 @@ class Wide:
             columns[metric] = pa.array(np.concatenate(parts))
         for k, axis in enumerate(axes):
             values = pa.array([at[k] for at in self.blocks])
-            columns[f"at_{axis}"] = values.take(pa.array(np.repeat(np.arange(len(lengths)), lengths)))
+            columns[f"at_{axis}"] = values.take(pa.array(np.repeat(np.arange(len(lengths)), np.array(lengths, int))))
         return pa.table(columns)
 
     def points(self) -> list[dict[str, Any]]:
@@ -114,35 +114,38 @@ def gather(
     return Wide(start, start + len(whole), result, {metric: sorted(items) for metric, items in broken.items()})
 
 
-def joined(first: Wide, second: Wide, ids: Sequence[str]) -> Wide:
-    """The numbers of two groups of images as those of all; of an image in both, those of the second.
+def joined(first: Wide, second: Wide, ids: Sequence[str], start: int = 0) -> Wide:
+    """The numbers of a range of images from those of two groups of images; of an image in both, those of the second.
 
     Args:
-        first, second: of the same study, over images.
-        ids: of all images, in order.
+        first: of the same study, over images; those that are not among `ids` are left out.
+        second: of images among `ids`.
+        ids: of all images of the range, in order.
+        start: position of the first of them in the image set.
     """
     whole = list(ids)
     position = {item: k for k, item in enumerate(whole)}
-    made: dict[tuple[int, ...], tuple[list[str], list[list[int]]]] = {}  # places share their items
+    made: dict[tuple[int, ...], tuple[list[str], list[np.ndarray]]] = {}  # places share their items
     blocks: dict[Place, Block] = {}
     for at in dict.fromkeys([*first.blocks, *second.blocks]):
         two = [numbers.blocks[at] for numbers in (first, second) if at in numbers.blocks]
         key = tuple(id(block.items) for block in two)
         if key not in made:
-            items = sorted({item for block in two for item in block.items}, key=position.__getitem__)
+            known = {item for block in two for item in block.items if item in position}
+            items = sorted(known, key=position.__getitem__)
             row = {item: k for k, item in enumerate(items)}
-            made[key] = whole if items == whole else items, [[row[item] for item in block.items] for block in two]
+            rows = [np.array([row.get(item, -1) for item in block.items], dtype=np.int64) for block in two]
+            made[key] = whole if items == whole else items, rows
         items, rows = made[key]
         columns: dict[str, np.ndarray] = {}
         for block, own in zip(two, rows, strict=True):
             for metric, values in block.values.items():
-                columns.setdefault(metric, np.full(len(items), np.nan))[own] = values
-        blocks[at] = Block(items, columns)
-    broken = {
-        metric: {*first.broken.get(metric, ()), *second.broken.get(metric, ())}
-        for metric in {*first.broken, *second.broken}
-    }
-    return Wide(0, len(whole), blocks, {metric: sorted(items) for metric, items in sorted(broken.items())})
+                columns.setdefault(metric, np.full(len(items), np.nan))[own[own >= 0]] = values[own >= 0]
+        if items:
+            blocks[at] = Block(items, columns)
+    lost = {m: {*first.broken.get(m, ()), *second.broken.get(m, ())} for m in sorted({*first.broken, *second.broken})}
+    broken = {metric: sorted(items & position.keys()) for metric, items in lost.items()}
+    return Wide(start, start + len(whole), blocks, {metric: items for metric, items in broken.items() if items})
 
 
 def _block(

@@ -136,7 +136,7 @@ def keep(
             "seconds": round(seconds, 1),
             "warnings": [],
         }
-        store.write(cell, [numbers], axes=RECORD.axes, facts=about)
+        store.write(cell, numbers, axes=RECORD.axes, facts=about)
     folder.describe(out, [RECORD])
     plan = {"backbones": [card.spec], "data": [test.spec], "studies": [{"name": RECORD.name}], "preset": "default"}
     content = requests.document(plan, command=command)
