@@ -3,8 +3,8 @@ give back.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from numbers import Integral
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -34,7 +34,7 @@ def backbone(
 
     Args:
         module: normalised images float (b, 3, h, w) -> logits (b, k).
-        name: of the network in tables.
+        name: of the network in tables, at most 100 characters.
         classes: keys of its outputs in their order (wnids, folder names), where it has them.
         mean, std: of the normalisation, on the [0, 1] scale.
         size: input in pixels, or (height, width).
@@ -45,7 +45,7 @@ def backbone(
         `memory:NAME`.
 
     Raises:
-        VitalsError: no module, or a value of another form.
+        VitalsError: no module, one of TorchScript, or a value of another form.
 
     Example:
         >>> import torch
@@ -53,30 +53,31 @@ def backbone(
         >>> vv.backbone(net, name="net", classes=["cat", "dog"], size=32)
         'memory:net'
     """
-    import torch
-
     from visionvitals.backbones import memory
 
-    require(isinstance(module, torch.nn.Module), "A backbone must be a torch.nn.Module", type(module).__name__)
-    sides = (size, size) if isinstance(size, int) else size
-    two = isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, int) for side in sides)
+    found = _plain(size)
+    sides = [found, found] if type(found) is int else found
+    two = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int for side in sides)
     require(two, "`size` must be pixels, or (height, width)", size)
     height, width = sides
     known = get_args(Interpolation)
     require(interpolation in known, "`interpolation` must be known", interpolation, near(str(interpolation), known))
     channels: list[tuple[float, float, float]] = []
     for key, given in (("mean", mean), ("std", std)):
-        three = isinstance(given, Sequence) and len(given) == 3 and all(isinstance(x, int | float) for x in given)
+        values = _plain(given)
+        three = (
+            isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
+        )
         require(three, f"`{key}` must have three numbers", given)
-        channels.append((float(given[0]), float(given[1]), float(given[2])))
+        channels.append((float(values[0]), float(values[1]), float(values[2])))
     preprocess = Preprocess(
         size=(height, width),
-        resize=round(max(height, width) * 8 / 7) if resize is None else resize,
+        resize=round(max(height, width) * 8 / 7) if resize is None else _whole("resize", resize),
         interpolation=interpolation,
         mean=channels[0],
         std=channels[1],
     )
-    return memory.hold(_name(name), module, preprocess=preprocess, classes=classes)
+    return memory.hold(_name(name), _module(module), preprocess=preprocess, classes=_keys(classes))
 
 
 def images(
@@ -88,7 +89,7 @@ def images(
         pictures: Pillow images, or arrays (h, w, 3) or (3, h, w), uint8 or float in [0, 1]; or, without `labels`, pairs of one and its
             label, such as a torch data set.
         labels: whole numbers (of Python, numpy or torch) or names of classes.
-        name: of the set in tables.
+        name: of the set in tables, at most 100 characters.
         classes: names in the order of whole-number labels; without `labels`, those of the data set where it has `classes`.
 
     Returns:
@@ -107,10 +108,9 @@ def images(
     from visionvitals.datasets import memory
 
     if labels is None:
-        classes = classes if classes is not None else getattr(pictures, "classes", None)
-        pairs = [pictures[k] for k in range(len(pictures))]
-        pictures, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    return memory.hold(_name(name), pictures, labels, classes)
+        classes = getattr(pictures, "classes", None) if classes is None else classes
+        pictures, labels = memory.parted(pictures)
+    return memory.hold(_name(name), pictures, labels, _keys(classes))
 
 
 def audit(
@@ -124,10 +124,10 @@ def audit(
     limit: int | None = None,
     seed: int = 0,
     decoder: Literal["pillow", "fast"] = "pillow",
-    device: str | None = None,
+    device: "str | torch.device | None" = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    reuse: Sequence[str | Path] = (),
+    reuse: "Run | str | Path | Sequence[Run | str | Path]" = (),
     rules: str | Path | None = None,
     until_decided: bool = False,
     baseline: "Run | str | Path | None" = None,
@@ -159,38 +159,33 @@ def audit(
     from visionvitals.plan import request
     from visionvitals.report.build import build
 
-    given = [backbones] if not isinstance(backbones, Sequence) or isinstance(backbones, str) else list(backbones)
-    spelled = [each if isinstance(each, str) else backbone(each, name=type(each).__name__) for each in given]
-    names = studies if isinstance(studies, str) else ",".join(_texts("studies", studies))
-    seed = _whole("seed", seed, least=-(2**63), most=2**63 - 1)
-    limit = None if limit is None else _whole("limit", limit)
-    own = [(name, text) for name, sets in data_for.items() for text in ([sets] if isinstance(sets, str) else sets)]
-    asked = request.plan(
-        spelled,
-        (data,) if isinstance(data, str) else _texts("data", data),
-        request.sections(names),
-        data_for=own,
-        preset=preset,
-        seed=seed,
-        limit=limit,
-        decoder=decoder,
-    )
-    against = _folder(baseline)
-    told = {"data": data, "data_for": dict(data_for), "studies": names, "preset": preset, "limit": limit, "seed": seed}
+    run, against = Run(_path("out", out)), None if baseline is None else _folder("baseline", baseline)
+    spelled = _spelled(backbones)
+    names = ",".join(_texts("studies", studies))
+    require(isinstance(data_for, Mapping), "`data_for` must name image sets by study, {study: spelling}", data_for)
+    own = [(name, text) for name, sets in data_for.items() for text in _texts("data_for", sets)]
+    how: dict[str, Any] = {"preset": preset, "limit": _count("limit", limit)}
+    how |= {"seed": _whole("seed", seed, least=-(2**63), most=2**63 - 1), "decoder": decoder}
+    asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
     files = {"rules": None if rules is None else str(rules), "baseline": None if against is None else str(against)}
-    said = _call(spelled, **told, decoder=decoder, out=str(out), **files, until_decided=until_decided)
-    where = Path(out)
+    told = {"data": data, "data_for": dict(data_for), "studies": names, **how, "out": str(out), **files}
+    said = _call(spelled, **told, until_decided=until_decided)
     asked = deciding.asked(
-        asked, until_decided=until_decided, rules=None if rules is None else Path(rules), baseline=against
+        asked, until_decided=until_decided, rules=None if rules is None else _path("rules", rules), baseline=against
     )
     outcome, _ = deciding.measured(
-        asked, out=where, command=(said,), device=device, batch_size=batch_size, workers=workers, reuse=reuse
+        asked,
+        out=run.folder,
+        command=(said,),
+        device=None if device is None else str(device),
+        batch_size=_count("batch_size", batch_size),
+        workers=_count("workers", workers, most=4096),
+        reuse=[_folder("reuse", each) for each in _several(reuse)],
     )
-    run = Run(where)
     if outcome.measured:
         build(run.results)
     if outcome.failed:
-        raise VitalsError(f"{len(outcome.failed)} cells failed: {outcome.failed[0]} The rest is kept in {where}.")
+        raise VitalsError(f"{len(outcome.failed)} cells failed: {outcome.failed[0]} The rest is kept in {run.folder}.")
     return run
 
 
@@ -216,14 +211,44 @@ def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | P
     """
     from visionvitals.results import gate as gates
 
-    require(run is not None, "A gate must be given a run", run)
-    here = _folder(run)
-    assert here is not None
-    return gates.judged(here, Path(rules), baseline=_folder(baseline))[0]
+    against = None if baseline is None else _folder("baseline", baseline)
+    return gates.judged(_folder("run", run), _path("rules", rules), baseline=against)[0]
 
 
-def _folder(run: "Run | str | Path | None") -> Path | None:
-    return None if run is None else run.folder if isinstance(run, Run) else Path(run)
+def _several(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+
+
+def _spelled(backbones: "str | torch.nn.Module | Sequence[str | torch.nn.Module]") -> list[str]:
+    """Spellings; a module is called by its class."""
+    given = _several(backbones)
+    called = [type(_module(each)).__name__ for each in given if not isinstance(each, str)]
+    twice = sorted({name for name in called if called.count(name) > 1})
+    do = "Give each a name: `visionvitals.backbone(module, name=...)`."
+    require(not twice, "Only one module of a class must be given without a name", ", ".join(twice), do)
+    return [each if isinstance(each, str) else backbone(each, name=type(_module(each)).__name__) for each in given]
+
+
+def _module(given: Any) -> "torch.nn.Module":
+    """A module whose code can be read: of a compiled one that which was compiled, whose answers are the same."""
+    import torch
+
+    require(isinstance(given, torch.nn.Module), "A backbone must be a torch.nn.Module", type(given).__name__)
+    do = "Give the module that it was made of."
+    require(
+        not isinstance(given, torch.jit.ScriptModule), "A backbone must not be TorchScript", type(given).__name__, do
+    )
+    found: torch.nn.Module = getattr(given, "_orig_mod", given)
+    return found
+
+
+def _folder(what: str, given: "Run | str | Path") -> Path:
+    return given.folder if isinstance(given, Run) else _path(what, given)
+
+
+def _path(what: str, given: Any) -> Path:
+    require(isinstance(given, str | PathLike), f"`{what}` must be a path", given)
+    return Path(given)
 
 
 def _call(spelled: Sequence[str], **given: Any) -> str:
@@ -234,20 +259,42 @@ def _call(spelled: Sequence[str], **given: Any) -> str:
 
 
 def _whole(what: str, given: Any, *, least: int = 1, most: int = 2**31 - 1) -> int:
-    """A whole number of Python or numpy as Python's."""
-    good = type(given) is not bool and isinstance(given, Integral) and least <= int(given) <= most
-    require(good, f"`{what}` must be a whole number from {least} to {most}", given)
-    return int(given)
+    """A whole number of Python, numpy or torch as Python's."""
+    found = _plain(given)
+    require(
+        type(found) is int and least <= found <= most, f"`{what}` must be a whole number from {least} to {most}", given
+    )
+    return int(found)
+
+
+def _count(what: str, given: Any, *, most: int = 2**31 - 1) -> int | None:
+    return None if given is None else _whole(what, given, most=most)
+
+
+def _plain(given: Any) -> Any:
+    """Numbers of numpy and torch as Python's, those in a list, a tuple or an array as a list; anything else as it is."""
+    if isinstance(given, list | tuple):
+        return [_plain(each) for each in given]
+    return given.tolist() if hasattr(given, "tolist") else given
+
+
+def _keys(classes: Any) -> tuple[str, ...] | None:
+    several = isinstance(classes, Iterable) and not isinstance(classes, str)
+    found = tuple(classes) if several else ()
+    names = several and all(isinstance(each, str) for each in found)
+    require(classes is None or names, "`classes` must be names", list(found[:5]) if several else classes)
+    return None if classes is None else found
 
 
 def _texts(what: str, given: Any) -> tuple[str, ...]:
-    good = isinstance(given, Sequence) and all(isinstance(each, str) for each in given)
+    found = tuple(_several(given))
     do = "A module is given as `visionvitals.backbone(...)`, pictures as `visionvitals.images(...)`."
-    require(good, f"`{what}` must be a spelling, or several", given, do)
-    return tuple(given)
+    require(all(isinstance(each, str) for each in found), f"`{what}` must be a spelling, or several", given, do)
+    return found
 
 
 def _name(name: str) -> str:
     good = isinstance(name, str) and bool(name) and not set(name) & set("?@#&=%") and name == name.strip()
     require(good, "A name must be a word without ? @ # & = %", name)
+    require(name.isprintable() and len(name) <= 100, "A name must have at most 100 characters, all printable", name)
     return name

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ class Run:
     Attributes:
         folder: as given to `out`.
 
+    Raises:
+        VitalsError: `folder` is no path.
+
     Example:
         >>> vv.Run(run.folder) == run
         True
@@ -36,6 +40,7 @@ class Run:
     folder: Path
 
     def __post_init__(self) -> None:
+        require(isinstance(self.folder, str | PathLike), "A run must be given by its folder, a path", self.folder)
         object.__setattr__(self, "folder", Path(self.folder))
 
     @cached_property

@@ -204,6 +204,66 @@ def test_pictures_of_another_form_are_refused(
         vv.images(pictures, labels, name="bad", classes=classes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((None, []), "Pictures must be a list, an array, or a torch data set. Got 'NoneType'"),
+        ((None, None), "Pictures must be .* Got 'NoneType'"),
+        ((iter([]), [0]), "Pictures must be .* of an iterator a list"),
+        (([np.zeros((4, 4, 3), np.uint8)], iter([0])), "Labels must be a list"),
+        (
+            (torch.utils.data.DataLoader([(torch.zeros(3, 4, 4), 0)]), None),
+            "Got 'DataLoader'. Of a DataLoader give its `dataset`",
+        ),  # type: ignore[arg-type]
+        (
+            ([{"image": 1, "label": 0}], None),
+            "must be a pair of a picture and its label. Got 'dict'. Give both as lists",
+        ),
+        (([Image.new("RGB", (4, 4))], None), "must be a pair of a picture and its label. Got 'Image'"),
+        ((np.zeros((4, 4, 4, 3), np.uint8), None), "must be a pair of a picture and its label. Got 'ndarray'"),
+        (([torch.zeros(3, 4, 4, device="meta")], [0]), "Picture 0 must be a Pillow image or an array. Got Tensor"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_pictures_that_cannot_be_counted_or_parted_are_refused(given: tuple[Any, Any], said: str) -> None:
+    with pytest.raises(VitalsError, match=said):
+        vv.images(*given, name="bad")
+
+
+def test_a_picture_whose_file_ends_early_is_named(tmp_path: Path) -> None:
+    Image.fromarray(quarters(1)[0][0]).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-400])
+    with (
+        Image.open(tmp_path / "a.png") as torn,
+        pytest.raises(VitalsError, match="Picture 0 must be a whole picture"),
+    ):
+        vv.images([torn], [0], name="torn")
+
+
+def test_a_compiled_module_is_the_one_that_was_compiled(tmp_path: Path) -> None:
+    from visionvitals.backbones import memory
+
+    net = Brightest()
+    vv.backbone(torch.compile(net), name="compiled", size=SIDE)  # type: ignore[arg-type]
+    assert memory._held["compiled"].module is net
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path: Path) -> None:
+    from visionvitals.backbones import memory
+
+    mean, std = np.array([0.5, 0.25, 0.125]), torch.full((3,), 0.5)
+    vv.backbone(Brightest(), name="arrays", size=np.int64(SIDE), mean=mean, std=std, resize=np.int32(40))  # type: ignore[arg-type]
+    vv.backbone(Brightest(), name="lists", size=(SIDE, SIDE), mean=(0.5, 0.25, 0.125), std=(0.5,) * 3, resize=40)
+    assert memory._held["arrays"].preprocess == memory._held["lists"].preprocess
+    call: dict[str, Any] = {"data": "shapes:test?n=8", "studies": "clean", "preset": "quick"}
+    machine = {"device": torch.device("cpu"), "batch_size": np.int64(2), "workers": np.int64(1)}
+    run = vv.audit("tiny:cnn", **call, limit=np.int64(4), seed=np.int64(1), out=tmp_path / "a", **machine)
+    assert run.table(metric="top1")["n"].to_pylist() == [4]
+    vv.audit("tiny:cnn", **call, limit=4, seed=1, out=tmp_path / "b", reuse=str(tmp_path / "a"), device="cpu")
+    cells = [path.name for path in (tmp_path / "b").glob("store/*/*/cell.json")]
+    assert cells == ["cell.json"], "the same cell"
+
+
 def test_a_data_set_alone_brings_its_classes() -> None:
     from visionvitals.datasets import memory
 
@@ -255,10 +315,21 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         (Brightest(), {"interpolation": "bicubc"}, "Did you mean bicubic"),
         (Brightest, {}, "must be a torch.nn.Module. Got 'type'"),
         (lambda x: x, {}, "must be a torch.nn.Module. Got 'function'"),
+        (
+            torch.jit.script(torch.nn.Linear(1, 2)),
+            {},
+            "must not be TorchScript. Got .* Give the module that it was made of",
+        ),
+        (Brightest(), {"resize": "a"}, "`resize` must be a whole number"),
+        (Brightest(), {"classes": "abcd"}, "`classes` must be names. Got 'abcd'"),
+        (Brightest(), {"classes": [1, 2]}, r"`classes` must be names. Got \[1, 2\]"),
+        (Brightest(), {"classes": 4}, "`classes` must be names. Got 4"),
+        (Brightest(), {"name": "a\nb"}, "at most 100 characters, all printable. Got 'a"),
+        (Brightest(), {"name": "a" * 101}, "at most 100 characters"),
     ]
     for module, more, said in odd:
         with pytest.raises(VitalsError, match=said):
-            vv.backbone(module, name="a", **more)
+            vv.backbone(module, **({"name": "a"} | more))
     call: dict[str, Any] = {"data": "shapes:test?n=4", "out": tmp_path / "run", "studies": "clean"}
     for more, said in (
         ({"data": None}, "`data` must be a spelling, or several"),
@@ -270,9 +341,26 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         ({"seed": 2**63}, "`seed` must be a whole number"),
         ({"decoder": "fastt"}, "`decoder` must be one of pillow, fast. Got 'fastt'"),
         ({"studies": "claen"}, "Did you mean clean"),
+        ({"data_for": ["clean"]}, "`data_for` must name image sets by study"),
+        ({"data_for": {"clean": 3}}, "`data_for` must be a spelling, or several"),
+        ({"out": None}, "`out` must be a path. Got None"),
+        ({"rules": 3}, "`rules` must be a path"),
+        ({"baseline": 3}, "`baseline` must be a path"),
+        ({"reuse": 3}, "`reuse` must be a path"),
+        ({"reuse": "runs/none", "out": tmp_path / "begun"}, "`plan.json`. Got 'runs/none'"),
+        ({"batch_size": "4"}, "`batch_size` must be a whole number"),
+        ({"workers": 0}, "`workers` must be a whole number from 1 to 4096"),
+        ({"device": torch.device("cuda:77")}, "`--device` must be one of this machine's"),
     ):
         with pytest.raises(VitalsError, match=said):
             vv.audit("tiny:cnn", **(call | more))
-    with pytest.raises(VitalsError, match="must be given a run"):
-        vv.gate(None, tmp_path / "rules.toml")  # type: ignore[arg-type]
+    for run, rules, said in ((None, "a", "`run` must be a path. Got None"), ("a", 3, "`rules` must be a path. Got 3")):
+        with pytest.raises(VitalsError, match=said):
+            vv.gate(run, rules)  # type: ignore[arg-type]
+    with pytest.raises(VitalsError, match="A run must be given by its folder, a path"):
+        vv.Run(None)  # type: ignore[arg-type]
+    with pytest.raises(
+        VitalsError, match=r"Only one module of a class .* Got 'Brightest'. Give each a name: `visionvitals.backbone"
+    ):
+        vv.audit([Brightest(), Brightest()], **call)
     assert not (tmp_path / "run").exists()

@@ -5,13 +5,12 @@ cannot load it: it goes on by the same Python call.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from visionvitals import source
-from visionvitals.backbones import _classes, _identity, _parts, _preprocess
+from visionvitals.backbones import _classes, _identity, _parts
 from visionvitals.core import Backbone, Preprocess
 from visionvitals.errors import near, require
 from visionvitals.registry import Spec, reads
@@ -27,7 +26,6 @@ class Held:
     module: torch.nn.Module
     preprocess: Preprocess
     names: _classes.Names | None
-    assumed: bool
 
 
 _held: dict[str, Held] = {}
@@ -38,12 +36,9 @@ class Options:
     """A `memory:` spelling has none; all is said where the network is given."""
 
 
-def hold(
-    name: str, module: torch.nn.Module, *, preprocess: Preprocess | None = None, classes: Sequence[str] | None = None
-) -> str:
+def hold(name: str, module: torch.nn.Module, *, preprocess: Preprocess, classes: tuple[str, ...] | None) -> str:
     """Make a module loadable as `memory:NAME` in this process, and return that spelling. A name that is given again means the new one."""
-    names = None if classes is None else _classes.named(tuple(classes))
-    _held[name] = Held(module, preprocess or _preprocess.IMAGENET, names, preprocess is None)
+    _held[name] = Held(module, preprocess, None if classes is None else _classes.named(classes))
     return f"memory:{name}"
 
 
@@ -67,6 +62,6 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> Backbone:
         names=held.names,
         sources=() if code is None else (code,),
         open_ended=True,
-        notes=((_preprocess.ASSUMED,) if held.assumed else ()) + ((UNREAD,) if own and code is None else ()),
+        notes=(UNREAD,) if own and code is None else (),
     )
     return _parts.assemble(network, spelling=spec.text, device=device)

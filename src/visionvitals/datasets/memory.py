@@ -1,8 +1,9 @@
 """Pictures that live in this Python process: `memory:NAME`, as `visionvitals.images(pictures, labels, name=NAME)` gives them."""
 
 import hashlib
+import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import Example, ImageSet, ImageSetCard
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, blamed, near, require
 from visionvitals.registry import Spec
 
 
@@ -38,7 +39,20 @@ _held: dict[str, Pictures] = {}
 _MOST_CLASSES = 1_000_000  # a larger label is a mistake, and the card lists every index up to the largest
 
 
-def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Sequence[str] | None = None) -> str:
+def parted(pairs: Any) -> tuple[list[Any], list[Any]]:
+    """The pictures and the labels of a torch data set, or of a list of pairs.
+
+    Raises:
+        VitalsError: it gives something else, or fails.
+    """
+    found = _listed("Pictures", pairs)
+    odd = next((type(each).__name__ for each in found if not isinstance(each, tuple | list) or len(each) != 2), None)
+    do = "Give both as lists: `visionvitals.images(pictures, labels, name=...)`."
+    require(odd is None, "Without `labels`, each must be a pair of a picture and its label", odd, do)
+    return [picture for picture, _ in found], [label for _, label in found]
+
+
+def hold(name: str, pictures: Any, labels: Any, classes: tuple[str, ...] | None = None) -> str:
     """Make pictures openable as `memory:NAME` in this process, and return that spelling. A name that is given again means the new ones.
 
     Args:
@@ -51,6 +65,7 @@ def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Seq
     Raises:
         VitalsError: another number of labels, a picture of another form, or a label that is no whole number or name, or no class.
     """
+    pictures, labels = _listed("Pictures", pictures), _listed("Labels", labels)
     require(len(pictures) > 0, "An image set must have a picture", 0)
     require(len(pictures) == len(labels), "Each picture must have a label", (len(pictures), len(labels)))
     images = tuple(_picture(each, k) for k, each in enumerate(pictures))
@@ -58,9 +73,7 @@ def hold(name: str, pictures: Sequence[Any], labels: Sequence[Any], classes: Seq
     named = isinstance(plain[0], str)
     alike = all(isinstance(each, str) == named for each in plain)
     require(alike, "Labels must be all whole numbers, or all names", sorted({type(each).__name__ for each in plain}))
-    texts = classes is None or all(isinstance(each, str) for each in classes)
-    require(texts, "`classes` must be names", None if classes is None else list(classes)[:5])
-    keys = tuple(classes) if classes is not None else tuple(sorted(map(str, set(plain)))) if named else None
+    keys = classes if classes is not None else tuple(sorted(map(str, set(plain)))) if named else None
     kind = "indices" if keys is None else "names"
     if keys is None:
         largest = max(int(each) for each in plain)
@@ -100,6 +113,15 @@ def open(spec: Spec) -> ImageSet:
     return _held[spec.name]
 
 
+def _listed(what: str, given: Any) -> list[Any]:
+    """All that a list, an array or a torch data set holds."""
+    sized = hasattr(given, "__len__") and hasattr(given, "__getitem__") and not isinstance(given, str | Mapping)
+    do = "Of a DataLoader give its `dataset`, of an iterator a list."
+    require(sized, f"{what} must be a list, an array, or a torch data set", type(given).__name__, do)
+    with blamed(f"{what} must be a list, an array, or a torch data set, and can be read"):
+        return list(itertools.islice(given, len(given)))
+
+
 def _label(given: Any, k: int) -> int | str:
     """A label as it is meant: floats, truths, nothing and arrays are not taken as numbers."""
     if isinstance(given, str):
@@ -120,11 +142,14 @@ def _picture(given: Any, k: int) -> Image.Image:
     """A copy as a Pillow image, so that what is changed later changes no number."""
     if isinstance(given, Image.Image):
         require(min(given.size) > 0, f"Picture {k} must have pixels", given.size)
-        return given.copy()
-    given = given.detach().cpu() if hasattr(given, "detach") else given
+        try:
+            return given.copy()
+        except (OSError, ValueError) as error:  # its file is read now
+            raise VitalsError(f"Picture {k} must be a whole picture. Got {type(error).__name__}: {error}.") from error
     try:
+        given = given.detach().cpu() if hasattr(given, "detach") else given
         array = np.asarray(given.float() if str(getattr(given, "dtype", "")) == "torch.bfloat16" else given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor without numbers, or sparse
         raise VitalsError(
             f"Picture {k} must be a Pillow image or an array. Got {type(given).__name__}: {error}."
         ) from error
