@@ -316,7 +316,6 @@ def main(words: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(typed, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
     except (CycloptsError, VitalsError) as error:
         complain(str(error))
         return 2
@@ -324,9 +323,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
     except Terminated:
         return 143
-    except BrokenPipeError:  # the reader, e.g. `head`, has enough; Python must not complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:  # a path of the user's: too long, a file in place of a folder, closed; or the disk is full
         where = "" if error.filename is None else f" Got {shortened(str(error.filename))}."
         complain(f"The disk refuses it: {error.strerror or error}.{where} Name another path, or make room.")

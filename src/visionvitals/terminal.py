@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals import registry
 from visionvitals.errors import LONGEST, escaped
-from visionvitals.run.progress import say
+from visionvitals.run.progress import say, write
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
@@ -34,7 +34,7 @@ _NUMBER = re.compile(rf"{_ONE}( (to |%$)?{_ONE})*|–")
 
 def print_line(text: object) -> None:
     """A line, or several, on standard output: what a command was asked for."""
-    print(escaped(str(text)))
+    write(str(text), sys.stdout)
 
 
 def complain(text: str) -> None:

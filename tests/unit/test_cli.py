@@ -298,6 +298,31 @@ def test_a_closed_pipe_is_no_error(finished: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_reader_that_stops_changes_nothing_but_what_it_reads(
+    finished: Path, tmp_path: Path, toy_backbone: str, toy_images: str
+) -> None:
+    """`vitals gate ... | head` said that a breach passes, and files were not written."""
+
+    def unread(*words: object) -> int:
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "visionvitals", *map(str, words)]
+        code = subprocess.run(command, stdout=writing, stderr=writing).returncode
+        os.close(writing)
+        return code
+
+    names = list(load(finished).backbones)
+    rules = f'[[rule]]\nsign = "clean top-1"\nat_least = 1.0\nbackbone = {names[0]!r}\n'
+    (tmp_path / "rules.toml").write_text(rules)
+    assert unread("gate", finished, "--rules", tmp_path / "rules.toml", "--junit", tmp_path / "j.xml") == 1
+    assert unread("compare", finished, *names[:2], "--csv", tmp_path / "c.csv", "--html", tmp_path / "c.html") == 0
+    assert unread("table", finished) == 0
+    assert unread("table", tmp_path / "none") == 2
+    words = ("audit", toy_backbone, "--data", toy_images, "--studies", "clean", "--device", "cpu")
+    assert unread(*words, "--out", tmp_path / "run") == 0
+    assert all((tmp_path / name).stat().st_size for name in ("j.xml", "c.csv", "c.html", "run/report.html"))
+
+
 def test_progress_in_a_log_is_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visionvitals.run.progress.PLAIN_SECONDS", 0.0)
     with meter(cells=2, images=20) as state:

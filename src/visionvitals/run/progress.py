@@ -17,9 +17,17 @@ QUIET = "VISIONVITALS_QUIET"
 """The environment variable that leaves progress out, for a process whose progress another one shows."""
 
 
+def write(text: str, stream: TextIO) -> None:
+    """Lines on a stream, at once. A reader that has had enough, such as `head`, ends no command: what comes after goes nowhere."""
+    try:
+        print(escaped(text), file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def say(text: str) -> None:
     """One line on standard error, at once."""
-    print(escaped(text), file=sys.stderr, flush=True)
+    write(text, sys.stderr)
 
 
 @dataclass
@@ -108,7 +116,7 @@ def meter(*, cells: int, images: int, passes: float | None = None, stream: TextI
             last = time.monotonic()
             state.say(state.line())
 
-    yield Meter(cells, images, total, lambda text: print(escaped(text), file=out, flush=True), show)
+    yield Meter(cells, images, total, lambda text: write(text, out), show)
 
 
 def _notebook() -> Callable[..., Any] | None:
