@@ -189,8 +189,9 @@ class Job:
         """Arrays computed once for all cells and runs that ask for the same.
 
         The key is made here, of all that a computation from this job can depend on beside the condition: the network `of` (weights,
-        code, preprocessing, class order), the images, how they were cut, decoded and drawn, their labels, the seed, the code that
-        measures. The author adds the settings of the computation. The state of the cache never changes a number.
+        code, answers, for what no digest sees, preprocessing, class order), the images, how they were cut, decoded and drawn, their
+        labels, the seed, the code that measures. The author adds the settings of the computation. The state of the cache never changes
+        a number.
 
         Args:
             name: what it is, for people.
@@ -222,6 +223,7 @@ class Job:
             "settings": dict(settings),
             "function": f"{code.__module__}.{code.__qualname__}",
             "network": {"digest": card.digest, "preprocess": asdict(card.preprocess), "classes": card.classes},
+            "answers": None if card.answers is None else card.answers.logits,
             "images": {"digest": self.images.digest, "classes": self.images.classes, "n": len(self.ids)},
             "cut": [own.size, own.resize, own.interpolation, own.stretch, own.crop],
             "labels": hashlib.sha256(labels.tobytes()).hexdigest(),

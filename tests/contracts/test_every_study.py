@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from visionvitals import registry, study
+from visionvitals.backbones import _answers
 from visionvitals.core import NO_IMAGES, Backbone, ImageSetCard
 from visionvitals.errors import VitalsError
 from visionvitals.job import Arrays, Columns, Fill, Job
@@ -321,9 +322,24 @@ def permuted() -> Backbone:
     return dataclasses.replace(plain, card=card, logits=lambda images: plain.logits(images)[:, order])
 
 
+def elsewhere() -> Backbone:
+    """The network with the same digests, which answers otherwise: by a global of its code, a helper in another file, a library."""
+    plain = backbone()
+    assert plain.features is not None
+
+    def swapped(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        return lambda images: run(images.flip(1))  # blue, green, red
+
+    logits = swapped(plain.logits)
+    answers = _answers.ask(logits, plain.card.preprocess.size, plain.device)
+    card = dataclasses.replace(plain.card, answers=answers)
+    return dataclasses.replace(plain, card=card, logits=logits, features=swapped(plain.features))
+
+
 def others(condition: Any) -> Iterator[Job]:
     """Jobs of the same condition that differ from `job(condition)` in one thing each."""
     yield job(condition, of=backbone("&model.img_size=32&mean=0.2&std=0.25"))
+    yield job(condition, of=elsewhere())
     yield job(
         condition, of=permuted(), labels=np.array([permuted().card.classes.index(CLASSES[k % 7]) for k in range(N)])
     )  # type: ignore[union-attr]
