@@ -122,9 +122,17 @@ def test_everything_is_reached_by_keyboard_in_the_order_of_the_page(report: chro
         seen.append(report.run(here))
         assert report.run("getComputedStyle(document.activeElement).outlineStyle") != "none", seen
     assert seen[0] == "skip"
-    assert seen[1:8] == ["#signs", "#clean", "#occlusion", "#shuffle", "#corner", "#limits", "#provenance"]
+    assert seen[1:8] == [
+        "#signs",
+        "#study-clean",
+        "#study-occlusion",
+        "#study-shuffle",
+        "#study-corner",
+        "#limits",
+        "#provenance",
+    ]
     assert seen[8:11] == ["only-backbones", "sort", "only-studies"]
-    report.run("document.querySelector('#occlusion [data-focus]').focus()")
+    report.run("document.querySelector('#study-occlusion [data-focus]').focus()")
     report.press("Enter", 13)
     assert report.run("document.activeElement.getAttribute('aria-pressed')") == "true"
     report.press("Escape", 27)
@@ -142,7 +150,7 @@ def test_backbones_are_filtered_in_cards_tables_and_charts(report: chromium.Tab)
     report.wait(f"{lines} === 2")
     assert (
         report.run(
-            "[...document.querySelectorAll('#occlusion .answer')].some((e) => !e.hidden && e.dataset.backbone.includes('resnet'))"
+            "[...document.querySelectorAll('#study-occlusion .answer')].some((e) => !e.hidden && e.dataset.backbone.includes('resnet'))"
         )
         is False
     )
@@ -154,9 +162,11 @@ def test_studies_are_filtered_with_their_places_in_the_contents(report: chromium
     report.run(
         "window.field = document.getElementById('only-studies'); field.value = 'occl'; field.dispatchEvent(new Event('input'))"
     )
-    assert report.run("[...document.querySelectorAll('section.study:not([hidden])')].map((e) => e.id)") == ["occlusion"]
+    assert report.run("[...document.querySelectorAll('section.study:not([hidden])')].map((e) => e.dataset.study)") == [
+        "occlusion"
+    ]
     places = report.run("[...document.querySelectorAll('.toc li:not([hidden]) a')].map((e) => e.hash)")
-    assert places == ["#signs", "#occlusion", "#limits", "#provenance"]
+    assert places == ["#signs", "#study-occlusion", "#limits", "#provenance"]
 
 
 def test_backbones_are_sorted_by_a_sign_with_the_best_first(report: chromium.Tab) -> None:

@@ -27,7 +27,7 @@ def opened(text: str) -> str:
 
 def specifications(text: str) -> dict[str, list[dict[str, Any]]]:
     """Study/number -> its small multiples in the language of Vega-Lite."""
-    names = re.findall(r'<section id="([^"]+)" class="study"', text)
+    names = re.findall(r'<section id="(?:study-)?([^"]+)" class="study"', text)
     return {
         f"{name}/{number}": drawn
         for name, part in zip(names, parts(text), strict=True)

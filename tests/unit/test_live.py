@@ -67,7 +67,7 @@ def test_the_page_follows_the_run(out: Path) -> None:
         later = json.loads(get(url, "/progress")[1])
         assert (later["done"], later["missing"]) == (2 + cells, 0)
         assert later["state"] != first["state"]
-        assert 'id="occlusion"' in get(url, "/report")[1].decode()
+        assert 'id="study-occlusion"' in get(url, "/report")[1].decode()
         noted.add(out, "Ship it.")
         noted_too = json.loads(get(url, "/progress")[1])["state"]
         assert noted_too != later["state"]

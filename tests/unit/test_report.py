@@ -228,7 +228,7 @@ def test_the_page_is_well_formed_for_readers_and_keyboards(page: Page) -> None:
     assert [i for i, n in ids.items() if n > 1] == []
     anchors = [a["href"][1:] for a in page.of("a")]
     assert set(anchors) <= set(ids)
-    assert {"signs", *ALL, "limits", "provenance", "main"} <= set(anchors)
+    assert {"signs", *(f"study-{name}" for name in ALL), "limits", "provenance", "main"} <= set(anchors)
     assert {tag for tag, _ in page.tags} >= {"header", "nav", "main", "footer", "h1"}
     assert len(page.of("h1")) == 1
     assert len(page.of("caption")) == len(page.of("table")) > 6
@@ -697,3 +697,25 @@ def test_the_report_loads_no_torch(folder: Path, tmp_path: Path) -> None:
     )
     arguments = [sys.executable, "-c", code, str(folder), str(tmp_path / "r.html")]
     assert subprocess.run(arguments, capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_no_name_of_a_study_is_an_id_of_the_page(tmp_path: Path) -> None:
+    """With a study called `bundle` no chart was drawn: the page took its section for the library."""
+    names = (
+        "clean",
+        "bundle",
+        "status",
+        "signs",
+        "signs-title",
+        "main",
+        "copy",
+        "command",
+        "study-clean",
+        "title-clean",
+    )
+    studies = [dataclasses.replace(fake_studies.STUDIES["clean"], name=name) for name in names]
+    page = page_of(fake_run.write(tmp_path / "run", studies=studies, n=4, pictures=0))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"][1:] for attrs in page.of("a")} <= set(ids)
+    assert [attrs["data-study"] for attrs in page.of("section") if "data-study" in attrs] == list(names)

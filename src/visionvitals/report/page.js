@@ -105,14 +105,14 @@
   filter("only-backbones", (asked) => {
     words = asked;
     hide(document);
-    say(`${all(".cards > :not([hidden])").length} cards shown.`);
+    say(`Cards shown: ${all(".cards > :not([hidden])").length}.`);
     clearTimeout(waiting);
     waiting = setTimeout(async () => { for (const [figure, each] of specs) await draw(figure, each); }, 250);
   });
   filter("only-studies", (asked) => {
     for (const section of studies) {
       const title = section.querySelector("h2").textContent.toLowerCase();
-      section.hidden = asked.length > 0 && !asked.some((word) => title.includes(word) || section.id.includes(word));
+      section.hidden = asked.length > 0 && !asked.some((word) => title.includes(word) || section.dataset.study.includes(word));
       document.querySelector(`.toc a[href="#${CSS.escape(section.id)}"]`).parentElement.hidden = section.hidden;
     }
   });
