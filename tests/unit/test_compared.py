@@ -9,6 +9,7 @@ import pytest
 
 from invented_cells import CELL, OTHER, grouped, keep
 from visionvitals import cli, stats
+from visionvitals.report import comparison
 from visionvitals.results import comparability, compare, compared, flips, load
 
 NIGHT = dataclasses.replace(CELL.backbone, digest="night")
@@ -33,10 +34,10 @@ def test_what_flips_is_named_with_its_class(tmp_path: Path) -> None:
     assert (found.lost, found.gained, found.n) == (("0002", "0003"), ("0007", "0008"), 10)
     assert found.classes == (("a", 5, 1, 1), ("b", 5, 1, 1)), "even numbers are a"
     assert list(compared.flipped(found))[:4] == [
-        "holes, fraction 0.5, shapes:test: only a is right on 2, only b on 2 of 10",
+        "holes, fraction 0.5, shapes:test: only a is right on 2, only b is right on 2 of 10",
         "classes: a (−1 +1 of 5), b (−1 +1 of 5)",
-        "only a: 0002, 0003",
-        "only b: 0007, 0008",
+        "only a is right: 0002, 0003",
+        "only b is right: 0007, 0008",
     ]
     assert "not estimable" in found.verdict
 
@@ -48,6 +49,13 @@ def test_the_largest_change_comes_first_and_a_picture_without_an_answer_does_not
     (pair,) = compare.pairs(load(tmp_path / "old", tmp_path / "new"))
     (found,) = flips.headline(pair)
     assert (found.lost, found.gained, found.n) == (("0000", "0001"), (), 3)
+    assert next(compared.flipped(found)).endswith(": a is right more often on 2, b is right more often on 0 of 3")
+    assert "a is right more often: 0000, 0001" in list(compared.flipped(found))
+    (whole,) = compared.compared(pair)
+    comparison.write([whole], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Of 3 images, a is right more often on 2, b is right more often on 0." in page
+    assert "nly a is right" not in page
 
 
 def test_error_consistency_pairs_the_showings_of_a_picture(tmp_path: Path) -> None:

@@ -99,13 +99,14 @@ def rows(of: Compared) -> list[dict[str, Any]]:
 def flipped(found: Flips) -> Iterator[str]:
     """What flips at one condition, in sentences."""
     at = ", ".join(filter(None, (found.study, words.condition(found.condition), found.images)))
-    yield f"{at}: only a is right on {len(found.lost):,}, only b on {len(found.gained):,} of {found.n:,}"
+    a, b = found.sides
+    yield f"{at}: {a} on {len(found.lost):,}, {b} on {len(found.gained):,} of {found.n:,}"
     if found.classes:
         named = [f"{name} ({words.flips_of(down, up)} of {n})" for name, n, down, up in found.classes[:CLASSES]]
         yield f"classes: {', '.join(named)}{_more(len(found.classes) - CLASSES)}"
-    for side, items in (("a", found.lost), ("b", found.gained)):
+    for side, items in ((a, found.lost), (b, found.gained)):
         if items:
-            yield f"only {side}: {', '.join(items[:PICTURES])}{_more(len(items) - PICTURES)}"
+            yield f"{side}: {', '.join(items[:PICTURES])}{_more(len(items) - PICTURES)}"
     yield f"error consistency: {found.verdict}"
 
 

@@ -26,6 +26,7 @@ class Flips:
         study, images: names.
         condition: its fields.
         n: how many pictures.
+        runs: how often each was shown.
         gained, lost: items on which b, or a, is right more often, the largest change first, then in the order of the set.
         classes: (class, pictures of it, how many of them were lost, how many gained) where there are any, the most flips first.
         agreement: of their rightness, see `stats.error_consistency`.
@@ -35,10 +36,21 @@ class Flips:
     images: str
     condition: Mapping[str, Any]
     n: int
+    runs: int
     gained: tuple[str, ...]
     lost: tuple[str, ...]
     classes: tuple[tuple[str, int, int, int], ...]
     agreement: stats.Agreement
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What is said of the pictures in `lost`, and of those in `gained`: shown several times, both can be right now and then."""
+        a, b = (
+            ("only a is right", "only b is right")
+            if self.runs == 1
+            else ("a is right more often", "b is right more often")
+        )
+        return a, b
 
     @property
     def verdict(self) -> str:
@@ -81,7 +93,8 @@ def flips(pair: Pair, p: Point, q: Point) -> Flips | None:
     classes = [(name, n, down, up) for name, (n, down, up) in counts.items() if down + up]
     classes.sort(key=lambda each: (-each[2] - each[3], each[0]))
     agreement = stats.error_consistency(*_rightness(run, p, q, items))
-    return Flips(p.study, p.images, p.fields, int(there.sum()), gained, lost, tuple(classes), agreement)
+    runs = max(p.runs, q.runs)
+    return Flips(p.study, p.images, p.fields, int(there.sum()), runs, gained, lost, tuple(classes), agreement)
 
 
 def _rightness(run: Run, p: Point, q: Point, items: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
