@@ -148,7 +148,8 @@ def audit(
         The run.
 
     Raises:
-        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept.
+        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept, as it is after a Ctrl-C, with a
+            report of it.
 
     Example:
         >>> run = vv.audit("tiny:cnn", data="shapes:test?n=24", studies="clean", preset="quick", out=folder / "one")
@@ -157,7 +158,9 @@ def audit(
     """
     from visionvitals import deciding
     from visionvitals.plan import request
+    from visionvitals.report import milestones
     from visionvitals.report.build import build
+    from visionvitals.run.progress import say
 
     run, against = Run(_path("out", out)), None if baseline is None else _folder("baseline", baseline)
     spelled = _spelled(backbones)
@@ -173,15 +176,15 @@ def audit(
     asked = deciding.asked(
         asked, until_decided=until_decided, rules=None if rules is None else _path("rules", rules), baseline=against
     )
-    outcome, _ = deciding.measured(
-        asked,
-        out=run.folder,
-        command=(said,),
-        device=None if device is None else str(device),
-        batch_size=_count("batch_size", batch_size),
-        workers=_count("workers", workers, most=4096),
-        reuse=[_folder("reuse", each) for each in _several(reuse)],
-    )
+    machine: dict[str, Any] = {"device": None if device is None else str(device)}
+    machine |= {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
+    machine["reuse"] = [_folder("reuse", each) for each in _several(reuse)]
+    try:
+        outcome, _ = deciding.measured(asked, out=run.folder, command=(said,), **machine)
+    except KeyboardInterrupt:
+        if milestones.stopped(run.folder, go_on="the same call again", say=say):
+            milestones.write(run.folder)
+        raise
     if outcome.measured:
         build(run.results)
     if outcome.failed:

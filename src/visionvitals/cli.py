@@ -257,10 +257,7 @@ def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") 
     try:
         outcome, verdict = measured(asked, out=out, **how, **dataclasses.asdict(machine))  # type: ignore[arg-type]
     except (KeyboardInterrupt, Terminated) as stop:
-        found = status.of(out)[0] if (out / "plan.json").is_file() else []
-        kept, left = sum(p.done for p in found), sum(p.missing + p.failed for p in found)
-        say(f"\nStopped. {kept} of {kept + left} cells are kept. To go on: {go_on}")
-        if kept and shard is None:
+        if milestones.stopped(out, go_on=go_on, say=say) and shard is None:
             print_line(f"Report so far: {milestones.write(out)}")
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")

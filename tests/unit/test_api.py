@@ -13,6 +13,7 @@ from PIL import Image
 import visionvitals as vv
 from visionvitals import cli
 from visionvitals.errors import VitalsError
+from visionvitals.run import runner
 
 torch = pytest.importorskip("torch")
 
@@ -131,6 +132,25 @@ def test_readers_work_without_the_module_and_going_on_names_the_call(
     assert f"It was begun by: {call}out={str(run.folder)!r})" in on.stderr
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert f'<code id="command">{call}out='.replace("'", "&#39;") in page
+
+
+def test_a_call_that_is_stopped_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, done = runner.measured, []
+
+    def interrupted(*args: Any) -> Any:
+        done.append(1)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return measure(*args)
+
+    monkeypatch.setattr(runner, "measured", interrupted)
+    call: dict[str, Any] = {"data": "shapes:test?n=4", "studies": "clean,occlusion", "preset": "quick", "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        vv.audit("tiny:cnn", **call, out=tmp_path / "run")
+    assert "Stopped. 2 of 5 cells are kept. To go on: the same call again" in capsys.readouterr().err
+    assert "are not measured yet" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_of_python_is_judged_like_any_other(asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path) -> None:

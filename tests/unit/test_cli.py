@@ -292,6 +292,18 @@ def test_cache_shows_and_clears(vitals: Vitals, finished: Path) -> None:
     assert "toy_images" not in vitals("cache")[1]
 
 
+def test_a_stop_before_there_is_a_plan_says_so(
+    tmp_path: Path, vitals: Vitals, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **more: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visionvitals.plan.planner.make", interrupted)
+    code, _, err = vitals("audit", toy_backbone, "--data", toy_images, "--out", tmp_path / "run", "--studies", "clean")
+    assert (code, (tmp_path / "run").exists()) == (130, False)
+    assert "Stopped before anything was planned, so nothing is kept. Give the same command again." in err
+
+
 def test_a_closed_pipe_is_no_error(finished: Path) -> None:
     command = f"{sys.executable} -m visionvitals table {finished} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

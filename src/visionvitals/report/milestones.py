@@ -36,6 +36,19 @@ def writer(out: Path, say: Callable[[str], None]) -> Callable[[bool], None]:
     return milestone
 
 
+def stopped(out: Path, *, go_on: str, say: Callable[[str], None]) -> bool:
+    """Say what is kept of a run that was stopped, and how to go on; whether there is anything for a report."""
+    from visionvitals.run import status
+
+    if not (out / "plan.json").is_file():
+        say("\nStopped before anything was planned, so nothing is kept. Give the same command again.")
+        return False
+    found = status.of(out)[0]
+    kept, left = sum(p.done for p in found), sum(p.missing + p.failed for p in found)
+    say(f"\nStopped. {kept} of {kept + left} cells are kept. To go on: {go_on}")
+    return kept > 0
+
+
 def write(out: Path) -> Path:
     """The report of what is there; it says what is missing."""
     from visionvitals import results
