@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from visionvitals.errors import as_text, require
+from visionvitals.errors import require
 from visionvitals.run.progress import say
 from visionvitals.terminal import print_line, print_table, show_comparison, show_images, show_numbers
 
@@ -113,12 +113,11 @@ def table(
     rows = [] if per_image else tables.rows(found, study=study, metric=metric, by=by)
     for path in (csv, parquet):
         if path is not None and per_image:
-            content = by_image.table(found, study=study, metric=metric, csv=path == csv)
+            content = by_image.table(found, study=study, metric=metric)
             tables.save(content, path)
             print_line(f"{content.num_rows} rows in {path}")
         elif path is not None:
-            safe = [{k: as_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-            tables.write(safe if path == csv else rows, path)
+            tables.write(rows, path)
             print_line(f"{len(rows)} rows in {path}")
     for path, form in pages.items():
         write_safely(path, form(numbers.blocks(rows)))

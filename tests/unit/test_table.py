@@ -324,6 +324,14 @@ def test_tables_for_people_say_once_what_is_equal_and_escape_names(tmp_path: Pat
     assert r"| tiny:v_1&2\|%\<b> | 0.5 | 0.0000 (" in text
 
 
+def test_no_text_of_a_csv_is_computed_and_none_of_parquet_is_changed(tmp_path: Path) -> None:
+    rows = [{"=evil": "=1+0", "+n": -1.5, "x": None}, {"=evil": None, "+n": 2.0, "x": "@y"}]
+    table.write(rows, tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text().splitlines() == ['"\'=evil","\'+n","x"', '"\'=1+0",-1.5,', ',2,"\'@y"']
+    table.write(rows, tmp_path / "t.parquet")
+    assert pq.read_table(tmp_path / "t.parquet").to_pylist() == rows
+
+
 def test_a_table_by_image_has_every_value_once(tmp_path: Path) -> None:
     keep(tmp_path, {"a": 1.0, "=b": 0.0})
     keep(tmp_path, {"a": 0.0, "=b": 0.0}, run=1)
@@ -339,7 +347,7 @@ def test_a_table_by_image_has_every_value_once(tmp_path: Path) -> None:
     ]
     predicted = [r["holes (fraction 0.5) prediction"] for r in found]
     assert predicted == [3.0, None, None, None], "a mean over runs of what was predicted means nothing"
-    table.save(by_image.table(load(tmp_path), csv=True), tmp_path / "i.csv")
+    table.save(by_image.table(load(tmp_path)), tmp_path / "i.csv")
     with (tmp_path / "i.csv").open() as file:
         assert [row["item"] for row in csv.DictReader(file)] == ["a", "a", "'=b", "c"]
     only = by_image.table(load(tmp_path), metric="top1")

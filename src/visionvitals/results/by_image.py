@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals.errors import as_text, near, require
+from visionvitals.errors import near, require
 from visionvitals.results import words
 from visionvitals.results.run import Point, Run
 from visionvitals.run.groups import CLASS
@@ -84,11 +84,8 @@ def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> l
     return [part for part in found if part.items]
 
 
-def table(run: Run, *, study: str | None = None, metric: str | None = None, csv: bool = False) -> "pyarrow.Table":
+def table(run: Run, *, study: str | None = None, metric: str | None = None) -> "pyarrow.Table":
     """All parts as one table: backbone, data, item, label, further columns of a csv, then `STUDY (CONDITION) METRIC`; null where there is no value.
-
-    Args:
-        csv: names are made safe for spreadsheets.
 
     Raises:
         VitalsError: see `parts`.
@@ -96,7 +93,7 @@ def table(run: Run, *, study: str | None = None, metric: str | None = None, csv:
     import pyarrow as pa
 
     def told(texts: Sequence[str | None]) -> "pyarrow.Array":
-        return pa.array([as_text(text) if csv and text is not None else text for text in texts], pa.string())
+        return pa.array(texts, pa.string())
 
     empty = pa.table({name: told([]) for name in OWN})
     tables = [empty]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import VitalsError, as_text, near, require
 from visionvitals.files import write_safely
 from visionvitals.results import slices
 from visionvitals.results.fields import readable
@@ -80,7 +80,7 @@ def write(table: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def save(content: "pyarrow.Table", path: Path) -> None:
-    """Write a table to `path`, as CSV or Parquet by its suffix.
+    """Write a table to `path`, as CSV or Parquet by its suffix. In a CSV, what a spreadsheet would compute is made text.
 
     Raises:
         VitalsError: another suffix, or the file cannot be written.
@@ -91,13 +91,26 @@ def save(content: "pyarrow.Table", path: Path) -> None:
     require(path.suffix in (".csv", ".parquet"), "A table's file must end in .csv or .parquet", path.name)
     held = io.BytesIO()
     if path.suffix == ".csv":
-        pyarrow.csv.write_csv(content, held)
+        pyarrow.csv.write_csv(_safe(content), held)
     else:
         pyarrow.parquet.write_table(content, held)
     try:
         write_safely(path, held.getvalue())
     except OSError as error:
         raise VitalsError(f"The table must be written to {path}. Got: {error}. Name another file.") from error
+
+
+def _safe(content: "pyarrow.Table") -> "pyarrow.Table":
+    """The same table, of which a spreadsheet computes neither a text nor the head of a column."""
+    import pyarrow as pa
+
+    columns = [
+        pa.array([None if text is None else as_text(text) for text in column.to_pylist()], pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in content.columns
+    ]
+    return pa.Table.from_arrays(columns, names=[as_text(name) for name in content.column_names])
 
 
 def _alike(values: list[Any]) -> list[Any]:
