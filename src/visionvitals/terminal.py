@@ -42,10 +42,11 @@ def complain(text: str) -> None:
     say(f"vitals: {text if len(text) <= LONGEST else text[:LONGEST] + '...'}")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, names: int | None = None) -> None:
     """A table on standard output; outside a terminal as wide as it needs to be, since a log can be scrolled.
 
-    The spellings in the columns `backbone` and `data` are shortened as far as they stay apart.
+    The spellings in the columns `backbone` and `data` are shortened as far as they stay apart. The first `names` columns (those before the first
+    number where None) tell the rows apart: where the columns are shared among several tables, each begins with them.
     """
     from visionvitals.results.numbers import written
 
@@ -54,7 +55,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
     numeric = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))]
     texts = [[escaped(written(value)).replace("\n", "\\n").replace("\t", "\\t") for value in row] for row in rows]
-    for chosen, widths in _layout(columns, texts) if sys.stdout.isatty() else [_natural(columns, texts)]:
+    for chosen, widths in _layout(columns, texts, names) if sys.stdout.isatty() else [_natural(columns, texts)]:
         rule = ["─" * (sum(widths) + 3 * len(widths) - 1)]
         right = [numeric[k] for k in chosen]
         head, *body = ([row[k] for k in chosen] for row in (columns, *texts))
@@ -72,11 +73,12 @@ def _natural(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> tuple[li
     return list(range(len(columns))), [max(map(_width, column)) for column in zip(columns, *texts, strict=True)]
 
 
-def _layout(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
+def _layout(
+    columns: Sequence[str], texts: Sequence[Sequence[str]], names: int | None
+) -> list[tuple[list[int], list[int]]]:
     """(columns, their widths) of one table, or of several below each other, in the width of the terminal.
 
-    Names and heads are folded; a number never is. Where that is not enough, the columns are shared among several tables, each of which begins
-    with the names that stand before the first number.
+    Names and heads are folded; a number never is. Where that is not enough, the columns are shared among several tables, see `print_table`.
     """
     room = shutil.get_terminal_size().columns - 2
     _, natural = _natural(columns, texts)
@@ -85,7 +87,8 @@ def _layout(columns: Sequence[str], texts: Sequence[Sequence[str]]) -> list[tupl
     least = [
         min(n, max(w, NARROWEST) if number else NARROWEST) for n, w, number in zip(natural, body, whole, strict=True)
     ]
-    names = whole.index(True) if True in whole else 0
+    if names is None:
+        names = whole.index(True) if True in whole else 0
     parts: list[list[int]] = [[]]
     for k in range(names, len(columns)):
         if parts[-1] and sum(least[j] + 3 for j in [*range(names), *parts[-1], k]) > room:
@@ -190,8 +193,8 @@ def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
     from visionvitals.results import numbers
 
     for block in numbers.blocks(rows):
-        print_line(block.said)
-        print_table(block.heads, block.rows)
+        _wrapped(block.said)
+        print_table(block.heads, block.rows, names=block.names)
 
 
 def show_images(found: "Sequence[Part]") -> None:
@@ -217,7 +220,8 @@ def show_images(found: "Sequence[Part]") -> None:
                 rows.append([item, several[0].groups["label"][row], part.backbone, *values])
         heads = ["item", "label", "backbone", *(place or metric for place in [*places][:FIRST])]
         shown = [k for k in range(len(heads)) if heads[k] != "label" or any(row[k] for row in rows)]
-        print_table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows])
+        own = sum(k < 3 for k in shown)
+        print_table([heads[k] for k in shown], [[row[k] for k in shown] for row in rows], names=own)
         counts = ((len(several[0].items), "image"), (len(places), "condition"))
         left = [words.count(n - FIRST, what) for n, what in counts if n > FIRST]
         if left:
@@ -292,4 +296,4 @@ def _show_conditions(conditions: "Sequence[Difference]") -> None:
             ]
             for d in several
         ]
-        print_table([*varies, "a", "b", "b - a", "flips", "n"], rows)
+        print_table([*varies, "a", "b", "b - a", "flips", "n"], rows, names=len(varies))

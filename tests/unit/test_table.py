@@ -17,7 +17,7 @@ from visionvitals.core import Place
 from visionvitals.errors import VitalsError
 from visionvitals.results import Run, by_image, compare, frame, load, numbers, table
 from visionvitals.run import groups
-from visionvitals.terminal import print_table
+from visionvitals.terminal import print_table, show_numbers
 
 
 def top1(run: Run) -> list[tuple[list[str], list[float]]]:
@@ -300,6 +300,31 @@ def test_more_numbers_than_fit_stand_in_several_tables(
     tables = sum(line.startswith(" ─") for line in lines)
     assert 1 < tables <= 4
     assert sum(line.startswith(" vit") for line in lines) == tables, "each begins with the names"
+
+
+def test_every_table_of_several_tells_its_rows_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A field that is a number stood in the first table only: 0.9219 of which strength?"""
+    fixed = {"study": "attack", "data": "photographs of " * 6, "std_over_items": 0.0, "std_over_runs": 0.0}
+    rows = [
+        fixed | {"backbone": name, "eps": eps, "method": method, "metric": metric, "n": 64 + k, "runs": 1 + k}
+        | {"value": eps / 9 + k, "low": 0.1, "high": 0.9}
+        for k, name in enumerate(("tiny:cnn", "tiny:vit"))
+        for eps in (0.0039, 0.0157)
+        for method in ("projected gradient descent", "square attack")
+        for metric in ("accuracy under attack", "share that was attacked")
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "64")
+    show_numbers(rows)
+    said, *lines = capsys.readouterr().out.splitlines()
+    assert said.startswith("attack: data photographs of")
+    assert max(len(line) for line in (said, *lines)) <= 80
+    heads = [line.split() for line in lines if "backbone" in line]
+    assert len(heads) > 1, "it does not fit into one"
+    assert all(head[:4] == ["backbone", "eps", "method", "metric"] for head in heads)
+    assert sum(line.count("0.0039") for line in lines) == len(heads) * len(rows) / 2
 
 
 def test_tables_for_people_say_once_what_is_equal_and_escape_names(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ OWN = ("backbone", "value")
 """Columns that are shown in every row, also where they are equal in all."""
 APART = ("study", "low", "high", "std_over_items", "std_over_runs")
 """Columns that are not shown: in the head, beside the value, or in the files of --csv and --parquet only."""
+VALUE = "value (95 %)"
+MEASURED = ("n", "runs", VALUE)
+"""Heads of what was measured, which stand last."""
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -35,6 +38,11 @@ class Block:
     fixed: tuple[tuple[str, str], ...]
     heads: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+
+    @property
+    def names(self) -> int:
+        """So many columns, the first ones, tell the rows apart."""
+        return len(self.heads) - sum(head in MEASURED for head in self.heads)
 
     @property
     def said(self) -> str:
@@ -62,7 +70,7 @@ def blocks(table: Sequence[Mapping[str, Any]]) -> list[Block]:
             Block(
                 study=study,
                 fixed=tuple((c, written(several[0][c])) for c in fixed),
-                heads=tuple("value (95 %)" if c == "value" else c for c in columns),
+                heads=tuple(VALUE if c == "value" else c for c in columns),
                 rows=tuple(tuple(_with_interval(r) if c == "value" else r[c] for c in columns) for r in several),
             )
         )
