@@ -78,7 +78,8 @@ def _layout(
 ) -> list[tuple[list[int], list[int]]]:
     """(columns, their widths) of one table, or of several below each other, in the width of the terminal.
 
-    Names and heads are folded; a number never is. Where that is not enough, the columns are shared among several tables, see `print_table`.
+    Names and heads are folded; a number never is. Where that is not enough, the columns are shared among several tables, see `print_table`; where the
+    names alone leave no room, words are broken anywhere.
     """
     room = shutil.get_terminal_size().columns - 2
     _, natural = _natural(columns, texts)
@@ -87,6 +88,7 @@ def _layout(
     least = [
         min(n, max(w, NARROWEST) if number else NARROWEST) for n, w, number in zip(natural, body, whole, strict=True)
     ]
+    tight = [w if number else NARROWEST // 2 for w, number in zip(body, whole, strict=True)]
     if names is None:
         names = whole.index(True) if True in whole else 0
     parts: list[list[int]] = [[]]
@@ -98,11 +100,12 @@ def _layout(
     for part in parts:
         chosen = [*range(names), *part]
         widths = [natural[k] for k in chosen]
-        while sum(widths) + 3 * len(widths) > room:
-            reducible = [j for j, k in enumerate(chosen) if widths[j] > least[k]]
-            if not reducible:
-                break
-            widths[max(reducible, key=lambda j: (whole[chosen[j]], widths[j]))] -= 1  # heads of numbers before names
+        for floor in (least, tight):
+            while sum(widths) + 3 * len(widths) > room:
+                reducible = [j for j, k in enumerate(chosen) if widths[j] > floor[k]]
+                if not reducible:
+                    break
+                widths[max(reducible, key=lambda j: (whole[chosen[j]], widths[j]))] -= 1  # heads of numbers first
         found.append((chosen, widths))
     return found
 

@@ -316,15 +316,20 @@ def test_every_table_of_several_tells_its_rows_apart(
         for metric in ("accuracy under attack", "share that was attacked")
     ]  # fmt: skip
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "64")
+    monkeypatch.setenv("COLUMNS", "70")
     show_numbers(rows)
-    said, *lines = capsys.readouterr().out.splitlines()
-    assert said.startswith("attack: data photographs of")
-    assert max(len(line) for line in (said, *lines)) <= 80
+    said, rest, *lines = capsys.readouterr().out.splitlines()
+    assert (said[:27], len(said) <= 80, rest[:2]) == ("attack: data photographs of", True, "  ")
+    assert max(map(len, lines)) <= 70
     heads = [line.split() for line in lines if "backbone" in line]
     assert len(heads) > 1, "it does not fit into one"
     assert all(head[:4] == ["backbone", "eps", "method", "metric"] for head in heads)
     assert sum(line.count("0.0039") for line in lines) == len(heads) * len(rows) / 2
+    monkeypatch.setenv("COLUMNS", "60")
+    show_numbers(rows)
+    assert max(map(len, capsys.readouterr().out.splitlines()[2:])) <= 60, (
+        "words are broken where the names leave no room"
+    )
 
 
 def test_tables_for_people_say_once_what_is_equal_and_escape_names(tmp_path: Path) -> None:
