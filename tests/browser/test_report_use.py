@@ -3,16 +3,21 @@
 The pictures lie in the folder that the environment variable `SCREENSHOTS` names, else among the temporary files of pytest.
 """
 
+import itertools
 import os
-import runpy
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+import fake_run
+import fake_studies
 
 from visionvitals.report.build import build
 from visionvitals.results import load
@@ -29,12 +34,9 @@ DRAWN = "document.documentElement?.dataset.drawn !== undefined"
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three backbones, one of another input size, and four studies."""
     folder = tmp_path_factory.mktemp("use")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.syspath_prepend(str(Path(__file__).parents[1] / "unit"))
-        fake = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "fake_run.py"))
-        backbones = [fake["backbone"](name) for name in ("timm:deit_tiny_patch16_224", "timm:resnet50.tv_in1k")]
-        backbones.append(fake["backbone"]("timm:vit_small", side=256))
-        return build(load(fake["write"](folder / "run", backbones=backbones, n=60)))
+    names = ("timm:deit_tiny_patch16_224", "timm:resnet50.tv_in1k")
+    backbones = [*map(fake_run.backbone, names), fake_run.backbone("timm:vit_small", side=256)]
+    return build(load(fake_run.write(folder / "run", backbones=backbones, n=60)))
 
 
 @pytest.fixture(scope="module")
@@ -215,11 +217,10 @@ def test_without_scripts_the_page_says_what_to_do(tab: chromium.Tab, page: Path)
 
 
 def test_a_chart_by_group_is_drawn_when_it_is_opened(tab: chromium.Tab, tmp_path: Path) -> None:
-    fake = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "fake_run.py"))
     columns = {"weather": ["fog", "sun"] * 10}
     tab.console.clear()
     tab.size(1400, 900)
-    tab.open(build(load(fake["write"](tmp_path / "run", n=20, studies=("clean", "shuffle"), columns=columns))))
+    tab.open(build(load(fake_run.write(tmp_path / "run", n=20, studies=("clean", "shuffle"), columns=columns))))
     tab.wait(DRAWN)
     points = "document.querySelectorAll('#shuffle .grouped .vega path[aria-roledescription=point]').length"
     assert tab.run(points) == 0
@@ -227,3 +228,21 @@ def test_a_chart_by_group_is_drawn_when_it_is_opened(tab: chromium.Tab, tmp_path
     tab.wait(f"{points} > 0")
     assert tab.run("document.querySelector('#shuffle .grouped .vega svg').clientWidth") > 300
     assert not tab.console
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_comb_of_nine_observers_overlaps_nowhere(tab: chromium.Tab, tmp_path: Path, width: int) -> None:
+    cards = [fake_run.backbone(f"timm:net{k}") for k in range(9)]
+    run = load(fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", fake_studies.comb(16)), n=20))
+    page = build(run)
+    tab.size(width, 900)
+    tab.open(page)
+    tab.wait(DRAWN)
+    boxes = "[...document.querySelectorAll('#corner .vega {}')].map((e) => e.getBoundingClientRect()).map((b) => [b.top, b.bottom])"
+    marks = sorted(tab.run(boxes.format("path[aria-roledescription=point]")))
+    assert len(marks) == 9 * 16
+    assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(marks))
+    rows = sorted(tab.run(boxes.format("text").replace("]", "].filter((e) => e.textContent.startsWith('word'))", 1)))
+    assert len(rows) == 16
+    assert all(above[1] <= below[0] for above, below in itertools.pairwise(rows))
+    assert tab.run("document.documentElement.scrollWidth") <= width

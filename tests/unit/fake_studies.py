@@ -154,3 +154,14 @@ STUDIES = {
         conditions=lambda preset, size: [Corner(corner=c) for c in (CORNERS[::3] if preset == "quick" else CORNERS)],
     ),
 }
+
+
+def comb(count: int) -> FakeStudy:
+    """A study of so many words, whose chart has a row for each."""
+    corners = tuple(f"word {k:02d}" for k in range(count))
+    return dataclasses.replace(
+        STUDIES["corner"],
+        charts=(Chart(x="corner"),),
+        choices={"corner": corners},
+        conditions=lambda preset, size: [Corner(corner=corner) for corner in corners],
+    )

@@ -719,3 +719,16 @@ def test_no_name_of_a_study_is_an_id_of_the_page(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert {attrs["href"][1:] for attrs in page.of("a")} <= set(ids)
     assert [attrs["data-study"] for attrs in page.of("section") if "data-study" in attrs] == list(names)
+
+
+def test_nine_observers_of_a_comb_are_told_apart_without_colour(tmp_path: Path) -> None:
+    assert len({looks.SYMBOLS[i % len(looks.SYMBOLS)] for i in range(9)}) == 9
+    cards = [backbone(f"timm:net{k}") for k in range(9)]
+    run = load(fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", fake_studies.comb(12)), n=8))
+    (plot,) = charts.plots(run, "corner")
+    assert plot.kind == "rows"
+    (content,) = vega.interactive(plot)
+    assert content["height"] == 12 * (9 * vega.STEP + vega.GAP)
+    intervals, points = content["layer"][1]["encoding"], content["layer"][2]["encoding"]
+    assert points["shape"]["scale"]["range"] == list(looks.SYMBOLS)
+    assert intervals["strokeDash"]["scale"]["range"] == [list(looks.DASHES[k % len(looks.DASHES)]) for k in range(9)]

@@ -8,7 +8,12 @@ DARK = ("#6db6f2", "#ff9d66", "#4fd1a5", "#dd9be0", "#e3c04f", "#b9c0c9", "#a5d8
 """Eight hues that stay apart under the common colour blindnesses, for a light and for a dark page. A ninth backbone repeats a hue
 with another dash and another symbol."""
 DASHES = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (12, 4))
-SYMBOLS = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+HOURGLASS = "M-.9 -.9H.9L-.9 .9H.9Z"
+SYMBOLS = (
+    *("circle", "square", "triangle-up", "diamond", "cross"),
+    *("triangle-down", "triangle-right", "triangle-left", HOURGLASS),
+)
+"""As Vega names them, or as a path from -1 to 1."""
 OUTLINES = {
     "circle": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0",
     "square": "M-3.6 -3.6h7.2v7.2h-7.2z",
@@ -17,6 +22,8 @@ OUTLINES = {
     "cross": "M-4.5 -1.5h3v-3h3v3h3v3h-3v3h-3v-3h-3z",
     "triangle-down": "M0 4.6L4.6 -3.4H-4.6z",
     "triangle-right": "M4.6 0L-3.4 4.6V-4.6z",
+    "triangle-left": "M-4.6 0L3.4 4.6V-4.6z",
+    HOURGLASS: "M-4 -4H4L-4 4H4z",
 }
 """The symbols as paths, for the page's own legend."""
 

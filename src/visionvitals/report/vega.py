@@ -10,6 +10,11 @@ from visionvitals.report import scatter
 from visionvitals.report.charts import Multiple, Plot
 from visionvitals.report.looks import DASHES, LIGHT, SYMBOLS, theme
 
+STEP, GAP = 8, 14
+"""Pixels for a backbone in a row of a chart of many words, and between two rows."""
+TALL = {"orient": "top", "grid": True}
+"""The axis of values of such a chart: where it begins, and lines down through all rows."""
+
 
 def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["container"], height: int) -> Any:
     """One small multiple as an altair chart, without a theme. Its parameter `focus` names the backbone to bring forward."""
@@ -39,7 +44,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     value = {
         "title": figure.chart.y_title,
         "scale": alt.Scale(domain=[0, 1]) if share else alt.Scale(zero=figure.kind != "line"),
-        "axis": alt.Axis(format="%", tickCount=5) if share else alt.Axis(tickCount=5),
+        "axis": alt.Axis(tickCount=5, **({"format": "%"} if share else {}), **(TALL if figure.kind == "rows" else {})),
     }
     measured = {along: Along("v:Q", **value)}
     spread = {along: Along("low:Q", **value), f"{along}2": "high:Q"}
@@ -57,9 +62,9 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         thick = {"height": 10} if figure.kind == "none" else {}
         under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0 if figure.kind == "rows" else 0.4, 0.1))
         over = base.mark_rule(aria=False, strokeWidth=1 if figure.kind == "rows" else 2).encode(
-            **spread, **shown(1, 0.15)
+            strokeDash=dash, **spread, **shown(1, 0.15)
         )
-    tip = base.mark_point(filled=True, size=30 if figure.kind == "rows" else 64).encode(
+    tip = base.mark_point(filled=True, size=44 if figure.kind == "rows" else 64).encode(
         shape=shape, tooltip=tooltip, description=alt.Description("label:N"), **measured, **shown(1, 0.15)
     )
     layers = [under, over, tip]
@@ -121,12 +126,16 @@ def across(figure: Plot) -> dict[str, Any]:
         return {"y": alt.Y("backbone:N", sort=list(figure.backbones), axis=None)}
     title = figure.chart.x_title
     if figure.kind == "rows":
-        beside = alt.YOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
-        every = alt.Axis(labelOverlap=False, domain=False, ticks=False)
-        return {"y": alt.Y("x:N", title=None, sort=list(figure.x_order), axis=every), "yOffset": beside}
+        between = alt.Scale(domain=figure.drawn, paddingInner=0, paddingOuter=GAP / STEP / 2)
+        beside = alt.YOffset("backbone:N", scale=between)
+        every = alt.Axis(labelOverlap=False, domain=False, ticks=False, grid=True, tickBand="extent")
+        return {
+            "y": alt.Y("x:N", title=None, sort=list(figure.x_order), axis=every, scale=alt.Scale(padding=0)),
+            "yOffset": beside,
+        }
     level = alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=4)
     if figure.kind == "bars":
-        side = alt.XOffset("backbone:N", scale=alt.Scale(domain=list(figure.backbones)))
+        side = alt.XOffset("backbone:N", scale=alt.Scale(domain=figure.drawn))
         return {"x": alt.X("x:N", title=title, sort=list(figure.x_order), axis=level), "xOffset": side}
     if isinstance(figure.multiples[0].records[0]["x"], str):
         return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
@@ -144,11 +153,16 @@ def _description(figure: Plot, multiple: Multiple) -> str:
     return f"{figure.chart.y_title}{across}{part}. The table below holds the same numbers."
 
 
+def _row(figure: Plot) -> int:
+    """The height of one word of a chart of many."""
+    return STEP * len(figure.drawn) + GAP
+
+
 def height_of(figure: Plot, usual: int) -> int:
     if figure.kind == "heat":
         return max(120, min(18 * len(figure.y_order) + 40, 420))
     if figure.kind == "rows":
-        return len(figure.x_order) * (6 * len(figure.backbones) + 8)
+        return len(figure.x_order) * _row(figure)
     return 46 * len(figure.backbones) if figure.kind == "none" else usual
 
 
