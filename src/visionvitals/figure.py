@@ -115,6 +115,8 @@ class Chart:
             words give bars; empty: there is no axis, one bar a backbone.
         x_title: axis title.
         x_unit: of the values on that axis; a `share` is written in percent.
+        x_metric: the metric whose mean is the true place on that axis where the field can only ask for it, such as the share of the pixels that
+            were removed; empty: the field's own value.
         facet: fields that split the chart into small multiples, one per combination of their values.
         metric: the metric on the vertical axis.
         y_title: its title; empty: the metric's own.
@@ -129,6 +131,7 @@ class Chart:
     x: str
     x_title: str = ""
     x_unit: Unit = "none"
+    x_metric: str = ""
     facet: tuple[str, ...] = ()
     metric: str = "top1"
     y_title: str = ""

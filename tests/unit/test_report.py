@@ -209,6 +209,26 @@ def test_every_backbone_is_read_at_its_own_grid(tmp_path: Path) -> None:
     assert "grid 16x16" in page_of(folder).words
 
 
+def test_backbones_of_several_grids_stand_in_one_chart_at_what_each_lost(tmp_path: Path) -> None:
+    occlusion = fake_studies.STUDIES["occlusion"]
+    true = dataclasses.replace(
+        occlusion, charts=(dataclasses.replace(occlusion.charts[0], x_metric="information_loss"),)
+    )
+    cards = [backbone("timm:vit_a"), backbone("timm:vit_b"), backbone("timm:vit_c", side=256)]
+    lost = {"information_loss": lambda n: np.full(n, 0.1875)}
+    run = load(
+        fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", true), preset="quick", n=9, more=lost)
+    )
+    (plot,) = charts.plots(run, "occlusion")
+    (multiple,) = plot.multiples
+    assert {r["backbone"] for r in multiple.records} == {"timm:vit_a", "timm:vit_b", "timm:vit_c"}
+    assert plot.fixed["grid"] == "14x14 (timm:vit_a and timm:vit_b), 16x16 (timm:vit_c)"
+    assert {(r["at"], r["x"], r["true"]) for r in multiple.records if r["at"] == "25%"} == {("25%", 0.1875, "18.8%")}
+    assert plot.ticks == (0.0, 0.25, 0.5, 0.75)
+    both = load(fake_run.write(tmp_path / "paper", backbones=cards, studies=("clean", true), preset="paper", n=9))
+    assert len(charts.plots(both, "occlusion")[0].multiples) > 1, "grids that were asked for on one backbone stay apart"
+
+
 # The page
 
 

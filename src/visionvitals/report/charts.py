@@ -1,7 +1,8 @@
 """The charts of a study, from its `CHARTS`: what is drawn, as plain values; `vega` draws it.
 
 Fields of the condition that vary and are not on an axis split a chart into small multiples. A heat map and a scatter have one small
-multiple per backbone.
+multiple per backbone. A grid that follows from the input of each backbone splits nothing: its backbones stand in one chart, at the share of the
+image that each really lost.
 """
 
 import dataclasses
@@ -18,6 +19,9 @@ from visionvitals.results.run import Point, Run
 
 MOST_BARS = 9
 """More words than these on an axis go below each other: side by side their names would be left out."""
+
+MOST_NAMED = 3
+"""More backbones than these that share a grid are counted, not named."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Plot:
         kind: `line` for numbers and grids, `bars` for words, `rows` where they are too many for that, `none` where there is one
             condition, `heat` where the chart has a `y`, `scatter` where it has an `across`.
         x_order, y_order: the values on the axes, weakest first, as they are written.
-        fixed: the condition's fields that have one value throughout.
+        ticks: those of a horizontal axis of numbers, as numbers.
+        fixed: the condition's fields that have one value throughout, or one for each backbone.
         backbones: every backbone of the run, so that colours agree over studies.
         multiples: in order of strength.
         chance: accuracy of guessing, where it is one number for all backbones and large enough to see.
@@ -55,6 +60,7 @@ class Plot:
     kind: Literal["line", "bars", "rows", "none", "heat", "scatter"]
     x_order: tuple[str, ...]
     y_order: tuple[str, ...]
+    ticks: tuple[float, ...]
     fixed: Mapping[str, Any]
     backbones: tuple[str, ...]
     multiples: tuple[Multiple, ...]
@@ -91,7 +97,8 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
         return None
     metric = run.metric(record.name, chart.metric)
     chart = dataclasses.replace(chart, y_title=chart.y_title or words.axis(metric))
-    varies = varying(points)
+    own = _of_backbones(points)
+    varies = [f for f in varying(points) if f not in own]
     split = [f for f in dict.fromkeys((*chart.facet, *varies)) if f in varies and f not in (chart.x, chart.y)]
     values, others = (
         sorted({p.condition.get(f) for p in points}, key=lambda v: rank(record, f, v)) for f in (chart.x, chart.y)
@@ -116,7 +123,8 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
         kind="scatter" if chart.across else "heat" if chart.y else _kind(values, chart),
         x_order=tuple(_written(chart, v) for v in values),
         y_order=tuple(words.short(v) for v in others),
-        fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)},
+        ticks=tuple(v for v in values if isinstance(v, int | float) and not isinstance(v, bool)),
+        fixed={k: v for k, v in points[0].condition.items() if k not in (*split, chart.x, chart.y)} | own,
         backbones=tuple(run.backbones),
         multiples=tuple(
             Multiple(_title(key[: len(heads)], split, key[len(heads) :]), tuple(found[key])) for key in ordered
@@ -124,6 +132,29 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
         chance=_chance(run, chart) if record.labels == "outputs" else None,
         thinned=bool(chart.across) and any(run.estimate(p, chart.metric).n > scatter.MOST for p in points),
     )
+
+
+def _of_backbones(points: Sequence[Point]) -> dict[str, str]:
+    """The fields with another grid for some backbones but one for each, on an image set -> which it is for whom."""
+    found = {}
+    for f in varying(points):
+        grids: dict[tuple[str, str], set[Any]] = {}
+        for p in points:
+            grids.setdefault((p.backbone, p.images), set()).add(p.condition.get(f))
+        if all(len(own) == 1 and all(map(is_grid, own)) for own in grids.values()):
+            whose: dict[Any, dict[str, None]] = {}
+            for (backbone, _), own in grids.items():
+                whose.setdefault(next(iter(own)), {})[backbone] = None
+            named = {
+                v: words.listed(b) if len(b) <= MOST_NAMED else words.count(len(b), "backbone")
+                for v, b in whose.items()
+            }
+            found[f] = ", ".join(f"{words.short(v)} ({names})" for v, names in sorted(named.items()))
+    return found
+
+
+def _is_number(v: Any) -> bool:
+    return isinstance(v, int | float) and not isinstance(v, bool)
 
 
 def _written(chart: Chart, x: Any) -> str:
@@ -135,9 +166,11 @@ def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
     e, x = run.estimate(p, chart.metric), p.condition.get(chart.x)
     at, text = _written(chart, x), words.with_unit(e, share=metric.share)
     low, high = (e.low, e.high) if metric.interval else (math.nan, math.nan)
+    true = run.estimate(p, chart.x_metric).value if chart.x_metric in p.metrics and _is_number(x) else math.nan
+    exact = {"true": _written(chart, true), "x": true} if math.isfinite(true) else {}
     return {
         "backbone": p.backbone,
-        "x": x if isinstance(x, int | float) and not isinstance(x, bool) else words.short(x),
+        "x": x if _is_number(x) else words.short(x),
         "at": at,
         "beside": words.short(p.condition.get(chart.y)),
         "v": _finite(e.value),
@@ -147,7 +180,7 @@ def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
         "n": f"{e.n:,}",
         "runs": str(p.runs),
         "label": f"{p.backbone}{_at(chart.x, at)}{_at(chart.y, words.short(p.condition.get(chart.y)))}: {text}",
-    }
+    } | exact
 
 
 def _at(field: str, value: str) -> str:
@@ -157,7 +190,7 @@ def _at(field: str, value: str) -> str:
 def _kind(values: Sequence[Any], chart: Chart) -> Literal["line", "bars", "rows", "none"]:
     if not chart.x:
         return "none"
-    ordered = all(is_grid(v) or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values)
+    ordered = all(is_grid(v) or _is_number(v) for v in values)
     return "line" if ordered and len(values) > 1 else "bars" if len(values) <= MOST_BARS else "rows"
 
 

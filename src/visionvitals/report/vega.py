@@ -33,6 +33,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     heads = {
         "backbone": "backbone",
         "at": figure.chart.x,
+        "true": figure.chart.x_metric and figure.chart.x_title,
         "value": figure.chart.y_title,
         "n": figure.metric.over,
         "runs": "runs",
@@ -139,11 +140,12 @@ def across(figure: Plot) -> dict[str, Any]:
         return {"x": alt.X("x:N", title=title, sort=list(figure.x_order), axis=level), "xOffset": side}
     if isinstance(figure.multiples[0].records[0]["x"], str):
         return {"x": alt.X("x:O", title=title, sort=list(figure.x_order), axis=level)}
-    values = sorted({r["x"] for m in figure.multiples for r in m.records})
+    values = figure.ticks
+    ends = [*values, *(r["x"] for m in figure.multiples for r in m.records)]
     whole = all(float(v).is_integer() for v in values)
     percent = {"format": "%"} if figure.chart.x_unit == "share" else {"format": "d"} if whole else {}
-    axis = alt.Axis(values=values, labelOverlap="greedy", labelSeparation=8, **percent)
-    scale = alt.Scale(domain=[values[0], values[-1]], nice=False)  # the same in all small multiples
+    axis = alt.Axis(values=list(values), labelOverlap="greedy", labelSeparation=8, **percent)
+    scale = alt.Scale(domain=[min(ends), max(ends)], nice=False)  # the same in all small multiples
     return {"x": alt.X("x:Q", title=title, axis=axis, scale=scale)}
 
 

@@ -41,8 +41,9 @@ PER_IMAGE = True
 CHARTS = (
     Chart(
         x="fraction",
-        x_title="patches removed",
+        x_title="part of the image removed",
         x_unit="share",
+        x_metric="information_loss",
         facet=("fill", "grid", "offset"),
         reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
     ),
