@@ -68,7 +68,7 @@ class Forgetful:
 def _ignore_progress(images: int) -> None: ...
 
 
-def _ignore_exhibit(item: str, image: "Tensor", at: Place = ()) -> None: ...
+def _ignore_exhibit(item: str, image: "Tensor", at: Place = (), says: str = "") -> None: ...
 
 
 def _ignore_warning(text: str) -> None: ...
@@ -101,8 +101,8 @@ class Job:
         seed: root of all randomness.
         batch_size: images a forward pass; results do not depend on it.
         exhibits: ids of the few images whose perturbed form is kept for the report.
-        keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], and its place on the study's `AXES` where
-            there are several pictures of one image.
+        keep: called with an exhibit's id, a picture of it, float (3, h, w) in [0, 1], its place on the study's `AXES` where
+            there are several pictures of one image, and what `says` below it in place of a prediction.
         progress: called with the number of images done since the last call.
         companion: spelling -> the loaded backbone, for the condition's fields of type `BackboneSpec`.
         warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.

@@ -231,6 +231,27 @@ def test_a_chart_by_group_is_drawn_when_it_is_opened(tab: chromium.Tab, tmp_path
 
 
 @pytest.mark.parametrize("width", [1400, 390])
+def test_a_table_of_many_signs_scrolls_by_itself_with_its_names_in_view(
+    tab: chromium.Tab, tmp_path: Path, width: int
+) -> None:
+    many = fake_studies.with_signs(18)
+    cards = [fake_run.backbone(f"timm:a_network_with_a_long_name_{k}") for k in range(3)]
+    tab.size(width, 900)
+    tab.open(build(load(fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", many), n=20))))
+    tab.wait(DRAWN)
+    assert tab.run("document.documentElement.scrollWidth") <= width
+    assert tab.run("document.querySelectorAll('.signs thead th').length") == 1 + 1 + 18
+    region = "document.querySelector('.region:has(.signs)')"
+    assert tab.run(f"{region}.classList.contains('scrolls')")
+    assert tab.run(f"getComputedStyle({region}, '::before').content").startswith('"Scrolls sideways')
+    tab.run(f"{region}.scrollLeft = 9999")
+    name = "document.querySelector('.signs tbody th').getBoundingClientRect()"
+    assert tab.run(f"{name}.left") == pytest.approx(tab.run(f"{region}.getBoundingClientRect().left"), abs=1)
+    last = "document.querySelector('.signs tbody tr').lastElementChild.getBoundingClientRect()"
+    assert tab.run(f"{last}.left > {name}.right && {last}.right <= innerWidth")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
 def test_a_comb_of_nine_observers_overlaps_nowhere(tab: chromium.Tab, tmp_path: Path, width: int) -> None:
     cards = [fake_run.backbone(f"timm:net{k}") for k in range(9)]
     run = load(fake_run.write(tmp_path / "run", backbones=cards, studies=("clean", fake_studies.comb(16)), n=20))

@@ -237,7 +237,7 @@ def test_the_network_sees_the_same_bits_for_any_batch_size(made: study.Study) ->
         for size in (1, 7, 64):
             kept: dict[Any, Tensor] = {}
 
-            def keep(item: str, image: Tensor, at: Any = (), kept: dict[Any, Tensor] = kept) -> None:
+            def keep(item: str, image: Tensor, at: Any = (), says: str = "", *, kept: dict[Any, Tensor] = kept) -> None:
                 kept[item, at] = image
 
             everything = frozenset(f"i{k}" for k in range(N))

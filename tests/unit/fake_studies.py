@@ -165,3 +165,10 @@ def comb(count: int) -> FakeStudy:
         choices={"corner": corners},
         conditions=lambda preset, size: [Corner(corner=corner) for corner in corners],
     )
+
+
+def with_signs(count: int) -> FakeStudy:
+    """The study of corners with so many vital signs."""
+    where = [{"corner": corner} for corner in CORNERS]
+    signs = tuple(Sign(title=f"sign {k}", kind="mean", where=where[k % len(where)]) for k in range(count))
+    return dataclasses.replace(STUDIES["corner"], signs=signs)

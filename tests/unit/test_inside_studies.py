@@ -270,8 +270,10 @@ def test_a_head_that_looks_at_no_patch_counts_nothing_in_the_mean(
 def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
     kept: dict[tuple[str, Any], Tensor] = {}
 
-    def keep(item: str, picture: Tensor, at: Any = ()) -> None:
-        kept[item, at] = picture
+    said: dict[tuple[str, Any], str] = {}
+
+    def keep(item: str, picture: Tensor, at: Any = (), says: str = "") -> None:
+        kept[item, at], said[item, at] = picture, says
 
     made = job(vit, attention.Condition(grid=(4, 4)), exhibits=frozenset({"i0"}), keep=keep)
     list(attention.measure(made))
@@ -279,8 +281,19 @@ def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
     mean = mean.mean(dim=1)
     mean = (mean / mean.sum(dim=1, keepdim=True)).mean(dim=0).view(4, 4)
     grey = kept["mean map, plain", (3, "mean", "masked")][0, ::8, ::8]
-    assert (grey - mean / mean.max()).abs().max() < 1 / 250
+    assert (grey - mean / max(mean.max(), 2 * mean.mean())).abs().max() < 1 / 250
+    assert said["mean map, plain", (3, "mean", "masked")] == (
+        "flat: nearly even" if mean.max() < 1.5 * mean.mean() else ""
+    )
     assert len(kept) == 2 * 3 * 3
+
+
+def test_a_flat_map_is_mid_grey_and_a_peak_is_white() -> None:
+    flat = torch.full((2, 2), 0.25, dtype=torch.float64)
+    assert attention._picture(flat).unique().tolist() == [pytest.approx(128 / 255)]
+    peak = torch.tensor([[0.7, 0.1], [0.1, 0.1]], dtype=torch.float64)
+    assert attention._picture(peak)[0, 0, 0] == 1
+    assert attention._picture(peak)[0, 15, 15] == pytest.approx(round(255 / 7) / 255)
 
 
 def test_an_image_whose_map_is_negative_has_no_value(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

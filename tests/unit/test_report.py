@@ -741,6 +741,27 @@ def test_no_name_of_a_study_is_an_id_of_the_page(tmp_path: Path) -> None:
     assert [attrs["data-study"] for attrs in page.of("section") if "data-study" in attrs] == list(names)
 
 
+def test_bars_of_signed_values_begin_at_a_line_at_zero(tmp_path: Path) -> None:
+    signed = dataclasses.replace(
+        fake_studies.STUDIES["corner"],
+        charts=(
+            Chart(x="corner", metric="own"),
+            Chart(x="", metric="own", where={"corner": "top-left"}),
+            Chart(x="corner"),
+        ),
+    )
+    more = {"own": lambda n: np.linspace(-0.9, 0.1, n)}
+    run = load(fake_run.write(tmp_path / "run", studies=("clean", signed), n=8, more=more))
+    for plot in charts.plots(run, "corner"):
+        (content,) = vega.interactive(plot)
+        zero = [layer for layer in content["layer"] if layer.get("data") == {"values": [{"place": 0.0}]}]
+        assert len(zero) == (plot.metric.title == "own")
+        bars = next(layer for layer in content["layer"] if layer["mark"]["type"] == "bar")
+        along = bars["encoding"]["x" if plot.kind == "none" else "y"]
+        assert along["field"] == "v"
+        assert along["scale"] in ({"zero": True}, {"domain": [0, 1]})
+
+
 def test_nine_observers_of_a_comb_are_told_apart_without_colour(tmp_path: Path) -> None:
     assert len({looks.SYMBOLS[i % len(looks.SYMBOLS)] for i in range(9)}) == 9
     cards = [backbone(f"timm:net{k}") for k in range(9)]

@@ -73,8 +73,13 @@ class Panel:
 
     @property
     def answered(self) -> bool:
-        """Whether a backbone said something to a picture."""
-        return any(answer.prediction for row in self.rows for picture in row.pictures for answer in picture.answers)
+        """Whether a backbone said something to a picture of an image, whose class is known; other pictures have captions."""
+        return any(
+            a.prediction and (row.label or a.correct is not None)
+            for row in self.rows
+            for p in row.pictures
+            for a in p.answers
+        )
 
 
 def panels(run: Run, study: str) -> list[Panel]:

@@ -72,9 +72,13 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     if figure.kind == "none":  # names above the bars: an axis of long names would leave no room for them on a phone
         names_above = alt.Chart(data).mark_text(align="left", baseline="bottom", dy=-9, fontSize=12, aria=False)
         layers.append(names_above.encode(**across(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
-    if figure.chance is not None:
-        guess = alt.Chart(alt.Data(values=[{"chance": figure.chance}]))
-        layers.insert(0, guess.mark_rule(strokeDash=[2, 3], aria=False).encode(**{along: Along("chance:Q", **value)}))
+    values = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None]
+    signed = figure.kind != "line" and min(values, default=0) < 0
+    marked = [(figure.chance, [2, 3])] if figure.chance is not None else []
+    marked += [(0.0, [1, 0])] if signed else []  # where bars of both signs begin
+    for place, strokes in marked:
+        line = alt.Chart(alt.Data(values=[{"place": place}])).mark_rule(strokeDash=strokes, aria=False)
+        layers.insert(0, line.encode(**{along: Along("place:Q", **value)}))
     return alt.layer(*layers).add_params(alt.param(name="focus", value="")).properties(width=width, height=height)
 
 

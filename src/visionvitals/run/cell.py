@@ -21,9 +21,9 @@ class Stored:
         id: of the cell.
         facts: the content of `cell.json`: `schema`, `id`, `cell` (all fields of the `Cell`, cards included), `provenance`, `skipped`
             (list of [image id, reason]), `n`, `seconds`, `warnings`, `axes` (names), `parts` (list of {file, images, points}),
-            `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, `at` the place
-            on the axes or empty, the last two are absent where unknown), `sha256` and `bytes` (of every file, by name). A point of a
-            part is {at, rows: [start, stop], items: digest of its items, metrics}.
+            `exhibits` (list of {item, caption, file, at, label, correct}; the caption is the predicted class in words, or what
+            the study says of the picture, `at` the place on the axes or empty, the last two are absent where unknown), `sha256` and `bytes` (of every file,
+            by name). A point of a part is {at, rows: [start, stop], items: digest of its items, metrics}.
     """
 
     id: str

@@ -76,7 +76,7 @@ def _part(run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earl
             "warnings": kept.said,
             **({"broken": numbers.broken} if numbers.broken else {}),
         },
-        exhibits={(item, said.get(item, ""), at): shown for (item, at), shown in kept.pictures.items()},
+        exhibits={(i, kept.says[i, at] or said.get(i, ""), at): shown for (i, at), shown in kept.pictures.items()},
         marks=marks,
         files=kept.files,
     )

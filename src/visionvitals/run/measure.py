@@ -121,6 +121,7 @@ class Kept:
     """What one pass of a study leaves beside its numbers."""
 
     pictures: dict[tuple[str, Place], Image.Image] = field(default_factory=dict)
+    says: dict[tuple[str, Place], str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     counted: int = 0
@@ -223,8 +224,9 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         kept.counted += images
         run.state.advance(images, study.passes(cell.condition))
 
-    def keep(item: str, image: "torch.Tensor", at: Place = ()) -> None:
+    def keep(item: str, image: "torch.Tensor", at: Place = (), says: str = "") -> None:
         kept.pictures[item, at] = exhibits.picture(image)
+        kept.says[item, at] = says
 
     first_run = getattr(cell.condition, REPEATS, 0) == 0
     facts: dict[str, Any] = {"decoder": cell.decoder, "limit": cell.limit, "code": {**code(), "study": cell.source}}

@@ -13,7 +13,8 @@ are recomputed in float32 and certified (`probes.attention`); one whose product 
 
 Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
 
-Metrics: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views.
+Metrics: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views; one is called
+flat where no patch gets one and a half times the mean.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ METRICS = {
         better=None,
     )
 }
+
+FLAT = 1.5
+"""A mean map whose largest value is below so many times its mean is called flat."""
 
 
 def _deepest_gain(points: Sequence[Mapping[str, Any]], means: "np.ndarray") -> "np.ndarray":
@@ -155,7 +159,8 @@ def measure(job: Job) -> Iterator[Scores]:
         job.progress(len(batch.ids))
     for (block, view), total in sums.items():
         for h, map_ in enumerate(total):
-            job.keep(f"mean map, {view}", _picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"))
+            says = "flat: nearly even" if map_.max() < FLAT * map_.mean() else ""
+            job.keep(f"mean map, {view}", _picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"), says)
 
 
 def _mask(job: Job) -> "tuple[Tensor, Callable[[Tensor], Tensor]]":
@@ -196,6 +201,7 @@ def _rows(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Te
 
 
 def _picture(map_: "Tensor") -> "Tensor":
-    """A map (rows, columns) as a grey picture (3, h, w), its largest value white, in 8 px cells of 256 levels."""
-    grey = (map_ / map_.max() * 255).round() / 255
+    """A map (rows, columns) as a grey picture (3, h, w) in 8 px cells of 256 levels: its largest value is white, but where no value is twice the
+    mean, the mean is mid grey, so that a flat map looks flat."""
+    grey = (map_ / max(map_.max(), 2 * map_.mean()) * 255).round() / 255
     return grey.float().repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, -1, -1)
