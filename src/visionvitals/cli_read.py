@@ -36,10 +36,13 @@ def status(run_folder: Path, /) -> int:
         )
     for line in noted.lines(run_folder):
         print_line(line)
-    left = sum(p.missing + p.failed for p in found)
-    print_line(
-        f"{left} cells to do: vitals run {run_folder}" if left else f"Complete. See {run_folder / 'report.html'}"
-    )
+    left, look = sum(p.missing + p.failed for p in found), progress_of.look(run_folder)
+    if look is not None:
+        print_line(f"A run that ends when its rules are decided, at {look[0]:,} of {look[1]:,} images")
+    if left or (look is not None and look[0] < look[1]):
+        print_line(f"{f'{left} cells to do' if left else 'To go on where they are not'}: vitals run {run_folder}")
+    else:
+        print_line(f"Complete. See {run_folder / 'report.html'}")
     return 1 if failures else 0
 
 

@@ -252,6 +252,19 @@ def test_what_cannot_be_decided_is_refused_before_anything_is_measured(
         deciding.asked(plan, **(options | given))
 
 
+def test_what_was_noticed_at_a_look_goes_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No better than guessing at every look: the report says it of the last one only."""
+    run = measured(tmp_path / "run", 0.5, channel=2, rules=AT_LEAST.format(0.49))
+    found = verdict(run)
+    assert found.look is not None
+    assert found.look.number > 2
+    warned = results.load(run.folder).warned
+    assert len([line for line in warned if "images" in line]) == 1, warned
+    assert f"on {found.look.images} images" in warned[0]
+    assert cli.main(["status", str(run.folder)]) == 0
+    assert f"at {found.look.images} of {N} images" in capsys.readouterr().out
+
+
 def test_what_is_kept_needs_the_clean_accuracy(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "kept at 50 % occlusion"\nat_least = 0.5\n')
     plan = request.plan(["memory:net"], ["memory:plain"], request.sections("occlusion"))

@@ -224,6 +224,8 @@ def test_an_earlier_request_is_planned_anew_when_the_run_goes_on(tmp_path: Path,
     pictures(tmp_path / "a", grey=100)
     assert cli.main(["audit", toy_backbone, "--data", data, "--studies", "corner", "--out", str(out)]) == 0
     assert {p.study for p in results.load(out).points} == {"corner"}
+    assert [(p.study, p.done > 0, p.missing) for p in status.of(out)[0]] == [("corner", True, 0), ("clean", False, 1)]
+    assert [each.study for each in results.load(out).lacking[0]] == ["clean"]
     assert cli.main(["run", str(out), "--trust"]) == 0
     assert len(results.load(out).points) == count
 

@@ -111,11 +111,13 @@ def _lacking(content: Mapping[str, Any] | None, ids: Collection[str], read: Read
     """See `Run.lacking`. A spelling that stands for the content of one name has this name."""
     if content is None:
         return ()
-    called: dict[str, str] = dict(asked_of(content)["names"])
+    asked = asked_of(content)
+    called: dict[str, str] = dict(asked["names"])
     for request in each(content):
         called |= _called(request["digests"], read)
     found: dict[str, Lacking] = {}
-    for what in (what for request in each(content) for what in (*request["cells"], *request["skips"])):
+    again = ({**what, "id": ""} for what in asked["again"])
+    for what in (*asked["cells"], *again, *asked["skips"]):
         if what.get("id") not in ids:
             backbone, images = (escaped(called.get(text, text)) for text in (what["backbone"], what["images"]))
             condition = {k: tupled(v) for k, v in what["condition"].items()}

@@ -120,6 +120,7 @@ _REQUEST: dict[str, Any] = {
     "digests": {str: {str: lambda value: True}},
     "answers": {str: _ANSWERS},
     "cells": [{"id": str, **_WORK, "cost?": _cost, "parts?": _parts}],
+    "again?": [_WORK],
     "skips": [{"reason": str, **_WORK}],
     "notes": [str],
     "command": [str],

@@ -29,7 +29,7 @@ from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
-from visionvitals.run import documents, parts, requests, trust
+from visionvitals.run import documents, groups, parts, requests, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.progress import say
 from visionvitals.run.provenance import versions
@@ -183,7 +183,13 @@ def finished(out: Path, plan: Plan) -> int | None:
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed) or {}
     warned(out, noticed)
     described = {study.name_of(section.name) for section in plan.studies} <= known.keys()
-    if noticed or not described or store.left_over() or store.survey()[1]:
+    if (
+        noticed
+        or not described
+        or not groups.whole(out, there["digests"].get("images", {}).values())
+        or store.left_over()
+        or store.survey()[1]
+    ):
         return None
     return len(there["cells"])
 
@@ -213,7 +219,7 @@ def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
     Args:
         out: the run folder.
         warnings: sentences.
-        by: the share of the run that noticed them, `I-of-N`, which has a file of its own; "" for a process that measures all of it.
+        by: the share of the run that noticed them, `I-of-N`, or the `look`, which has a file of its own; "" for a process that measures all.
     """
     noticed: list[str] = []
     path = out / (f"warnings.{by}.json" if by else "warnings.json")
@@ -222,6 +228,17 @@ def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
     merged = list(dict.fromkeys([*known, *lost, *warnings]))
     _add(path, known, merged)
     return merged
+
+
+def look(images: int) -> str:
+    """What a look at so many images is called beside those before and after it, see `warn`."""
+    return f"{images}-images"
+
+
+def forget(out: Path, looks: Iterable[int]) -> None:
+    """Remove what was noticed at looks whose numbers are no longer there."""
+    for images in looks:
+        (out / f"warnings.{look(images)}.json").unlink(missing_ok=True)
 
 
 def warned(out: Path, noticed: list[str]) -> list[str]:

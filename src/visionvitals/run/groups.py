@@ -126,6 +126,16 @@ def read(out: Path, digest: str) -> Groups | None:
     return Groups(tuple(found["items"]), columns)
 
 
+def whole(out: Path, digests: Iterable[str]) -> bool:
+    """Whether a run that keeps groups keeps those of some image sets undamaged."""
+    try:
+        for digest in digests:
+            read(out, digest)
+    except VitalsError:
+        return False
+    return (out / "groups").is_dir()
+
+
 def _fits(found: Any, digest: str) -> bool:
     if not documents.fits(found, documents.GROUPS) or found["images"] != digest or CLASS not in found["columns"]:
         return False

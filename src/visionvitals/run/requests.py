@@ -90,7 +90,8 @@ def listed(every: Sequence[Mapping[str, Any]]) -> set[str]:
 
 
 def without(request: Mapping[str, Any], changed: Mapping[str, Collection[str]]) -> Mapping[str, Any]:
-    """A request less the cells that depend on what has other contents now, see `folder._digests`. It is planned anew when the run goes on.
+    """A request less the cells that depend on what has other contents now, see `folder._digests`: they stand under `again`, to be planned anew when
+    the run goes on.
 
     Args:
         request: in the form of `document`.
@@ -108,12 +109,18 @@ def without(request: Mapping[str, Any], changed: Mapping[str, Collection[str]]) 
     digests = {
         kind: {k: v for k, v in found.items() if k not in changed[kind]} for kind, found in request["digests"].items()
     }
-    return {**request, "cells": [c for c in request["cells"] if stays(c)], "digests": digests, "stamp": ""}
+    left, gone = ([c for c in request["cells"] if stays(c) == stay] for stay in (True, False))
+    again = [{key: cell[key] for key in ("study", "condition", "backbone", "images")} for cell in gone]
+    return {**request, "cells": left, "digests": digests, "stamp": "", "again": [*request.get("again", ()), *again]}
 
 
 def calls(content: Request) -> list[str]:
     """The calls from Python among the commands that asked: a command of one word is one."""
     return [request["command"][0] for request in each(content) if len(request["command"]) == 1]
+
+
+def _work(cell: Mapping[str, Any]) -> str:
+    return json.dumps([cell[key] for key in ("study", "condition", "backbone", "images")], sort_keys=True)
 
 
 def asked_of(*contents: Request) -> Mapping[str, Any]:
@@ -135,9 +142,17 @@ def asked_of(*contents: Request) -> Mapping[str, Any]:
     plan = {**plans[0], **spelt, "studies": [studies[name] for name in order], "preset": presets}
     cells = {cell["id"]: cell for request in every for cell in request["cells"]}
     skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
+    works = {_work(cell) for cell in cells.values()}
+    again = {_work(cell): cell for request in every for cell in request.get("again", ()) if _work(cell) not in works}
     notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
     commands = [request["command"] for request in every]
-    found = {"cells": list(cells.values()), "skips": list(skips.values()), "notes": notes, "commands": commands}
+    found = {
+        "cells": list(cells.values()),
+        "again": list(again.values()),
+        "skips": list(skips.values()),
+        "notes": notes,
+        "commands": commands,
+    }
     return {**every[0], "plan": plan, **found, "names": names}
 
 

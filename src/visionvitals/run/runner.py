@@ -89,6 +89,7 @@ def execute(
     memory.keep()
     chosen = planned.by_id.items() if mine is None else ((i, c) for i, c in planned.by_id.items() if i in mine)
     cells = {i: cell for i, cell in chosen if studies is None or cell.study in studies}
+    by = by or (folder.look(planned.plan.limit) if planned.plan.until and planned.plan.limit else "")
     there, damaged = store.survey(cells)
     missing = {identifier: cell for identifier, cell in cells.items() if identifier not in there}
     with meter(cells=len(missing), images=0) as state:
@@ -114,6 +115,7 @@ def execute(
             run.warn(f"the cell {name} was not as it was written ({what}); it was set aside and counts as missing")
         left = taking.take(run, missing, reuse)
         _measure_all(run, left, rates)
+    folder.forget(out, earlier)
     for identifier in store.left_over():
         store.drop_parts(identifier)
     grown.drop(store, cells, earlier)

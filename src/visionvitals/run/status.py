@@ -47,12 +47,20 @@ def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
     for cell in content["cells"]:
         done = cell["id"] in whole
         count(cell, "done" if done else "failed" if cell["id"] in failures else "missing")
+    for cell in content["again"]:
+        count(cell, "missing")
     for skip in content["skips"]:
         count(skip, "skipped")
     found = [Progress(study=k[0], backbone=k[1], images=k[2], **v) for k, v in counts.items()]
     gone = frozenset(whole_plan.get("superseded", ()))
     failed = [record for identifier, record in failures.items() if identifier not in whole | gone]
     return found, failed, len(gone & set(store.ids()))
+
+
+def look(out: Path) -> tuple[int, int] | None:
+    """(images of the look at which a run stands that grows until its rules are decided, of the last one); None for another run."""
+    asked = requests.content_of(out)["plan"]
+    return None if asked.get("until") is None else (asked["limit"], asked["until"]["most"])
 
 
 def clean(out: Path) -> tuple[int, int]:
