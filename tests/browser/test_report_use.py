@@ -267,3 +267,36 @@ def test_a_comb_of_nine_observers_overlaps_nowhere(tab: chromium.Tab, tmp_path: 
     assert len(rows) == 16
     assert all(above[1] <= below[0] for above, below in itertools.pairwise(rows))
     assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+TOLD = "document.querySelector('#vg-tooltip-element.visible')?.innerText.replace(/\\s+/g, ' ') ?? ''"
+
+
+def test_every_mark_tells_its_exact_value_by_pointer_keyboard_and_touch(report: chromium.Tab) -> None:
+    for place, expected in (("#clean", "top-1"), ("#corner", "corner top-left"), ("#occlusion", "fraction 0%")):
+        report.run(
+            f"document.querySelector('{place} .vega').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
+        )
+        report.run(f"document.querySelector('{place} .vega [tabindex=\"0\"]').focus()")
+        report.wait(f"/ %? \\(.* to .*\\) images 60/.test({TOLD})")
+        first = report.run(TOLD)
+        assert expected in first
+        report.press("ArrowRight", 39)
+        report.wait(f"{TOLD} !== {first!r}")
+        assert "images 60" in report.run(TOLD)
+        report.run("document.activeElement.blur()")
+        assert report.run(TOLD) == ""
+    bar = "document.querySelector('#clean .vega .mark-rect path').getBoundingClientRect()"
+    report.run("document.querySelector('#clean .vega').scrollIntoView({ behavior: 'instant', block: 'center' })")
+    x, y = report.run(f"[{bar}.left + 20, {bar}.top + {bar}.height / 2]")
+    report.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    report.wait(f"{TOLD}.includes('images 60')")
+    report.ask("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
+    report.wait(f"{TOLD} === ''")
+    mark = "document.querySelector('#clean .vega path[aria-roledescription=point]').getBoundingClientRect()"
+    x, y = report.run(f"[{mark}.left + 22, {mark}.top + 4]")
+    touch = [{"x": x, "y": y}]
+    report.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=touch)
+    report.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    report.wait(f"{TOLD}.includes('images 60')")
+    assert not report.console

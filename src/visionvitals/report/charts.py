@@ -177,6 +177,7 @@ def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
         "low": _finite(low),
         "high": _finite(high),
         "value": text,
+        "told": words.exact(e._replace(low=low, high=high), share=metric.share),
         "n": f"{e.n:,}",
         "runs": str(p.runs),
         "label": f"{p.backbone}{_at(chart.x, at)}{_at(chart.y, words.short(p.condition.get(chart.y)))}: {text}",

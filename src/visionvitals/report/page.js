@@ -24,6 +24,7 @@
   const only = (spec) => JSON.parse(JSON.stringify(spec), (key, v) => {
     return key === "data" && v.values ? { ...v, values: v.values.filter((row) => !row.backbone || shown(row.backbone)) } : v;
   });
+  const MARKS = '[aria-roledescription="point"], [aria-roledescription="rect mark"]';
   let drawn = 0;
   const draw = async (figure, specs) => {
     if (figure.closest("details:not([open])")) return 0; // it has no width: it is drawn when it is opened
@@ -34,6 +35,7 @@
       const spec = only(specs[Number(place.dataset.index)]);
       const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true } });
       views.push(view);
+      place.querySelector(MARKS)?.setAttribute("tabindex", "0");
       place.closest(".multiple").querySelector(".save").onclick = async () => {
         const link = document.createElement("a");
         link.href = URL.createObjectURL(new Blob([resolve(await view.toSVG())], { type: "image/svg+xml" }));
@@ -51,6 +53,30 @@
     figure.onkeydown = (event) => { if (event.key === "Escape") focus(""); };
     return views.length;
   };
+
+  // Exact values: of what is pointed at; by keyboard the arrow keys walk from mark to mark of a chart; a tap takes the nearest.
+  const point = (mark, type) => {
+    const box = mark.getBoundingClientRect();
+    mark.dispatchEvent(new PointerEvent(type, { bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 }));
+  };
+  const to = (mark) => { mark.setAttribute("tabindex", "-1"); mark.focus({ preventScroll: true }); };
+  const at = (target) => target instanceof Element && target.matches(MARKS) && target.closest(".vega");
+  document.addEventListener("focusin", ({ target }) => { if (at(target)) { point(target, "pointerover"); point(target, "pointermove"); } });
+  document.addEventListener("focusout", ({ target }) => { if (at(target)) document.getElementById("vg-tooltip-element")?.classList.remove("visible"); });
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key], place = at(event.target);
+    if (!step || !place) return;
+    event.preventDefault();
+    const marks = all(MARKS, place);
+    to(marks[(marks.indexOf(event.target) + step + marks.length) % marks.length]);
+  });
+  document.addEventListener("click", ({ target, clientX, clientY }) => {
+    const near = all(MARKS, target.closest(".vega") ?? document.createElement("i")).map((mark) => {
+      const box = mark.getBoundingClientRect();
+      return [Math.hypot(box.x + box.width / 2 - clientX, box.y + box.height / 2 - clientY), mark];
+    }).sort(([a], [b]) => a - b)[0];
+    if (near && near[0] < 40) to(near[1]);
+  });
 
   // A study's section is built when it comes into view; the others follow while nothing else is to do, so that the whole page can be
   // searched and printed.

@@ -40,6 +40,10 @@ def drawn(found: Sequence[Mapping[str, Any]], chart: Chart, groups: Sequence[str
     """The altair chart of some records, without a size; a colour and a symbol for each of `groups`."""
     import altair as alt
 
+    told = [
+        alt.Tooltip(f"{v}:Q", title=title, format=".4f")
+        for v, title in (("across", chart.x_title), ("v", chart.y_title))
+    ]
     told_apart = {"scale": alt.Scale(domain=list(groups)), "title": None}
     points = alt.Chart(alt.Data(values=list(found))).mark_point(filled=True, size=40, opacity=0.8)
     points = points.encode(
@@ -47,7 +51,7 @@ def drawn(found: Sequence[Mapping[str, Any]], chart: Chart, groups: Sequence[str
         y=alt.Y("v:Q", title=chart.y_title, scale=alt.Scale(zero=False)),
         color=alt.Color("at:N", **told_apart),
         shape=alt.Shape("at:N", **told_apart),
-        tooltip=[alt.Tooltip("item:N", title="image"), alt.Tooltip("at:N", title=chart.x)],
+        tooltip=[alt.Tooltip("item:N", title="image"), alt.Tooltip("at:N", title=chart.x), *told],
         description=alt.Description("label:N"),
     )
     return points.add_params(alt.param(name="focus", value=""))

@@ -34,7 +34,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         "backbone": "backbone",
         "at": figure.chart.x,
         "true": figure.chart.x_metric and figure.chart.x_title,
-        "value": figure.chart.y_title,
+        "told": figure.chart.y_title,
         "n": figure.metric.over,
         "runs": "runs",
     }
@@ -61,7 +61,9 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         over = base.mark_line(aria=False, strokeWidth=2).encode(strokeDash=dash, **measured, **shown(1, 0.15))
     else:
         thick = {"height": 10} if figure.kind == "none" else {}
-        under = base.mark_bar(aria=False, **thick).encode(**measured, **shown(0 if figure.kind == "rows" else 0.4, 0.1))
+        under = base.mark_bar(aria=False, **thick).encode(
+            tooltip=tooltip, **measured, **shown(0 if figure.kind == "rows" else 0.4, 0.1)
+        )
         over = base.mark_rule(aria=False, strokeWidth=1 if figure.kind == "rows" else 2).encode(
             strokeDash=dash, **spread, **shown(1, 0.15)
         )
@@ -95,7 +97,7 @@ def _heat(figure: Plot, multiple: Multiple, *, width: int | Literal["container"]
         legend=alt.Legend(format="%" if share else ".2g", orient="bottom", gradientLength=140, titleLimit=240),
     )
     tooltip = [alt.Tooltip("at:N", title=figure.chart.x), alt.Tooltip("beside:N", title=figure.chart.y)]
-    tooltip += [alt.Tooltip("value:N", title=figure.chart.y_title), alt.Tooltip("n:N", title="n")]
+    tooltip += [alt.Tooltip("told:N", title=figure.chart.y_title), alt.Tooltip("n:N", title="n")]
     chart = alt.Chart(alt.Data(values=list(multiple.records))).mark_rect()
     chart = chart.encode(
         x=alt.X("at:O", title=figure.chart.x_title, sort=list(figure.x_order), axis=axis),

@@ -57,6 +57,20 @@ def with_unit(e: Estimate, *, share: bool = True) -> str:
     return f"{value(e, share=share)}{unit}" + (f" ({between})" if between else "")
 
 
+def exact(e: Estimate, *, share: bool = True) -> str:
+    """The value and its interval for those who point at it, `77.00 % (72.10 to 81.30)`.
+
+    Example:
+        >>> exact(Estimate(-0.03125, -0.5, 0.25, 300), share=False)
+        '−0.0312 (−0.5000 to 0.2500)'
+    """
+    if math.isnan(e.value):
+        return MISSING
+    scale, digits, unit = (100, 2, "\N{NO-BREAK SPACE}%") if share else (1, 4, "")
+    value, low, high = (number(x * scale, digits) for x in (e.value, e.low, e.high))
+    return f"{value}{unit}" + ("" if math.isnan(e.low) else f" ({low} to {high})")
+
+
 def difference(e: Estimate, *, share: bool = True) -> str:
     """As `measured`, with the sign always written and a true minus."""
     if math.isnan(e.value):
