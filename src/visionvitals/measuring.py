@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visionvitals import registry
 from visionvitals.core import Backbone
 from visionvitals.errors import require
 
@@ -50,7 +51,7 @@ def measure(
     names = fleet.devices_of(device)
     chosen, *others = [devices.choose_device(name) for name in names]
     require(not (others and shard), "A share runs on one device", device, "Give each of its processes its own.")
-    local = [text for text in (*plan.backbones, *plan.sets) if text.startswith("memory:")] if others else []
+    local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if others else []
     do = "Save it as a checkpoint or a folder, or use one device."
     require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
     rates: dict[str, float] = {}

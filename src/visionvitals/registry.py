@@ -100,6 +100,23 @@ def named(text: str) -> tuple[str, str]:
     return (name, spelling) if equals and name.strip() and not set(name) & set("?@#&%:/") else ("", text)
 
 
+def in_memory(spelling: str) -> bool:
+    """Whether it names what was given in this Python process, and no other process can load."""
+    return spelling.startswith("memory:")
+
+
+def way(spelling: str, *options: str, value: str = "...") -> str:
+    """How its user says something of a backbone: by options of the spelling, or where a module is given.
+
+    Example:
+        >>> way("timm:resnet50", "mean", "std"), way("memory:net", "mean", "std")
+        ('`?mean=...&std=...`', '`visionvitals.backbone(..., mean=..., std=...)`')
+    """
+    if in_memory(spelling):
+        return f"`visionvitals.backbone(..., {', '.join(f'{name}=...' for name in options)})`"
+    return f"`?{'&'.join(f'{name}={value}' for name in options)}`"
+
+
 def option(default: Any, meaning: str, *, read: Callable[[str], Any] | None = None) -> Any:
     """A field of a plug-in's `Options`.
 
@@ -257,8 +274,7 @@ def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
 def _forms(text: str) -> list[str]:
     """Ever longer names of a spelling; the last one is the spelling itself."""
     rest, _, options = text.partition("?")
-    given = text.startswith("memory:")  # a name that the user gave, and no path
-    if len(text) <= 28 or ":" not in rest or given:  # short, or shortened already
+    if len(text) <= 28 or ":" not in rest or in_memory(text):  # short, shortened already, or a name that the user gave
         return [text]
     name, _, checkpoint = rest.partition(":")[2].partition("@")
     path = Path(name)

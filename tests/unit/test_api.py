@@ -109,6 +109,37 @@ def test_what_is_there_is_not_measured_again_and_changed_weights_are_noticed(
         net.gain.div_(2)  # type: ignore[operator]
 
 
+def test_advice_on_a_module_names_what_its_user_can_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert len(images) == 8, "batch must be 8"
+            return images.mean(dim=(2, 3))
+
+    def audited(name: str, **more: Any) -> None:
+        one = vv.backbone(more.pop("module", Brightest()), name=name, size=SIDE, resize=SIDE, **more)
+        vv.audit(one, data=data, studies="clean", out=tmp_path / "run", device="cpu")
+
+    pictures, labels = quarters(24)
+    data = vv.images(pictures, labels, name="advice", classes=NAMES)
+    with pytest.raises(
+        VitalsError,
+        match=r"batch must be 8[\s\S]*\. Where another size is meant, give it: `visionvitals\.backbone\(\.\.\., size=\.\.\.\)`",
+    ):
+        audited("fixed", module=Fixed())
+    with pytest.raises(
+        VitalsError,
+        match=r"as many classes\. Got 2\. Give them in output order: `visionvitals\.backbone\(\.\.\., classes=",
+    ):
+        audited("two", classes=["a", "b"])
+    audited("net")
+    assert "`visionvitals.backbone(..., classes=...)` says it" in " ".join(capsys.readouterr().err.split())
+    audited("net", classes=NAMES)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "there is now another order of the classes of memory:net" in said
+    assert "or the same call where it lives in Python" in said
+    assert "?" not in said
+
+
 def test_readers_work_without_the_module_and_going_on_names_the_call(
     asked: tuple[vv.Run, torch.nn.Module], tmp_path: Path
 ) -> None:

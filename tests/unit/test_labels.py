@@ -1,5 +1,6 @@
 """Labels become outputs only where that is certain; everything else is refused with a way out."""
 
+import dataclasses
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,8 @@ def test_a_model_without_class_names_takes_the_order_if_the_numbers_agree() -> N
     assert found.indices == (0, 1, 2)
     assert "does not name its outputs" in found.how
     with pytest.raises(
-        VitalsError, match=r"its 4 outputs.* Got 3\. A class may be missing\. .*`\?classes=FILE` on the model"
+        VitalsError,
+        match=r"its 4 outputs.* Got 3\. A class may be missing\. .*`\?classes=FILE`: a class of the image set for each",
     ):
         align(images("a", "b", "c"), backbone(outputs=4))
     with pytest.raises(VitalsError, match=r"Got 3\. Name the outputs"):
@@ -213,9 +215,14 @@ def test_unknown_wnids_keep_their_key() -> None:
     ],
 )
 def test_accuracy_at_chance_is_told(accuracy: float, n: int, outputs: int, warns: bool) -> None:
-    text = chance_warning(accuracy, n, outputs, how="taken in order", preprocess=HOW)
+    card = backbone(outputs=outputs)
+    text = chance_warning(accuracy, n, how="taken in order", backbone=card)
     assert (text is not None) == warns
     if text is not None:
         assert "another class order (taken in order" in text
         assert "mean (0.485, 0.456, 0.406)" in text
-    assert chance_warning(0.0, 0, 10, how="", preprocess=HOW) is None
+        assert "with `?classes=FILE`)" in text
+        own = chance_warning(accuracy, n, how="", backbone=dataclasses.replace(card, spec="memory:net"))
+        assert "`visionvitals.backbone(..., classes=...)`" in str(own)
+        assert "`visionvitals.backbone(..., mean=..., std=...)`" in str(own)
+    assert chance_warning(0.0, 0, how="", backbone=card) is None

@@ -2,12 +2,13 @@
 
 from torch import Tensor, nn
 
+from visionvitals import registry
 from visionvitals.backbones import _answers
 from visionvitals.core import Backbone
 from visionvitals.errors import VitalsError, require
 
 
-def cannot_run(module: nn.Module, size: tuple[int, int], error: Exception) -> VitalsError:
+def cannot_run(module: nn.Module, size: tuple[int, int], error: Exception, *, spelling: str) -> VitalsError:
     """What to say of a network that fails on a picture: its channels where its first convolution takes others, else its size."""
     first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
     said = f"{type(error).__name__}: {error}"
@@ -18,9 +19,8 @@ def cannot_run(module: nn.Module, size: tuple[int, int], error: Exception) -> Vi
         )
     if isinstance(error, TypeError | AttributeError | KeyError | NotImplementedError):
         return VitalsError(f"A network must take one batch of images, (b, 3, {size[0]}, {size[1]}). Got {said}.")
-    return VitalsError(
-        f"It cannot run on images of {size[0]} x {size[1]} pixels: {said}. Give a size that it takes: `?size=`."
-    )
+    do = f"Where another size is meant, give it: {registry.way(spelling, 'size', value='')}."
+    return VitalsError(f"It cannot run on images of {size[0]} x {size[1]} pixels: {said}. {do}")
 
 
 def require_logits(found: object, *, rows: int) -> None:
@@ -67,7 +67,7 @@ def require_whole(backbone: Backbone) -> None:
         try:
             found = backbone.logits(images)
         except Exception as error:
-            raise cannot_run(backbone.module, card.preprocess.size, error) from error
+            raise cannot_run(backbone.module, card.preprocess.size, error, spelling=card.spec) from error
     require_logits(found, rows=2)
     said = card.outputs or found.shape[1]  # 0: features
     require(found.shape[1] == said, f"Its card says {card.outputs} outputs, so it must give as many", found.shape[1])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from visionvitals import core
+from visionvitals import core, registry
 from visionvitals.answers import Answers
 from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _outputs, _token_removal
 from visionvitals.errors import VitalsError, require
@@ -115,12 +115,13 @@ def assemble(
     tokens = _token_removal.find(module) if network.tokens is None else network.tokens
     run = _Run(module, network.preprocess, device, spelling)
     logits = run.through(network.forward or module)
-    outputs, last, inside, tokens, seen = _look(network, logits, tokens, device)
+    outputs, last, inside, tokens, seen = _look(network, logits, tokens, device, spelling)
     features = network.features or (heads.given(last, network.forward or module) if last else None)
     features = features or (None if outputs else network.forward or module)
     removable = tokens.keep is not None and tokens.grid is not None
     answers = _answers.ask(logits, network.preprocess.size, device)
-    names, assumed = _names(outputs, _classes.from_file(classes) if classes else network.names, network.imagenet)
+    given = _classes.from_file(classes) if classes else network.names
+    names, assumed = _names(outputs, given, network.imagenet, spelling)
     of_tokens = {
         t: run.through(heads.gave(layer, network.forward or module)) for t, layer in heads.find(module).items()
     }
@@ -175,13 +176,12 @@ class _Run:
         mean = torch.tensor(self.preprocess.mean, device=self.device).view(channels)
         std = torch.tensor(self.preprocess.std, device=self.device).view(channels)
         expected = (3, *self.preprocess.size)
+        do = f"Another size is another backbone: {registry.way(self.spelling, 'size', value='')}."
         must = f"`{self.spelling}` takes images of shape (b, {', '.join(map(str, expected))})"
 
         def run(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
             refuse_training_mode(self.module)
-            require(
-                images.shape[1:] == expected, must, tuple(images.shape), "Another size is another backbone: `?size=`."
-            )
+            require(images.shape[1:] == expected, must, tuple(images.shape), do)
             with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
                 return logits_of(function(torch.sub(images, mean).div_(std)))
 
@@ -222,7 +222,7 @@ def seeded(make: Callable[[], _T], *, seed: int) -> _T:
 
 
 def _look(
-    network: Network, logits: Pass, tokens: _token_removal.Tokens, device: torch.device
+    network: Network, logits: Pass, tokens: _token_removal.Tokens, device: torch.device, spelling: str
 ) -> tuple[int, nn.Module | None, Inside | None, _token_removal.Tokens, tuple[str, ...]]:
     """One image passes: the number of logits, 0 where they are features; the last linear layer if its output is the logits; what is
     inside; its tokens, which are those that were found where the network does not declare them; and notes.
@@ -236,7 +236,7 @@ def _look(
             with _layout.Trace(module) as trace:
                 result = logits(images[:1])
         except Exception as error:
-            raise _outputs.cannot_run(module, size, error) from error
+            raise _outputs.cannot_run(module, size, error, spelling=spelling) from error
         _outputs.require_logits(result, rows=1)
         both = logits(images)
         _outputs.require_logits(both, rows=2)
@@ -325,19 +325,21 @@ def _unseen(size: tuple[int, int], grid: tuple[int, int] | None) -> tuple[str, .
     return (f"its {grid[0]} x {grid[1]} patches leave pixels at the right and lower border unseen",)
 
 
-def _names(outputs: int, names: _classes.Names | None, imagenet: bool) -> tuple[_classes.Names | None, tuple[str, ...]]:
+def _names(
+    outputs: int, names: _classes.Names | None, imagenet: bool, spelling: str
+) -> tuple[_classes.Names | None, tuple[str, ...]]:
     """The classes, and a note where they are assumed; none of a network without a classifier."""
     if outputs == 0:
         require(names is None, "`classes` needs a classifier", "a network without one", "Leave `classes` out.")
         return None, ()
+    way = registry.way(spelling, "classes", value="FILE")
     if names is not None:
         must = f"It has {outputs} outputs, so there must be as many classes"
-        require(len(names.keys) == outputs, must, len(names.keys), "Give them in output order: `?classes=FILE`.")
+        require(len(names.keys) == outputs, must, len(names.keys), f"Give them in output order: {way}.")
         return names, ()
     names = _classes.imagenet(outputs)
     if names is None or imagenet:
         return names, ()
-    assumed = (
-        f"its {outputs} outputs are taken for ImageNet's classes in their usual order; `?classes=FILE` says otherwise"
+    return names, (
+        f"its {outputs} outputs are taken for ImageNet's classes in their usual order; {way} says otherwise",
     )
-    return names, (assumed,)

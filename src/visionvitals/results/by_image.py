@@ -66,7 +66,7 @@ def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> l
         ("study", study, set(run.studies)),
         ("metric", metric, {m for p in chosen for m in _metrics(run, p)}),
     ):
-        require(wanted is None or wanted in known, f"`--{name}` must be in the run", wanted, near(str(wanted), known))
+        require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
     found = []
     for pair in dict.fromkeys((p.backbone, p.images) for p in chosen):
         own = [p for p in chosen if (p.backbone, p.images) == pair]

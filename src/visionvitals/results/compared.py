@@ -49,7 +49,7 @@ def compared(pair: Pair, *, metric: str | None = None, by: str | None = None) ->
         VitalsError: the run has no such metric or column.
     """
     known = {m for p, _ in pair.matched[0] for m in p.metrics}
-    require(metric in (None, *known), "`--metric` must be in the run", metric, near(str(metric), known))
+    require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
     line, differing = comparability.line(pair), tuple(comparability.differing(pair))
 
     def one(part: Pair, group: Mapping[str, str]) -> Compared:

@@ -34,7 +34,7 @@ def rows(
         ("study", study, set(run.studies)),
         ("metric", metric, {m for p in points for m in p.metrics}),
     ):
-        require(wanted is None or wanted in known, f"`--{name}` must be in the run", wanted, near(str(wanted), known))
+        require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
     if by is None:
         return _rows(run, study, metric, {})
     taken = {*_FIXED, *(name for p in points for name in p.condition)}

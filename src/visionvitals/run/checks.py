@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from visionvitals import registry
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError
 from visionvitals.run.cell import Stored
@@ -35,11 +36,16 @@ def check_order(run: Running, work: Work, cell: Cell, measured: Stored) -> None:
     order, gain = found
     known = [(name, k) for name, k in zip(images.class_names, aligned.indices, strict=True) if k < len(order)]
     names = ", ".join(f"{name} = output {order[k]}" for name, k in known[:8])
+    as_is = (
+        ""
+        if registry.in_memory(card.spec)
+        else ", or say `?order=as-is` where the classes are in the right order all the same"
+    )
     raise WrongOrder(
         f"The outputs of `{card.spec}` have no names, and the order in which the classes of `{images.spec}` were taken is not theirs: "
         f"under another order it is right on {gain.value:.0%} more of the images ({gain.low:.0%} to {gain.high:.0%}, n = {gain.n}): {names}"
-        f"{', ...' if len(known) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with `?classes=FILE`, or say "
-        "`?order=as-is` where the classes are in the right order all the same."
+        f"{', ...' if len(known) > 8 else ''}. Nothing of it was kept. Give the order of its outputs with "
+        f"{registry.way(card.spec, 'classes', value='FILE')}{as_is}."
     )
 
 
@@ -53,9 +59,8 @@ def check_chance(run: Running, cell: Cell, measured: Stored) -> None:
     warning = _labels.chance_warning(
         float(scored.mean()) if len(scored) else 0.0,
         len(scored),
-        card.outputs,
         how=run.planned.alignments[card.spec, cell.images.spec].how,
-        preprocess=card.preprocess,
+        backbone=card,
     )
     if warning is not None:
         run.warn(f"{card.spec} on {cell.images.spec}: {warning}")

@@ -10,6 +10,7 @@ report.html     made from the above alone
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -21,7 +22,7 @@ from typing import Any
 
 from visionvitals import figure, study
 from visionvitals.answers import Answers
-from visionvitals.core import Cell
+from visionvitals.core import BackboneCard, Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.plan import plan_file
@@ -261,6 +262,7 @@ def _digests(planned: Planned) -> dict[str, Any]:
     """What the spellings and names of a plan stood for."""
     return {
         "weights": {spec: card.digest for spec, card in planned.backbones.items()},
+        "order of the classes": {spec: _order(card) for spec, card in planned.backbones.items()},
         "preprocess": {spec: plain(card.preprocess) for spec, card in planned.backbones.items()},
         "images": {spec: images.card.digest for spec, images in planned.sets.items()},
         "version of the study": {name: each.version for name, each in planned.studies.items()},
@@ -272,6 +274,10 @@ def _digests(planned: Planned) -> dict[str, Any]:
 def _planned(identifier: str, cell: Cell, of: study.Study) -> dict[str, Any]:
     count = len(parts.of(of, images_of(cell)))
     return requests.planned_cell(identifier, cell, passes=of.passes(cell.condition), parts=count)
+
+
+def _order(card: BackboneCard) -> str:
+    return "none" if card.classes is None else hashlib.sha256("\n".join(card.classes).encode()).hexdigest()
 
 
 def _answers(planned: Planned) -> dict[str, Any]:
@@ -301,7 +307,8 @@ def _superseded(out: Path, known: Sequence[Mapping[str, Any]], here: Mapping[str
     why = "".join(f"\n  {each}" for each in sorted(found) or ["its studies ask for other conditions now"])
     return (
         f"Superseded, and left out of the numbers: {finished} finished cells of the run in {out}, since there is now another{why}\n"
-        f"`vitals run {shlex.quote(str(out))}` measures anew what was asked before; `vitals clean` removes the old cells."
+        f"To measure anew what was asked before: `vitals run {shlex.quote(str(out))}`, or the same call where it lives in Python; `vitals clean` "
+        "removes the old cells."
     )
 
 

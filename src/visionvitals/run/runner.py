@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
@@ -196,7 +197,8 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             and aligned.guessed
             and any(run.planned.studies[c.study].labels == "outputs" for c in mine)
         ):
-            run.warn(f"{spec} on {images}: {aligned.how}; `?classes=FILE` or `?order=as-is` says it")
+            as_is = "" if registry.in_memory(spec) else " or `?order=as-is`"
+            run.warn(f"{spec} on {images}: {aligned.how}; {registry.way(spec, 'classes', value='FILE')}{as_is} says it")
         outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)
         for cut, same in _by_cut(run, backbone.card.preprocess, mine).items():
             seeing = dataclasses.replace(backbone, card=dataclasses.replace(backbone.card, preprocess=cut))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from visionvitals.core import BackboneCard, ImageSetCard, Preprocess
+from visionvitals import registry
+from visionvitals.core import BackboneCard, ImageSetCard
 from visionvitals.errors import VitalsError, near
 from visionvitals.stats import Estimate, paired_difference, wilson
 
@@ -63,7 +64,7 @@ def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     return _by_name(images, backbone, candidates)
 
 
-def chance_warning(accuracy: float, n: int, outputs: int, *, how: str, preprocess: Preprocess) -> str | None:
+def chance_warning(accuracy: float, n: int, *, how: str, backbone: BackboneCard) -> str | None:
     """A sentence that names the likely causes when a clean accuracy looks like guessing, else None.
 
     It looks like guessing when the 95 % interval of the accuracy holds chance, 1 / outputs, or, with at least ten outputs, when
@@ -73,10 +74,10 @@ def chance_warning(accuracy: float, n: int, outputs: int, *, how: str, preproces
     Args:
         accuracy: top-1 on the unperturbed pictures, in [0, 1].
         n: number of pictures.
-        outputs: number of classes the backbone chooses from.
         how: `Alignment.how`.
-        preprocess: of the backbone; its mean and std are quoted.
+        backbone: its mean and std are quoted; it chooses among its outputs.
     """
+    outputs, look, spec = backbone.outputs, backbone.preprocess, backbone.spec
     if n == 0 or outputs < 2:
         return None
     chance = 1 / outputs
@@ -87,8 +88,8 @@ def chance_warning(accuracy: float, n: int, outputs: int, *, how: str, preproces
     return (
         f"Clean accuracy is {accuracy:.1%} on {n} images (95 % interval {interval.low:.1%} to {interval.high:.1%}); guessing "
         f"among {outputs} outputs gives {chance:.1%}. Likely causes: another class order ({how}; give the model's own with "
-        f"`?classes=FILE`), another normalisation (mean {preprocess.mean}, std {preprocess.std}; give it with "
-        "`?mean=...&std=...`), or weights of another model."
+        f"{registry.way(spec, 'classes', value='FILE')}), another normalisation (mean {look.mean}, std {look.std}; give it with "
+        f"{registry.way(spec, 'mean', 'std')}), or weights of another model."
     )
 
 
@@ -146,7 +147,7 @@ def _not_other_names(images: ImageSetCard, backbone: BackboneCard, candidates: l
         raise VitalsError(
             f"The labels of `{images.spec}` must mean one thing. Got `{other[0]}`, which is output {int(other[0])} of "
             f"`{backbone.spec}` by its position and output {min(other[1])} by its name. Labels that are numbers are positions: give "
-            "the model's names in words with `?classes=FILE`, or in the order of the numbers."
+            f"the model's names in words with {registry.way(backbone.spec, 'classes', value='FILE')}, or in the order of the numbers."
         )
 
 
@@ -166,8 +167,8 @@ def _by_order(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
         fewer = "A class may be missing. " if count < backbone.outputs else ""
         raise VitalsError(
             f"`{backbone.spec}` does not name its {backbone.outputs} outputs, so `{images.spec}` must have as many classes. "
-            f"Got {count}. {fewer}Name the outputs with `?classes=FILE` on the model: one class of the image set a line, in "
-            "the order of the outputs."
+            f"Got {count}. {fewer}Name the outputs with {registry.way(backbone.spec, 'classes', value='FILE')}: a class of the image set "
+            "for each, in the order of the outputs."
         )
     return Alignment(
         tuple(range(count)),
