@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "stylize": {*NOUNS, "weight_files", "perturb", "datasets", "plan", "run"},
     "training": {*NOUNS, "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
     "responses": {*NOUNS, "datasets", "study", "studies", "probes", "plan", "run"},
-    "measuring": {"core", "errors", "plan", "run", "report"},
+    "measuring": {"core", "errors", "registry", "plan", "run", "report"},
     "deciding": {"errors", "stats", "study", "measuring", "plan", "run", "results"},
     "reading": {*READERS, "run", "results", "report"},
     "api": {"reading", "deciding", *READERS, "measuring", "backbones", "datasets", "plan", "run", "results", "report"},
