@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import stat
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -94,11 +93,26 @@ def is_temporary(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the temporary files at any depth of a folder of ours that nobody has written to for `ABANDONED` seconds."""
-    for path in folder.rglob(".tmp-*"):
+    """Delete the temporary files at any depth of a folder of ours that nobody has written to for `ABANDONED` seconds, by the clock of the
+    disk: machines that share it have other ones."""
+    left = [path for path in folder.rglob(".tmp-*") if is_temporary(path)]
+    if not left:
+        return
+    now = _clock(folder)
+    for path in left:
         with contextlib.suppress(OSError):  # its writer renames it just now, or another process sweeps too
-            if is_temporary(path) and path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
+            if path.is_file() and now - path.stat().st_mtime > ABANDONED:
                 path.unlink()
+
+
+def _clock(folder: Path) -> float:
+    """The time of the disk on which a folder lies: that of a file which is written just now."""
+    path = temporary_beside(folder / "clock")
+    try:
+        path.write_bytes(b"")
+        return path.stat().st_mtime
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

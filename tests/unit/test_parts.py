@@ -1,5 +1,6 @@
 """A cell over many images in parts: the rows, pictures and files of one measured at once, whoever measured them and whatever died."""
 
+import errno
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from test_shards import rows
 
-from visionvitals import cli, study
+from visionvitals import cli, files, study
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file
 from visionvitals.run import parts, requests, shards
@@ -255,3 +256,44 @@ def test_a_plan_says_how_many_parts_and_a_mad_number_is_refused(tmp_path: Path) 
     (tmp_path / "run" / "plan.json").write_text(json.dumps(content))
     with pytest.raises(VitalsError, match="must be JSON as visionvitals wrote it"):
         requests.content_of(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("small")
+def test_two_processes_with_one_share_at_once_keep_each_row_once(tmp_path: Path, divided: Any) -> None:
+    out, children = tmp_path / "run", []
+    planned(out)
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            os._exit(cli.main(["run", str(out), "--batch-size", "4", "--device", "cpu", "--shard", "0/1"]))
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    assert rows(out) == divided
+    assert not left(out)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_store_that_is_full_or_read_only_ends_in_one_line_and_keeps_the_parts(
+    tmp_path: Path, divided: Any, error: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out, write, written = tmp_path / "run", files.write_safely, [0]
+    planned(out)
+
+    def full(path: Path, content: files.Content, **more: Any) -> None:
+        if path.parent.parent.parent == out / "store":
+            written[0] += 1
+            if written[0] > 5:  # of two parts: rows and document; then the rows of the third
+                raise OSError(error, os.strerror(error), str(path))
+        write(path, content, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_safely", full)
+        assert cli.main(["run", str(out), "--batch-size", "4", "--device", "cpu", "--shard", "0/1"]) == 2
+    said = capsys.readouterr().err
+    assert f"Results must be writable under {out / 'store'}. Got: [Errno {error}] {os.strerror(error)}" in said
+    assert "give the same command again: finished cells are kept" in said
+    assert "Traceback" not in said
+    assert len(list(out.glob("store/*/*/*-*.json"))) == 2
+    go_on(out)
+    assert rows(out) == divided
+    assert not left(out)

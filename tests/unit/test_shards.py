@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from test_grow import pictures
 
-from visionvitals import cli, results
+from visionvitals import cli, files, results
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, request
-from visionvitals.run import requests, shards
+from visionvitals.report import build
+from visionvitals.run import folder, requests, shards
 from visionvitals.run.shards import Shard
 from visionvitals.run.store import Store
 
@@ -197,3 +198,67 @@ def test_killed_shares_leave_the_rows_of_one_process(tmp_path: Path, whole: Any)
     assert cli.main(["run", str(out), "--batch-size", "8"]) == 0
     assert rows(out) == whole
     assert len(json.loads((out / "plan.json").read_text())["cells"]) == len(whole)
+
+
+def test_the_clock_of_another_machine_decides_nothing(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report from a fast clock is written anew for a cell from a slow one; what is written now is not swept as of yesterday."""
+    out = tmp_path / "run"
+    planned(out)
+    assert cli.main(["run", str(out), "--batch-size", "8"]) == 0
+    assert folder.report_is_current(out)
+    cell = next((out / "store").glob("clean/*/cell.json")).parent
+    cell.rename(tmp_path / "cell")
+    report = out / "report.html"
+    report.unlink()
+    build.build(results.load(out))
+    os.utime(report, (2e9, 2e9))
+    (tmp_path / "cell").rename(cell)
+    for path in (cell / "cell.json", cell, cell.parent):
+        os.utime(path, (1e9, 1e9))
+    assert not folder.report_is_current(out)
+    before = report.read_bytes()
+    assert cli.main(["run", str(out), "--batch-size", "8"]) == 0
+    assert report.read_bytes() != before
+    assert folder.report_is_current(out)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    being_written = files.temporary_beside(out / "store" / "x.parquet")
+    being_written.write_bytes(b"half")
+    Store(out / "store").shelf.sweep()
+    assert being_written.exists()
+
+
+def test_requests_that_are_added_while_shares_run_are_shared_too(tmp_path: Path, whole: Any) -> None:
+    """The second share sees a longer list than the first one did; what lies between them is measured by `vitals run DIR`."""
+    one, out = tmp_path / "one", tmp_path / "run"
+    more = ["plan", "tiny:cnn", "--data", "shapes:test?n=24", "--preset", "quick", "--studies", "shuffle"]
+    for where, command in ((one, []), (out, ["--shard", "0/2"])):
+        planned(where)
+        assert cli.main(["run", str(where), "--batch-size", "8", *command]) == 0
+        assert cli.main([*more, "--out", str(where)]) == 0
+    assert cli.main(["run", str(out), "--batch-size", "8", "--shard", "1/2"]) == 0
+    for where in (one, out):
+        assert cli.main(["run", str(where), "--batch-size", "8"]) == 0
+    assert rows(out) == rows(one)
+    assert rows(out).keys() > whole.keys()
+
+
+def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, capsys: Any) -> None:
+    planned(tmp_path / "run")
+    words = ["plan", "tiny:vit", "--data", "shapes:test?n=24", "--studies", "clean", "--out", str(tmp_path / "run")]
+    assert cli.main([*words, "--seed", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "must stay comparable with each other. It has another:\n  seed: 0 there, 1 here" in said
+    assert "Ask with the same, or give another --out" in said
+
+
+def test_a_share_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
+    planned(tmp_path / "run")
+    assert cli.main(["run", str(tmp_path / "run"), "--shard", "3/2"]) == 2
+    assert "`--shard` must read I/N with I from 0 to N - 1, or auto. Got '3/2'." in capsys.readouterr().err
+    assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cuda:77"]) == 2
+    assert "`--device` must be one of this machine's (cpu, cuda, cuda:N, mps). Got 'cuda:77'" in capsys.readouterr().err
+    assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cpu:2"]) == 2
+    assert "A share runs on one device. Got 'cpu:2'. Give each of its processes its own." in capsys.readouterr().err
+    assert not Store(tmp_path / "run" / "store").ids()

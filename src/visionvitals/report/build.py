@@ -23,7 +23,7 @@ from visionvitals.report import by_class, charts, first, groups, looks, notes, o
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
-from visionvitals.run import noted
+from visionvitals.run import folder, noted
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ def _content(run: Run) -> dict[str, Any]:
         "run": run,
         "cells": len({cell.id for p in run.points for cell in p.cells}),
         "title": _title(run),
+        "state": folder.state(run.folder, run.held[0]),
         "summary": first.summary(run, columns),
         "cards": first.cards(run, columns),
         "sizes": {images: first.measured(run, images) for images in run.images},

@@ -24,7 +24,7 @@ from visionvitals import figure, study
 from visionvitals.answers import Answers
 from visionvitals.core import BackboneCard, Cell
 from visionvitals.errors import VitalsError, require
-from visionvitals.files import write_safely
+from visionvitals.files import read_regular, write_safely
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import plain
 from visionvitals.plan.planner import Planned
@@ -196,13 +196,24 @@ def finished(out: Path, plan: Plan) -> int | None:
 
 
 def report_is_current(out: Path) -> bool:
-    """Whether `report.html` is there and younger than every cell, warning and record of the run."""
+    """Whether `report.html` is there and shows every cell, warning and record of the run. It says what it shows: times would be those of
+    several machines."""
+    cells = set(Store(out / "store").ids()) - set(requests.asked_of(out)["superseded"])
     try:
-        made = (out / "report.html").stat().st_mtime_ns
-        beside = [path.stat().st_mtime_ns for path in out.glob("*.json") if path.name != "plan.json"]
+        with (out / "report.html").open("rb") as page:
+            return state(out, cells).encode() in page.read(2_000)
     except OSError:
         return False
-    return max([*beside, Store(out / "store").shelf.youngest()], default=0) <= made
+
+
+def state(out: Path, cells: Iterable[str]) -> str:
+    """A digest of all that a report of the run shows: the ids of these cells, and the documents beside the store."""
+    beside = [path for path in sorted(out.glob("*.json")) if path.name != "plan.json" and not path.is_symlink()]
+    shown = ["\0".join(sorted(cells)).encode()]
+    for path in beside:
+        with contextlib.suppress(OSError):  # what cannot be read is not shown
+            shown.append(read_regular(path))
+    return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in shown)).hexdigest()
 
 
 def describe(out: Path, records: Iterable[figure.Record]) -> None:

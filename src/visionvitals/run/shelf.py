@@ -71,11 +71,6 @@ class Shelf:
         path = self._inside(name)
         path.replace(path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.{ending}"))
 
-    def youngest(self) -> int:
-        """When something was last added or removed, in nanoseconds: a folder's time follows its names."""
-        folders = [self.root, *(path for path in self.root.glob("*") if path.is_dir())]
-        return max((path.stat().st_mtime_ns for path in folders), default=0)
-
     def sweep(self) -> None:
         """Remove temporary files that no writer, of any machine, has touched for a day."""
         files.sweep(self.root)
