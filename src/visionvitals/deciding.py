@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionvitals import registry, stats, study
+from visionvitals import stats, study
 from visionvitals.errors import near, require
 from visionvitals.measuring import measure
 from visionvitals.study import BASELINE
@@ -37,7 +37,7 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
         return plan
     from visionvitals.plan import planner
     from visionvitals.plan.request import Until
-    from visionvitals.results import places
+    from visionvitals.results import compare, places
     from visionvitals.results import rules as rule_files
     from visionvitals.run import groups, requests
 
@@ -46,7 +46,7 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
     made = _made(sections, str(rules), known)
     rule_files.with_baseline(made, baseline)
     names = [study.name_of(section.name) for section in plan.studies]
-    words = [registry.meant({text: text for text in several}, plan.names) for several in (plan.backbones, plan.sets)]
+    words = [compare.meant({text: text for text in several}, plan.names) for several in (plan.backbones, plan.sets)]
     opened = {text: planner.open_images(text) for text in plan.sets}
     for rule in made:
         must = f"`{rule.name}` must be of a study that is asked for"

@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -249,26 +249,6 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     forms = {text: _forms(text) for text in texts}
     taken = Counter(form for several in forms.values() for form in several)
     return {t: next((form for form in several[:-1] if taken[form] == 1), several[-1]) for t, several in forms.items()}
-
-
-def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """Whatever a user may call something -> its name: the name itself, the spelling, that without its family, or as short as in a table. What
-    could be two of them is left out.
-
-    Args:
-        known: name -> spelling.
-        given: spelling -> the name that the user gave it.
-    """
-    short = labels(dict.fromkeys(known.values()))
-    found = {name: name for name in known}
-    for called in (
-        {name: spec.partition(":")[2] for name, spec in known.items()},
-        {name: short[spec] for name, spec in known.items()},
-        {name: given.get(spec, name) for name, spec in known.items()},
-        known,
-    ):
-        found |= {word: name for name, word in called.items() if list(called.values()).count(word) == 1}
-    return found
 
 
 def _forms(text: str) -> list[str]:

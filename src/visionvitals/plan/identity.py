@@ -5,6 +5,7 @@ digest, so that a path can move and a changed content is other work. Not part of
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -43,6 +44,12 @@ def identity(cell: Cell) -> dict[str, Any]:
             if k not in ("study", "version", "condition", "backbone", "images", "companions")
         },
     }
+
+
+@functools.lru_cache(maxsize=64)
+def order_of(classes: tuple[str, ...] | None) -> str:
+    """A digest of a list of classes, which is long and the same in every cell of a network or an image set."""
+    return hashlib.sha256(json.dumps(classes).encode()).hexdigest()
 
 
 def spelled(condition: Any) -> Mapping[str, str]:

@@ -253,6 +253,26 @@ def called(run: Run, backbone: str) -> str:
     return str(run.plan.get("names", {}).get(spec, spec))
 
 
+def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Whatever a user may call something -> its name: the name itself, the spelling, that without its family, or as short as in a table. What
+    could be two of them is left out.
+
+    Args:
+        known: name -> spelling.
+        given: spelling -> the name that the user gave it.
+    """
+    short = registry.labels(dict.fromkeys(known.values()))
+    found = {name: name for name in known}
+    for called in (
+        {name: spec.partition(":")[2] for name, spec in known.items()},
+        {name: short[spec] for name, spec in known.items()},
+        {name: given.get(spec, name) for name, spec in known.items()},
+        known,
+    ):
+        found |= {word: name for name, word in called.items() if list(called.values()).count(word) == 1}
+    return found
+
+
 def named(run: Run, name: str, side: int) -> str:
     """The name in the run of a backbone that a folder holds, which the user calls by its name, its spelling, or as short as a table does.
 
@@ -260,7 +280,7 @@ def named(run: Run, name: str, side: int) -> str:
         VitalsError: the folder holds none of it.
     """
     known = {b: run.backbones[b]["spec"] for b in backbones(run, side)}
-    spelled = registry.meant(known, run.plan.get("names", {}))
+    spelled = meant(known, run.plan.get("names", {}))
     require(name in spelled, "A compared backbone must be in the run", name, near(name, list(spelled)))
     return spelled[name]
 

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from visionvitals import registry
 from visionvitals.errors import near, require
-from visionvitals.results import signs, slices
+from visionvitals.results import compare, signs, slices
 from visionvitals.results.rules import Rule
 from visionvitals.results.run import Run
 
@@ -33,7 +32,7 @@ def meant(own: Run, rule: Rule) -> Rule:
         if asked
         else ({}, {})
     )
-    found = named(rule, registry.meant(backbones, given), registry.meant(sets, given))
+    found = named(rule, compare.meant(backbones, given), compare.meant(sets, given))
     wanted = of_rule(own, dataclasses.replace(found, group={}))[1]
     say_group(rule, slices.columns(own, [images for images in wanted if images in own.images]))
     return found
@@ -52,7 +51,7 @@ def of_rule(own: Run, rule: Rule) -> tuple[list[Place], list[str]]:
 
 
 def named(rule: Rule, backbones: Mapping[str, str], sets: Mapping[str, str]) -> Rule:
-    """A rule with the names that a run has, of all words that may be used for them, see `registry.meant`."""
+    """A rule with the names that a run has, of all words that may be used for them, see `compare.meant`."""
     found: dict[str, Any] = {}
     for option, name, words in (("backbone", rule.backbone, backbones), ("data", rule.data, sets)):
         must = f"`{option}` of `{rule.name}` must be in the run"

@@ -22,11 +22,11 @@ from typing import Any
 
 from visionvitals import figure, study
 from visionvitals.answers import Answers
-from visionvitals.core import BackboneCard, Cell
+from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import read_regular, write_safely
 from visionvitals.plan import plan_file
-from visionvitals.plan.identity import plain
+from visionvitals.plan.identity import order_of, plain
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
@@ -198,7 +198,7 @@ def finished(out: Path, plan: Plan) -> int | None:
 def report_is_current(out: Path) -> bool:
     """Whether `report.html` is there and shows every cell, warning and record of the run. It says what it shows: times would be those of
     several machines."""
-    cells = set(Store(out / "store").ids()) - set(requests.asked_of(out)["superseded"])
+    cells = set(Store(out / "store").ids()) - set(requests.content_of(out).get("superseded", ()))
     try:
         with (out / "report.html").open("rb") as page:
             return state(out, cells).encode() in page.read(2_000)
@@ -273,7 +273,7 @@ def _digests(planned: Planned) -> dict[str, Any]:
     """What the spellings and names of a plan stood for."""
     return {
         "weights": {spec: card.digest for spec, card in planned.backbones.items()},
-        "order of the classes": {spec: _order(card) for spec, card in planned.backbones.items()},
+        "order of the classes": {spec: order_of(card.classes) for spec, card in planned.backbones.items()},
         "preprocess": {spec: plain(card.preprocess) for spec, card in planned.backbones.items()},
         "images": {spec: images.card.digest for spec, images in planned.sets.items()},
         "version of the study": {name: each.version for name, each in planned.studies.items()},
@@ -285,10 +285,6 @@ def _digests(planned: Planned) -> dict[str, Any]:
 def _planned(identifier: str, cell: Cell, of: study.Study) -> dict[str, Any]:
     count = len(parts.of(of, images_of(cell)))
     return requests.planned_cell(identifier, cell, passes=of.passes(cell.condition), parts=count)
-
-
-def _order(card: BackboneCard) -> str:
-    return "none" if card.classes is None else hashlib.sha256("\n".join(card.classes).encode()).hexdigest()
 
 
 def _answers(planned: Planned) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def without(request: Mapping[str, Any], changed: Mapping[str, Collection[str]]) 
     """
     if not any(changed.values()):
         return request
-    weights = {*changed["weights"], *changed["preprocess"], *changed["content"]}
+    weights = {*changed["weights"], *changed["preprocess"], *changed["content"], *changed["order of the classes"]}
     studies = {*changed["version of the study"], *changed["source of the study"]}
 
     def stays(cell: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from visionvitals.plan.planner import Planned
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
 from visionvitals.run.measure import Running, Work
 from visionvitals.run.progress import duration, meter
+from visionvitals.run.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -116,16 +117,21 @@ def execute(
             run.warn(f"the cell {name} was not as it was written ({what}); it was set aside and counts as missing")
         left = taking.take(run, missing, reuse)
         _measure_all(run, left, rates)
-    folder.forget(out, earlier)
-    for identifier in store.left_over():
-        store.drop_parts(identifier)
-    grown.drop(store, cells, earlier)
+    _clear(out, store, cells, earlier)
     return Outcome(
         measured=len(left) - len(run.failed),
         found=len(cells) - len(left),
         failed=tuple(run.failed),
         warnings=tuple(run.warnings),
     )
+
+
+def _clear(out: Path, store: Store, cells: Mapping[str, Cell], earlier: Sequence[int]) -> None:
+    """Remove what finished cells no longer need: parts that are in them, and what looks before held and noticed."""
+    for identifier in store.left_over():
+        store.drop_parts(identifier)
+    grown.drop(store, cells, earlier)
+    folder.forget(out, earlier)
 
 
 def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, float]) -> None:

@@ -14,7 +14,6 @@ names and bytes only, so that an object store needs no other schema. No file is 
 files that no document names.
 """
 
-import functools
 import hashlib
 import io
 import json
@@ -24,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.core import Cell, Place
-from visionvitals.plan.identity import cell_id, plain
+from visionvitals.plan.identity import cell_id, order_of, plain
 from visionvitals.run import documents
 from visionvitals.run.cell import DamagedCell, Stored, base_of, place
 from visionvitals.run.shelf import Shelf, Unwritable
@@ -311,15 +310,10 @@ def described(cell: Cell) -> dict[str, Any]:
     content: dict[str, Any] = plain(cell)
     for name, card in (("backbone", cell.backbone), ("images", cell.images)):
         del content[name]["class_names"]
-        content[name]["classes"] = _listed(card.classes)
+        content[name]["classes"] = order_of(card.classes)
     del content["backbone"]["answers"]  # they stand in the run's plan.json
     del content["images"]["per_class"], content["images"]["conflicts"]  # for planning only
     return content
-
-
-@functools.lru_cache(maxsize=64)
-def _listed(classes: tuple[str, ...] | None) -> str:
-    return hashlib.sha256(json.dumps(classes).encode()).hexdigest()
 
 
 def _part(rows: range) -> str:
