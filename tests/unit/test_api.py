@@ -286,9 +286,15 @@ def test_a_picture_whose_file_ends_early_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-400])
     with (
         Image.open(tmp_path / "a.png") as torn,
-        pytest.raises(VitalsError, match="Picture 0 must be a whole picture"),
+        pytest.raises(VitalsError, match="Picture 0 must be readable as RGB"),
     ):
         vv.images([torn], [0], name="torn")
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "La"])
+def test_a_picture_that_has_no_colours_is_named_when_it_is_given(mode: str) -> None:
+    with pytest.raises(VitalsError, match=f"Picture 1 must be readable as RGB. Got mode {mode}: "):
+        vv.images([Image.new("RGB", (4, 4)), Image.new(mode, (4, 4))], [0, 1], name="odd")
 
 
 def test_a_compiled_module_is_the_one_that_was_compiled(tmp_path: Path) -> None:

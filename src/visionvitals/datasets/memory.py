@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import Example, ImageSet, ImageSetCard
-from visionvitals.errors import VitalsError, blamed, near, require
+from visionvitals.datasets.base.decode import to_rgb
+from visionvitals.errors import UnreadableImage, VitalsError, blamed, near, require
 from visionvitals.registry import Spec
 
 
@@ -143,9 +144,11 @@ def _picture(given: Any, k: int) -> Image.Image:
     if isinstance(given, Image.Image):
         require(min(given.size) > 0, f"Picture {k} must have pixels", given.size)
         try:
-            return given.copy()
-        except (OSError, ValueError) as error:  # its file is read now
-            raise VitalsError(f"Picture {k} must be a whole picture. Got {type(error).__name__}: {error}.") from error
+            copied = given.copy()
+            to_rgb(copied)
+        except (OSError, ValueError, UnreadableImage) as error:  # its file is read now
+            raise VitalsError(f"Picture {k} must be readable as RGB. Got mode {given.mode}: {error}.") from error
+        return copied
     try:
         given = given.detach().cpu() if hasattr(given, "detach") else given
         array = np.asarray(given.float() if str(getattr(given, "dtype", "")) == "torch.bfloat16" else given)

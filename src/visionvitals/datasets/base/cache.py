@@ -243,7 +243,7 @@ def _make(
     try:
         meta = _write(temporary, images, preprocess, decoder, chosen, workers, progress)
         must = f"At least one picture of `{images.card.spec}` must be readable"
-        require(bool(meta["ids"]), must, meta["skipped"][:3])
+        require(bool(meta["ids"]), must, "; ".join(f"{each.id}: {each.reason}" for each in meta["skipped"][:3]))
         resize = "stretched" if preprocess.resize is None else f"resize {preprocess.resize}"
         how = f"{height}x{width}, {resize}, {preprocess.interpolation}, {decoder}"
         meta["description"] = f"{images.card.spec}: {len(meta['ids'])} pictures, {how}"
