@@ -170,6 +170,8 @@ def compare(
 
     two = (of, and_) != (None, None)
     require(b is None or not two, "--of and --and name backbones of two runs", f"{a}, {b}", "Give RUN A B, or OLD NEW.")
+    must, do = "A comparison must have two backbones of one run, or two runs", "Give RUN A B, or OLD NEW."
+    require(b is not None or Path(a).is_dir(), must, a, do)
     pairs = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, Path(a)), of, and_)
     found = [each for pair in pairs for each in compared.compared(pair, metric=metric, by=by)]
     for each in found:

@@ -132,16 +132,17 @@ class Run:
             metric: only this one, without the signs.
 
         Raises:
-            VitalsError: one is not in the run, or the run has no such metric.
+            VitalsError: one is not in the run, nothing of both can be compared, or the run has no such metric.
 
         Example:
             >>> found = run.compare("tiny:cnn", "tiny:vit", metric="top1")
             >>> found[0].study, found[0].value.n, found[0].a.value + found[0].value.value == found[0].b.value
             ('clean', 24, True)
         """
-        from visionvitals.results import compare
+        from visionvitals.results import comparability, compare
 
         pair = compare.pair(self.results, a, b)
+        comparability.refuse_nothing(pair)
         known = {m for p, _ in pair.matched[0] for m in p.metrics}
         require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
         return [*([] if metric else pair.signs()), *pair.differences(metric)]

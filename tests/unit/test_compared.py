@@ -9,6 +9,7 @@ import pytest
 
 from invented_cells import CELL, OTHER, grouped, keep
 from visionvitals import cli, stats
+from visionvitals.errors import VitalsError
 from visionvitals.report import comparison
 from visionvitals.results import comparability, compare, compared, flips, load
 
@@ -115,6 +116,21 @@ def test_digests_are_equal_just_where_nothing_differs(tmp_path: Path, new: dict[
     assert said is None or found[0].startswith(said)
     assert a in comparability.line(pair)
     assert b in comparability.line(pair)
+
+
+def test_a_comparison_of_nothing_is_refused_with_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = two(tmp_path, seed=1)
+    said = "Something of .* and .* must be comparable. Got: not compared: holes: seed 0 and 1.*Measure both on the same images"
+    with pytest.raises(VitalsError, match=said):
+        compared.compared(pair)
+    page = tmp_path / "page.html"
+    words = ["compare", str(tmp_path / "old"), str(tmp_path / "new"), "--html", str(page)]
+    assert (cli.main(words), page.exists()) == (2, False)
+    assert "holes: seed 0 and 1" in capsys.readouterr().err
+    assert cli.main(["compare", str(tmp_path / "old"), "tiny:vit"]) == 2
+    assert "must have two backbones of one run, or two runs. Got 'tiny:vit'. Give RUN A B" in capsys.readouterr().err
 
 
 def test_every_form_says_the_digest_and_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from visionvitals.errors import VitalsError
 from visionvitals.results import words
 from visionvitals.results.compare import Pair
 from visionvitals.results.fields import readable
@@ -50,6 +51,18 @@ def differing(pair: Pair) -> list[str]:
             for what, mine, other in _apart(*sides)
         ]
     return list(dict.fromkeys(found))
+
+
+def refuse_nothing(pair: Pair) -> None:
+    """Refuse a comparison in which no condition of one is compared with one of the other.
+
+    Raises:
+        VitalsError: with what differs.
+    """
+    if not pair.matched[0]:
+        why = "; ".join(differing(pair)) or "no finished cells of one of them"
+        do = "Measure both on the same images, with the same studies and settings."
+        raise VitalsError(f"Something of {pair.a} and {pair.b} must be comparable. Got: {why}. {do}")
 
 
 def _alone(pair: Pair) -> Iterator[str]:

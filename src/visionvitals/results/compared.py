@@ -46,8 +46,9 @@ def compared(pair: Pair, *, metric: str | None = None, by: str | None = None) ->
         by: `class`, or a further column of a csv.
 
     Raises:
-        VitalsError: the run has no such metric or column.
+        VitalsError: nothing of both can be compared, or the run has no such metric or column.
     """
+    comparability.refuse_nothing(pair)
     known = {m for p, _ in pair.matched[0] for m in p.metrics}
     require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
     line, differing = comparability.line(pair), tuple(comparability.differing(pair))
