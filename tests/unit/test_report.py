@@ -773,3 +773,13 @@ def test_nine_observers_of_a_comb_are_told_apart_without_colour(tmp_path: Path) 
     intervals, points = content["layer"][1]["encoding"], content["layer"][2]["encoding"]
     assert points["shape"]["scale"]["range"] == list(looks.SYMBOLS)
     assert intervals["strokeDash"]["scale"]["range"] == [list(looks.DASHES[k % len(looks.DASHES)]) for k in range(9)]
+
+
+def test_a_long_name_takes_no_room_from_the_points(tmp_path: Path) -> None:
+    """Names of 200 characters left a chart no width: 72.5 % and 85 % stood at one place."""
+    run = load(
+        fake_run.write(tmp_path / "run", backbones=[backbone("tiny:" + "x" * 200)], studies=["clean"], pictures=0)
+    )
+    (drawn,) = vega.interactive(charts.plots(run, "clean")[0])
+    names = [layer["mark"] for layer in drawn["layer"] if layer["mark"]["type"] == "text"]
+    assert [mark["limit"] for mark in names] == [vega.LONGEST_NAME]

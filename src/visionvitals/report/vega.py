@@ -10,6 +10,8 @@ from visionvitals.report import scatter
 from visionvitals.report.charts import Multiple, Plot
 from visionvitals.report.looks import DASHES, LIGHT, SYMBOLS, theme
 
+LONGEST_NAME = 320
+"""Pixels of a name in a chart; a longer one would take the room of the points. The tooltip has all of it."""
 STEP, GAP = 8, 14
 """Pixels for a backbone in a row of a chart of many words, and between two rows."""
 TALL = {"orient": "top", "grid": True}
@@ -72,7 +74,9 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     )
     layers = [under, over, tip]
     if figure.kind == "none":  # names above the bars: an axis of long names would leave no room for them on a phone
-        names_above = alt.Chart(data).mark_text(align="left", baseline="bottom", dy=-9, fontSize=12, aria=False)
+        names_above = alt.Chart(data).mark_text(
+            align="left", baseline="bottom", dy=-9, fontSize=12, limit=LONGEST_NAME, aria=False
+        )
         layers.append(names_above.encode(**across(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
     values = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None]
     signed = figure.kind != "line" and min(values, default=0) < 0
