@@ -297,6 +297,27 @@ def test_a_picture_that_has_no_colours_is_named_when_it_is_given(mode: str) -> N
         vv.images([Image.new("RGB", (4, 4)), Image.new(mode, (4, 4))], [0, 1], name="odd")
 
 
+def test_pictures_in_memory_have_the_notes_of_pictures_of_files(tmp_path: Path) -> None:
+    from visionvitals.datasets import memory
+    from visionvitals.plan import planner
+
+    turned, glass = Image.fromarray(quarters(1)[0][0]), Image.new("RGBA", (SIDE, SIDE), (9, 9, 9, 7))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.full((SIDE, SIDE), 300, np.uint16))
+    (tmp_path / "cat").mkdir()
+    turned.save(tmp_path / "cat" / "a.png", exif=exif)
+    glass.save(tmp_path / "cat" / "b.png")
+    deep.save(tmp_path / "cat" / "c.png")
+    opened = [Image.open(path) for path in sorted((tmp_path / "cat").glob("*.png"))]
+    vv.images(opened, ["cat"] * 3, name="noted")
+    own = memory._held["noted"].card.notes
+    files = planner.open_images(f"folder:{tmp_path}").card.notes
+    way = "`PIL.ImageOps.exif_transpose`", "`?exif=apply`"
+    assert len(own) == 3
+    assert [note.replace(*way) for note in own] == [note for note in files if "pictures" in note]
+
+
 def test_a_compiled_module_is_the_one_that_was_compiled(tmp_path: Path) -> None:
     from visionvitals.backbones import memory
 

@@ -11,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from visionvitals.core import Example, ImageSet, ImageSetCard
-from visionvitals.datasets.base.decode import to_rgb
+from visionvitals.datasets.base.decode import PLAIN, to_rgb, traits_of
+from visionvitals.datasets.base.digest import Content
+from visionvitals.datasets.base.notes import picture_notes
 from visionvitals.errors import UnreadableImage, VitalsError, blamed, near, require
 from visionvitals.registry import Spec
 
@@ -30,14 +32,18 @@ class Pictures:
     @property
     def ids(self) -> tuple[str, ...]:
         """Of the pictures."""
-        return tuple(f"{index:06d}" for index in range(len(self)))
+        return tuple(map(_id, range(len(self))))
 
     def __getitem__(self, index: int) -> Example:
-        return Example(id=f"{index:06d}", image=self.pictures[index], label=self.labels[index])
+        return Example(id=_id(index), image=self.pictures[index], label=self.labels[index])
 
 
 _held: dict[str, Pictures] = {}
 _MOST_CLASSES = 1_000_000  # a larger label is a mistake, and the card lists every index up to the largest
+
+
+def _id(index: int) -> str:
+    return f"{index:06d}"
 
 
 def parted(pairs: Any) -> tuple[list[Any], list[Any]]:
@@ -85,10 +91,16 @@ def hold(name: str, pictures: Any, labels: Any, classes: tuple[str, ...] | None 
     bad = next((each for each, k in zip(plain, found, strict=True) if not 0 <= k < len(keys)), None)
     require(bad is None, "Every label must be one of the classes", bad, "Give their names in order as `classes`.")
     made = hashlib.sha256(repr((keys, found)).encode())
-    for image in images:
+    known = []
+    for given, image in zip(pictures, images, strict=True):
         palette = image.palette.tobytes() if image.palette is not None else b""
         look = repr((image.mode, image.size, image.info.get("transparency"))).encode()
-        made.update(b"".join((look, palette, image.tobytes())))
+        content = b"".join((look, palette, image.tobytes()))
+        made.update(content)
+        seen = traits_of(given) if isinstance(given, Image.Image) else PLAIN
+        known.append(Content(hashlib.sha256(content).hexdigest(), seen._replace(frames=False)))
+    how = "are read as stored; `PIL.ImageOps.exif_transpose` turns them upright"
+    _, notes = picture_notes([_id(k) for k in range(len(images))], found, known, None, (), exif=how)
     card = ImageSetCard(
         spec=f"memory:{name}",
         digest=made.hexdigest(),
@@ -96,6 +108,7 @@ def hold(name: str, pictures: Any, labels: Any, classes: tuple[str, ...] | None 
         classes=keys,
         class_names=keys,
         kind=kind,  # type: ignore[arg-type]
+        notes=tuple(notes),
     )
     _held[name] = Pictures(card, images, tuple(found))
     return card.spec

@@ -81,23 +81,26 @@ def traits(data: bytes) -> Traits:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             return PLAIN
-        turn = orientation(image)
-        if turn > 1 and image.format == "TIFF":
+        if image.format == "TIFF" and orientation(image) > 1:
             image.load()  # newer Pillow turns it and takes the tag away
-            turn = orientation(image)
-        transparent = False
-        if image.mode[0] not in "IF" and ("A" in image.getbands() or "transparency" in image.info):
-            transparent = bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
-        return Traits(
-            orientation=turn,
-            square=turn > 0 and image.width == image.height,
-            transparent=transparent,
-            frames=bool(getattr(image, "is_animated", False))
-            and image.format != "MPO",  # MPO: a preview beside a photograph
-            used=_range_used(image, data),
-        )
+        return traits_of(image, used=_range_used(image, data))
     except Exception:  # damaged: it is named when it is read
         return PLAIN
+
+
+def traits_of(image: Image.Image, *, used: float | None = None) -> Traits:
+    """The traits of an opened picture; `used` where its file says more than its pixels."""
+    turn, transparent = orientation(image), False
+    if image.mode[0] not in "IF" and ("A" in image.getbands() or "transparency" in image.info):
+        transparent = bool((np.asarray(image.convert("RGBA").getchannel("A")) < 255).any())
+    return Traits(
+        orientation=turn,
+        square=turn > 0 and image.width == image.height,
+        transparent=transparent,
+        frames=bool(getattr(image, "is_animated", False))
+        and image.format != "MPO",  # MPO: a preview beside a photograph
+        used=_range_used(image, b"") if used is None else used,
+    )
 
 
 _HEADERS = 2**18  # bytes: two segments of 64 KiB, and what lies between them

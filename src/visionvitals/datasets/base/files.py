@@ -133,7 +133,8 @@ def encoded(
         behind = [f"/{mask.hash}{masks.suffix}" for mask in looked]
     whole = digest(keyed or classes, ids, labels, (c.hash + end for c, end in zip(known, behind, strict=True)), splits)
     provides: dict[Literal["texture", "mask", "split"], object] = {"texture": textures, "mask": masks, "split": splits}
-    copies, more = picture_notes(ids, labels, known, looked, splits, upright=exif == "apply")
+    how = "were turned upright by it" if exif == "apply" else "are read as stored; `?exif=apply` turns them upright"
+    copies, more = picture_notes(ids, labels, known, looked, splits, exif=how)
     card = ImageSetCard(
         spec=spec.text,
         digest=whole if exif is None else digest((), ["exif=apply"], [0], [whole]),

@@ -16,7 +16,7 @@ def picture_notes(
     masks: Sequence[Content] | None,
     splits: Sequence[str],
     *,
-    upright: bool,
+    exif: str,
 ) -> tuple[dict[str, str], list[str]]:
     """The copies of a set, id -> id of the first one, and its notes.
 
@@ -24,7 +24,7 @@ def picture_notes(
         ids, labels, known: one per picture.
         masks: what is known of the mask of each, or None.
         splits: the part of each, or empty.
-        upright: the EXIF orientation is applied.
+        exif: what is done with an EXIF orientation, for a sentence that begins with "n pictures have an EXIF orientation and".
     """
     notes = []
     absent = [id for id, content in zip(ids, known, strict=True) if content.hash == MISSING]
@@ -33,8 +33,7 @@ def picture_notes(
     special = [content.traits for content in known]
     turned = [index for index, traits in enumerate(special) if traits.orientation > 1]
     if turned:
-        how = "were turned upright by it" if upright else "are read as stored; `?exif=apply` turns them upright"
-        notes.append(f"{len(turned)} pictures have an EXIF orientation and {how}")
+        notes.append(f"{len(turned)} pictures have an EXIF orientation and {exif}")
     unsure = (
         []
         if masks is None
