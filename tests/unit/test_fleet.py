@@ -146,3 +146,15 @@ def test_several_devices_measure_what_is_asked_and_no_older_request(tmp_path: Pa
     )
     assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
     assert set(Store(out / "store").ids()) == asked | open_before
+
+
+def test_code_of_a_folder_from_elsewhere_is_trusted_once_for_all_processes(
+    tmp_path: Path, toy_backbone: str, toy_images: str, capsys: Any
+) -> None:
+    words = ["plan", toy_backbone, f"{toy_backbone}?seed=1", "--data", toy_images, "--studies", "clean,corner"]
+    assert cli.main([*words, "--out", str(tmp_path / "begun")]) == 0
+    shutil.copytree(tmp_path / "begun", tmp_path / "moved")
+    assert cli.main(["run", str(tmp_path / "moved"), "--device", "cpu:2"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert cli.main(["run", str(tmp_path / "moved"), "--device", "cpu:2", "--trust"]) == 0
+    assert "10 cells measured, 0 found from before, 0 failed" in capsys.readouterr().err

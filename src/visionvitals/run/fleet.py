@@ -94,7 +94,8 @@ def measure(out: Path, missing: Collection[str], devices: Sequence[str], *, more
     store, lines = Store(out / "store"), queue.SimpleQueue[str]()
     threads = max(1, (os.cpu_count() or 1) // max(1, devices.count("cpu")))
     own = {"OMP_NUM_THREADS": str(threads)} if "cpu" in devices else {}
-    base = [sys.executable, "-m", "visionvitals", "run", str(out), *more]
+    # whoever executes the code of the folder here has asked whether it may
+    base = [sys.executable, "-m", "visionvitals", "run", str(out), "--trust", *more]
     with _listed(missing) as divided, meter(cells=len(missing), images=0, passes=len(missing)) as state:
         fleet = [
             _Member(
