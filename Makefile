@@ -21,6 +21,7 @@ types: $(VENV)/.installed
 hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, a flipped bit at every position; before a release
 	$(BIN)/python tests/hostile/run.py
 	$(BIN)/python tests/hostile/kills.py
+	$(BIN)/python tests/hostile/kill_shares.py
 	$(BIN)/python tests/hostile/flips.py
 
 blocks: $(VENV)/.installed  ## the blocks of a network of every module of timm and transformers, against the table that is kept

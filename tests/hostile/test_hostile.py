@@ -31,6 +31,14 @@ def test_a_killed_run_ends_with_the_same_rows() -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1100)
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a posix signal")
+def test_killed_shares_of_a_run_end_with_the_same_rows() -> None:
+    done = script("kill_shares.py", "--tenth", "--seed", SEED)
+    assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
+
+
 def test_the_cases_are_many_and_the_same_every_time() -> None:
     """At least 700, every name once; a tenth is the same for the same seed."""
     sys.path.insert(0, str(HERE))
