@@ -23,7 +23,7 @@ from visionvitals import stats
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON, Chart, Metric, Sign
 from visionvitals.report import build as builder
-from visionvitals.report import charts, first, looks, notes, panels, tables, vega
+from visionvitals.report import charts, figures, first, looks, notes, panels, tables, vega
 from visionvitals.results import Run, fields, load, signs, table, words
 from visionvitals.run.store import Store
 from visionvitals.stats import Estimate
@@ -783,3 +783,14 @@ def test_a_long_name_takes_no_room_from_the_points(tmp_path: Path) -> None:
     (drawn,) = vega.interactive(charts.plots(run, "clean")[0])
     names = [layer["mark"] for layer in drawn["layer"] if layer["mark"]["type"] == "text"]
     assert [mark["limit"] for mark in names] == [vega.LONGEST_NAME]
+
+
+def test_a_figure_names_its_bars_and_keeps_the_names_of_lines_above_the_axis(folder: Path) -> None:
+    assert figures._apart([200, 280, 280], 280) == [200, 266, 280]
+    assert figures._apart([0, 3, 200], 280) == [0, 14, 200]
+    assert figures._apart([0, 0, 0], 20) == [0, 14, 28], "no room for all: one below the other"
+    run = load(folder)
+    (plot,) = charts.plots(run, "corner")
+    text = figures.svg(run, "corner", plot)
+    assert (plot.kind, len(plot.backbones) > 1) == ("bars", True)
+    assert all(f">{name}</text>" in text for name in plot.backbones)

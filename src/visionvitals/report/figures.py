@@ -1,6 +1,6 @@
 """Every chart of a run as SVG and PNG, for papers and slides."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,12 @@ def _printed(run: Run, study: str, figure: Plot) -> dict[str, Any]:
     """The specification of a chart on white."""
     content: dict[str, Any] = chart(run, study, figure).to_dict()
     content["config"] = theme(LIGHT, ink="#1d2127", soft="#5b636e", line="#dfe2e6") | {"background": "#ffffff"}
+    content["padding"] = {
+        "left": 5,
+        "top": 5,
+        "bottom": 5,
+        "right": 20,
+    }  # a name at the end of a line is wider than it is taken to be
     return content
 
 
@@ -87,9 +93,9 @@ def _names(figure: Plot, multiple: Multiple, height: int) -> list[Any]:
     top = 1.0 if figure.metric.share else max(values, default=1.0)
     bottom = 0.0 if figure.metric.share else min(values, default=0.0)
     scale = height / ((top - bottom) or 1.0)
-    layers, above = [], -math.inf
-    for end in sorted(ends.values(), key=lambda end: -end["v"]):
-        at = max((top - end["v"]) * scale, above + _LINE)
+    ends = dict(sorted(ends.items(), key=lambda pair: -pair[1]["v"]))
+    layers = []
+    for end, at in zip(ends.values(), _apart([(top - end["v"]) * scale for end in ends.values()], height), strict=True):
         mark = alt.Chart(alt.Data(values=[end])).mark_text(
             align="left", dx=9, fontSize=12, dy=at - (top - end["v"]) * scale
         )
@@ -100,5 +106,14 @@ def _names(figure: Plot, multiple: Multiple, height: int) -> list[Any]:
             "text": "backbone:N",
         }
         layers.append(mark.encode(**place))
-        above = at
     return layers
+
+
+def _apart(wanted: Sequence[float], height: float) -> list[float]:
+    """Places from above, in pixels, moved so that names stand below each other, and none below the axis where there is room for all."""
+    found: list[float] = []
+    for at in wanted:
+        found.append(max(at, found[-1] + _LINE) if found else at)
+    for k in reversed(range(len(found))):
+        found[k] = min(found[k], height - _LINE * (len(found) - 1 - k)) if len(found) * _LINE <= height else found[k]
+    return found

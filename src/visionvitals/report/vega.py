@@ -30,7 +30,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
     told_apart = len(names) > 1 and figure.kind != "none"
     legend: dict[str, Any] = {"title": None} if told_apart else {"title": None, "legend": None}
     colour = alt.Color("backbone:N", scale=alt.Scale(domain=names), **legend)
-    dash = alt.StrokeDash("backbone:N", scale=alt.Scale(domain=names, range=_cycle(DASHES, names)), legend=None)
+    dash = alt.StrokeDash("backbone:N", scale=alt.Scale(domain=names, range=_cycle(DASHES, names)), **legend)
     shape = alt.Shape("backbone:N", scale=alt.Scale(domain=names, range=_cycle(SYMBOLS, names)), **legend)
     heads = {
         "backbone": "backbone",
