@@ -49,9 +49,9 @@ def failures(run: Run) -> list[Left]:
 
 
 def missing(run: Run) -> int:
-    """How many planned cells have neither been measured nor failed: the run was interrupted, or they are damaged."""
+    """How many planned cells have neither been measured nor failed: the run was interrupted, they are damaged, or their content changed."""
     known = {r["id"] for r in run.failures} | run.finished - run.frame.damaged.keys()
-    return sum(cell["id"] not in known for cell in run.plan.get("cells", ()))
+    return len(run.plan.get("again", ())) + sum(cell["id"] not in known for cell in run.plan.get("cells", ()))
 
 
 def unreadable(run: Run) -> dict[str, dict[str, str]]:

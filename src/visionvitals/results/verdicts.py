@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,21 @@ WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing"
 
 
 def text(verdict: Verdict) -> Iterator[str]:
-    """Lines: each rule with where it holds and what was found, then the verdict."""
+    """Lines in 80 columns: each rule with where it holds and what was found, then the verdict; a word that is longer stays whole."""
     for o in verdict.outcomes:
         yield f"{WORDS[o.status]:10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
-        yield f"{'':10} {o.where}"
-        yield f"{'':10} {o.measured}; asked: {o.asked}"
+        yield from _below(o.where)
+        yield from _below(f"{o.measured}; asked: {o.asked}")
     yield ""
     yield from filter(None, (_levels(verdict),))
     yield f"{WORDS[verdict.status]} (exit code {verdict.exit_code})"
+
+
+def _below(said: str) -> list[str]:
+    indent = " " * 11
+    return textwrap.wrap(
+        said, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def as_json(verdict: Verdict) -> str:
