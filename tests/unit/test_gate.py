@@ -220,6 +220,13 @@ def test_names_that_mean_the_same_contradict_each_other(tmp_path: Path) -> None:
         judge(tmp_path, low + high, baseline=False)
 
 
+def test_a_field_more_or_less_hides_no_contradiction(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    other = '[[rule]]\nname = "s"\nstudy = "holes"\nwhere = {}\nat_most = 0.5\n'
+    with pytest.raises(VitalsError, match="must not contradict each other"):
+        judge(tmp_path, AT_LEAST + other, baseline=False)
+
+
 def test_one_image_decides_nothing(tmp_path: Path) -> None:
     plant(tmp_path / "old", 0, 1)
     plant(tmp_path / "new", 1, 1, backbone=NIGHT)

@@ -164,3 +164,13 @@ def test_an_image_set_of_a_plug_in_that_knows_no_labels_beforehand_has_classes(
     found = groups.read(tmp_path / "run", "plain")
     assert found is not None
     assert found.classes == {"p0": "0", "p1": "1", "p2": "0"}
+
+
+def test_a_column_that_is_no_group_is_noted(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,label,class,x,x,site\na.png,0,cat,1,2,north\n")
+    images = planner.open_images(f"csv:{tmp_path / 'list.csv'}")
+    assert next(note for note in images.card.notes if "no groups" in note).endswith(": class, x")
+    found = groups.of_set(images)
+    assert found is not None
+    assert set(found.columns) == {"class", "site"}

@@ -166,6 +166,18 @@ def test_what_has_another_content_now_is_superseded(tmp_path: Path, toy_backbone
     assert status.of(out)[2] == 1, "now the other one is superseded"
 
 
+def test_a_name_stands_for_one_content_in_all_requests(tmp_path: Path, toy_backbone: str) -> None:
+    out, data = tmp_path / "run", pictures(tmp_path / "a")
+    measure(out, [f"net={toy_backbone}"], [f"day={data}"])
+    moved = pictures(tmp_path / "moved")
+    assert measure(out, [f"net={toy_backbone}"], [f"day={moved}"]).found == 1, "the same pictures elsewhere"
+    other = pictures(tmp_path / "b", grey=9)
+    with pytest.raises(VitalsError, match=r"`day` must stand for one content.*Give another name"):
+        measure(out, [f"net={toy_backbone}"], [f"day={other}"])
+    with pytest.raises(VitalsError, match=r"`net` must stand for one content"):
+        measure(out, [f"net={toy_backbone}?seed=1"], [f"day={moved}"])
+
+
 def test_one_content_is_one_set_however_it_is_spelled(tmp_path: Path, toy_backbone: str) -> None:
     """On the second day the pictures lie elsewhere, and the weights have another name: what is kept still finds its clean accuracy."""
     first, again = (pictures(tmp_path / name, n=40) for name in ("a", "b"))

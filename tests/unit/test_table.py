@@ -197,7 +197,7 @@ def test_differences_are_paired_over_the_common_images(tmp_path: Path) -> None:
     assert row.value.low <= row.value.value == -0.5 <= row.value.high
     first, second = (p for p in run.points if p.condition["fraction"] == 0.5)
     assert sorted(run.aligned([(first, "top1"), (second, "top1")]).tolist()) == [[0.0, 0.0], [0.0, 1.0]]  # cnn, vit
-    with pytest.raises(VitalsError, match=r"A compared backbone must be in the run. Got 'tiny:vitt'"):
+    with pytest.raises(VitalsError, match=r"A backbone must be measured in the run. Got 'tiny:vitt'"):
         compare.pair(run, "tiny:vitt", "tiny:cnn")
 
 

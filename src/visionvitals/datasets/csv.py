@@ -31,7 +31,7 @@ def open(spec: Spec) -> ImageSet:
     table = local_path(spec)
     if not table.is_file():
         raise missing("The csv file", table)
-    rows, columns = _read(table)
+    rows, columns, left = _read(table)
     require(bool(rows), f"{table} must have at least one row below its header", 0)
     numbers = _are_indices(table, rows)
     if numbers:
@@ -43,7 +43,9 @@ def open(spec: Spec) -> ImageSet:
     labels = [position[str(int(label)) if numbers else printable(label)] for _, _, label in rows]
     paths = [os.path.join(table.parent, path) for _, path, _ in rows]
     kind = "indices" if numbers else "names"
-    return from_paths(spec, classes, ids, labels, paths, owner=table, kind=kind, columns=columns)
+    said = f"columns that are no groups, since they have no name of their own or are called `class`: {', '.join(left)}"
+    notes = (said,) if left else ()
+    return from_paths(spec, classes, ids, labels, paths, owner=table, kind=kind, columns=columns, notes=notes)
 
 
 def files(text: str) -> Iterator[Path]:
@@ -59,8 +61,8 @@ _Row = tuple[int, str, str]
 """(line, path relative to the csv, label)"""
 
 
-def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]]]:
-    """(rows, further column -> its values)."""
+def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]], list[str]]:
+    """(rows, further column -> its values, names of the columns that are not read)."""
     rows: list[_Row] = []
     lines: dict[str, int] = {}
     reader = read_rows(table)
@@ -75,8 +77,9 @@ def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]]]:
         )
     at_path, at_label = header.index("path"), header.index("label")
     known = ("path", "label", "class", "")
-    further = [k for k, name in enumerate(header) if name not in known and header.count(name) == 1]
-    columns: dict[str, list[str]] = {printable(header[k]): [] for k in further}
+    names = [printable(name) for name in header]
+    further = [k for k, name in enumerate(names) if name not in known and names.count(name) == 1]
+    columns: dict[str, list[str]] = {names[k]: [] for k in further}
     for line, got in reader:
         where = f"{table}, line {line}"
         filled = len(got) == len(header) and got[at_path] and got[at_label]
@@ -88,8 +91,9 @@ def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]]]:
         lines[path] = line
         rows.append((line, path, got[at_label]))
         for k in further:
-            columns[printable(header[k])].append(printable(got[k]))
-    return rows, columns
+            columns[names[k]].append(printable(got[k]))
+    read = {*columns, "path", "label", ""}
+    return rows, columns, list(dict.fromkeys(name for name in names if name not in read))
 
 
 def _relative(path: str, folder: Path) -> str:

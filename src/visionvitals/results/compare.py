@@ -280,8 +280,11 @@ def named(run: Run, name: str, side: int) -> str:
         VitalsError: the folder holds none of it.
     """
     known = {b: run.backbones[b]["spec"] for b in backbones(run, side)}
+    which = f"the {('first', 'second')[side]} run" if len(run.held) > 1 else "the run"
+    asked = {text for each in run.lacking[side] for text in (each.backbone, each.backbone.partition(":")[2])}
+    do = "None of its cells is measured yet: `vitals run` goes on." if name in asked else near(name, list(known))
     spelled = meant(known, run.plan.get("names", {}))
-    require(name in spelled, "A compared backbone must be in the run", name, near(name, list(spelled)))
+    require(name in spelled, f"A backbone must be measured in {which}", name, do)
     return spelled[name]
 
 

@@ -186,7 +186,7 @@ def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None, look
     rules = [places.meant(own, rule) for rule in rules]
     for rule in rules:
         _say_which(own, rule)
-    consistent(rules)
+    consistent([_whole(own, rule) for rule in rules])
     alpha = ALPHA if look is None else look.alpha
     critical = sum(len(places.of_rule(own, rule)[1]) or 1 for rule in rules if rule.tier == "critical")
     outcomes: list[Outcome] = []
@@ -211,6 +211,14 @@ def _say_which(own: Run, rule: Rule) -> None:
         got = "; ".join(f"{k} {', '.join(dict.fromkeys(words.short(each.get(k)) for each in fields))}" for k in varies)
         must = f"`where` of `{rule.name}` must say which of the measured conditions it means"
         require(not varies, must, got, f"Name {' and '.join(varies)}.")
+
+
+def _whole(own: Run, rule: Rule) -> Rule:
+    """A rule with every field of the condition that it means, where that is one for all networks."""
+    points = own.of(rule.study) if rule.open and rule.study in own.studies else []
+    there = [p.condition for p in points if all(p.condition.get(k) == v for k, v in rule.what.where.items())]
+    one = bool(there) and all(each == there[0] for each in there)
+    return dataclasses.replace(rule, what=dataclasses.replace(rule.what, where=there[0])) if one else rule
 
 
 def _alone(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:

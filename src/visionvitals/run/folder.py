@@ -71,6 +71,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     known = requests.each(there) if (there := refuse_another(out, planned.plan)) is not None else []
     answered = requests.answered(there) if there is not None else {}
     _refuse_other_answers(out, answered, content)
+    _refuse_other_names(known, planned.plan.names, content["digests"])
     asked = [requests.without(request, _changed(request, content)) for request in known]
     same = next((k for k, r in enumerate(known) if requests.same(r["plan"], content["plan"])), len(known))
     if same < len(known):
@@ -231,7 +232,7 @@ def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
     Args:
         out: the run folder.
         warnings: sentences.
-        by: the share of the run that noticed them, `I-of-N`, or the `look`, which has a file of its own; "" for a process that measures all.
+        by: the share of the run that noticed them, `I-of-N`, or the `grown.look`, which has a file of its own; "" for a process that measures all.
     """
     noticed: list[str] = []
     path = out / (f"warnings.{by}.json" if by else "warnings.json")
@@ -240,17 +241,6 @@ def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
     merged = list(dict.fromkeys([*known, *lost, *warnings]))
     _add(path, known, merged)
     return merged
-
-
-def look(images: int) -> str:
-    """What a look at so many images is called beside those before and after it, see `warn`."""
-    return f"{images}-images"
-
-
-def forget(out: Path, looks: Iterable[int]) -> None:
-    """Remove what was noticed at looks whose numbers are no longer there."""
-    for images in looks:
-        (out / f"warnings.{look(images)}.json").unlink(missing_ok=True)
 
 
 def warned(out: Path, noticed: list[str]) -> list[str]:
@@ -302,6 +292,18 @@ def _changed(there: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, dic
         }
         for kind, found in kinds.items()
     }
+
+
+def _refuse_other_names(known: Sequence[Mapping[str, Any]], given: Mapping[str, str], now: Mapping[str, Any]) -> None:
+    """Refuse a short name that stood for another content in an earlier request: two networks of one name could not be told apart."""
+    for request in known:
+        for spelling, name in requests.asked_of(request)["names"].items():
+            for kind in ("weights", "images"):
+                before = request["digests"].get(kind, {}).get(spelling)
+                others = [text for text, each in given.items() if each == name and text != spelling]
+                other = next((text for text in others if now[kind].get(text, before) != before), None)
+                must = f"`{name}` must stand for one content in all requests of a run"
+                require(before is None or other is None, must, f"{spelling} and {other}", "Give another name.")
 
 
 def _superseded(out: Path, known: Sequence[Mapping[str, Any]], here: Mapping[str, Any], finished: int) -> str:

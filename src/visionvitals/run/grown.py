@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -75,3 +76,14 @@ def _read(stored: Stored) -> wide.Wide:
             lists[key] = stored.items(at)
         blocks[at] = wide.Block(lists[key], {metric: stored.place(at, columns[metric]) for metric in metrics})
     return wide.Wide(0, stored.facts["n"], blocks, stored.facts.get("broken", {}))
+
+
+def look(images: int) -> str:
+    """What a look at so many images is called beside those before and after it, see `folder.warn`."""
+    return f"{images}-images"
+
+
+def forget(out: Path, looks: Iterable[int]) -> None:
+    """Remove what was noticed at looks whose numbers are no longer there."""
+    for images in looks:
+        (out / f"warnings.{look(images)}.json").unlink(missing_ok=True)

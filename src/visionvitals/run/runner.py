@@ -91,7 +91,7 @@ def execute(
     memory.keep()
     chosen = planned.by_id.items() if mine is None else ((i, c) for i, c in planned.by_id.items() if i in mine)
     cells = {i: cell for i, cell in chosen if studies is None or cell.study in studies}
-    by = by or (folder.look(planned.plan.limit) if planned.plan.until and planned.plan.limit else "")
+    by = by or (grown.look(planned.plan.limit) if planned.plan.until and planned.plan.limit else "")
     there, damaged = store.survey(cells)
     missing = {identifier: cell for identifier, cell in cells.items() if identifier not in there}
     with meter(cells=len(missing), images=0) as state:
@@ -131,7 +131,7 @@ def _clear(out: Path, store: Store, cells: Mapping[str, Cell], earlier: Sequence
     for identifier in store.left_over():
         store.drop_parts(identifier)
     grown.drop(store, cells, earlier)
-    folder.forget(out, earlier)
+    grown.forget(out, earlier)
 
 
 def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, float]) -> None:
