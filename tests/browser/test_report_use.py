@@ -222,11 +222,11 @@ def test_a_chart_by_group_is_drawn_when_it_is_opened(tab: chromium.Tab, tmp_path
     tab.size(1400, 900)
     tab.open(build(load(fake_run.write(tmp_path / "run", n=20, studies=("clean", "shuffle"), columns=columns))))
     tab.wait(DRAWN)
-    points = "document.querySelectorAll('#shuffle .grouped .vega path[aria-roledescription=point]').length"
+    points = "document.querySelectorAll('#study-shuffle .grouped .vega path[aria-roledescription=point]').length"
     assert tab.run(points) == 0
-    tab.run("document.querySelector('#shuffle .grouped').open = true")
+    tab.run("document.querySelector('#study-shuffle .grouped').open = true")
     tab.wait(f"{points} > 0")
-    assert tab.run("document.querySelector('#shuffle .grouped .vega svg').clientWidth") > 300
+    assert tab.run("document.querySelector('#study-shuffle .grouped .vega svg').clientWidth") > 300
     assert not tab.console
 
 
@@ -259,7 +259,7 @@ def test_a_comb_of_nine_observers_overlaps_nowhere(tab: chromium.Tab, tmp_path: 
     tab.size(width, 900)
     tab.open(page)
     tab.wait(DRAWN)
-    boxes = "[...document.querySelectorAll('#corner .vega {}')].map((e) => e.getBoundingClientRect()).map((b) => [b.top, b.bottom])"
+    boxes = "[...document.querySelectorAll('#study-corner .vega {}')].map((e) => e.getBoundingClientRect()).map((b) => [b.top, b.bottom])"
     marks = sorted(tab.run(boxes.format("path[aria-roledescription=point]")))
     assert len(marks) == 9 * 16
     assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(marks))
@@ -273,7 +273,7 @@ TOLD = "document.querySelector('#vg-tooltip-element.visible')?.innerText.replace
 
 
 def test_every_mark_tells_its_exact_value_by_pointer_keyboard_and_touch(report: chromium.Tab) -> None:
-    for place, expected in (("#clean", "top-1"), ("#corner", "corner top-left"), ("#occlusion", "fraction 0%")):
+    for place, expected in (("#study-clean", "top-1"), ("#study-corner", "corner top-left"), ("#study-occlusion", "fraction 0%")):
         report.run(
             f"document.querySelector('{place} .vega').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
         )
@@ -286,14 +286,14 @@ def test_every_mark_tells_its_exact_value_by_pointer_keyboard_and_touch(report: 
         assert "images 60" in report.run(TOLD)
         report.run("document.activeElement.blur()")
         assert report.run(TOLD) == ""
-    bar = "document.querySelector('#clean .vega .mark-rect path').getBoundingClientRect()"
-    report.run("document.querySelector('#clean .vega').scrollIntoView({ behavior: 'instant', block: 'center' })")
+    bar = "document.querySelector('#study-clean .vega .mark-rect path').getBoundingClientRect()"
+    report.run("document.querySelector('#study-clean .vega').scrollIntoView({ behavior: 'instant', block: 'center' })")
     x, y = report.run(f"[{bar}.left + 20, {bar}.top + {bar}.height / 2]")
     report.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     report.wait(f"{TOLD}.includes('images 60')")
     report.ask("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
     report.wait(f"{TOLD} === ''")
-    mark = "document.querySelector('#clean .vega path[aria-roledescription=point]').getBoundingClientRect()"
+    mark = "document.querySelector('#study-clean .vega path[aria-roledescription=point]').getBoundingClientRect()"
     x, y = report.run(f"[{mark}.left + 22, {mark}.top + 4]")
     touch = [{"x": x, "y": y}]
     report.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=touch)
