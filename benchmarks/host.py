@@ -12,9 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,16 +29,6 @@ def build():
 """
 
 
-def module(*places: str) -> Any:
-    """The first of several modules that there is: the editions differ in where they keep things."""
-    for place in places:
-        try:
-            return import_module(f"visionvitals.{place}")
-        except ModuleNotFoundError:
-            continue
-    raise ModuleNotFoundError(places)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
@@ -48,7 +36,9 @@ def main() -> None:
     asked = parser.parse_args()
     import torch
 
-    planner, runner = module("plan.planner", "run.planner"), module("run.runner")
+    from visionvitals.plan import planner, request
+    from visionvitals.run import runner
+
     with tempfile.TemporaryDirectory() as folder:
         os.environ["VISIONVITALS_CACHE"] = f"{folder}/cache"
         (Path(folder) / "few.py").write_text(FACTORY)

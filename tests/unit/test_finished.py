@@ -1,6 +1,7 @@
 """A finished run says so at once, and what changed since then is noticed: files by their stamp, code by digests, the rest by answers."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
