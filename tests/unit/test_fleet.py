@@ -135,10 +135,10 @@ def test_several_devices_measure_what_is_asked_and_no_older_request(tmp_path: Pa
     """As one device does: what was only planned before stays open, until `vitals run DIR`."""
     out = tmp_path / "run"
     planned(out)
-    open_before = {cell["id"] for cell in requests.asked_of(out)["cells"]}
+    open_before = {cell["id"] for cell in requests.asked_of(requests.content_of(out))["cells"]}
     words = ["audit", "tiny:vit", "--data", "shapes:test?n=24", "--preset", "quick", "--studies", "shuffle"]
     assert cli.main([*words, "--out", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
-    asked = {cell["id"] for cell in requests.asked_of(out)["cells"]} - open_before
+    asked = {cell["id"] for cell in requests.asked_of(requests.content_of(out))["cells"]} - open_before
     assert set(Store(out / "store").ids()) == asked
     said = capsys.readouterr().err
     assert all(f"[cpu, process {k}] Loading tiny:vit" in said for k in (1, 2)), (
