@@ -273,7 +273,11 @@ TOLD = "document.querySelector('#vg-tooltip-element.visible')?.innerText.replace
 
 
 def test_every_mark_tells_its_exact_value_by_pointer_keyboard_and_touch(report: chromium.Tab) -> None:
-    for place, expected in (("#study-clean", "top-1"), ("#study-corner", "corner top-left"), ("#study-occlusion", "fraction 0%")):
+    for place, expected in (
+        ("#study-clean", "top-1"),
+        ("#study-corner", "corner top-left"),
+        ("#study-occlusion", "fraction 0%"),
+    ):
         report.run(
             f"document.querySelector('{place} .vega').scrollIntoView({{ behavior: 'instant', block: 'center' }})"
         )
