@@ -13,7 +13,7 @@ from PIL import Image
 import visionvitals as vv
 from visionvitals import cli
 from visionvitals.errors import VitalsError
-from visionvitals.run import runner
+from visionvitals.run import keeping
 
 torch = pytest.importorskip("torch")
 
@@ -168,7 +168,7 @@ def test_readers_work_without_the_module_and_going_on_names_the_call(
 def test_a_call_that_is_stopped_leaves_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    measure, done = runner.measured, []
+    measure, done = keeping.measured, []
 
     def interrupted(*args: Any) -> Any:
         done.append(1)
@@ -176,7 +176,7 @@ def test_a_call_that_is_stopped_leaves_a_report(
             raise KeyboardInterrupt
         return measure(*args)
 
-    monkeypatch.setattr(runner, "measured", interrupted)
+    monkeypatch.setattr(keeping, "measured", interrupted)
     call: dict[str, Any] = {"data": "shapes:test?n=4", "studies": "clean,occlusion", "preset": "quick", "device": "cpu"}
     with pytest.raises(KeyboardInterrupt):
         vv.audit("tiny:cnn", **call, out=tmp_path / "run")

@@ -13,7 +13,7 @@ import pytest
 import visionvitals
 from visionvitals import cli
 from visionvitals.results import load, numbers
-from visionvitals.run import devices, runner
+from visionvitals.run import devices, keeping
 from visionvitals.run.progress import duration, meter
 from visionvitals.run.provenance import checkout, versions
 
@@ -141,7 +141,7 @@ def test_a_failed_cell_makes_the_exit_code_one(
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     tmp_path: Path, vitals: Vitals, toy_backbone: str, toy_images: str, toy_study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = runner.measured
+    measure = keeping.measured
     count = 0
 
     def interrupted(*args: Any) -> Any:
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
 
     words = ("audit", toy_backbone, "--data", toy_images, "--out", tmp_path / "run", "--studies", f"clean,{toy_study}")
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "measured", interrupted)
+        patched.setattr(keeping, "measured", interrupted)
         code, _, err = vitals(*words)
     assert code == 130
     assert f"Stopped. 2 of 5 cells are kept. To go on: vitals run {tmp_path / 'run'}" in err
