@@ -142,8 +142,9 @@ def asked_of(*contents: Request) -> Mapping[str, Any]:
     plan = {**plans[0], **spelt, "studies": [studies[name] for name in order], "preset": presets}
     cells = {cell["id"]: cell for request in every for cell in request["cells"]}
     skips = {json.dumps(skip, sort_keys=True): skip for request in every for skip in request["skips"]}
-    works = {_work(cell) for cell in cells.values()}
-    again = {_work(cell): cell for request in every for cell in request.get("again", ()) if _work(cell) not in works}
+    again = {_work(cell): cell for request in every for cell in request.get("again", ())}
+    for work in map(_work, cells.values()) if again else ():
+        again.pop(work, None)
     notes = list(dict.fromkeys(note for request in every for note in request["notes"]))
     commands = [request["command"] for request in every]
     found = {
