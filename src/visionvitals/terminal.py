@@ -262,17 +262,9 @@ def show_comparison(of: "Compared") -> None:
 
 def _wrapped(said: str, *, indent: int = 0) -> None:
     """A sentence in 80 columns; a word that is longer stays whole."""
-    import textwrap
+    from visionvitals.results import words
 
-    lines = textwrap.wrap(
-        said,
-        80,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    print_line("\n".join(lines))
+    print_line("\n".join(words.wrapped(said, first=" " * indent, rest=" " * (indent + 2))))
 
 
 def _show_conditions(conditions: "Sequence[Difference]") -> None:

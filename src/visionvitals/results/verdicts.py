@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,19 @@ from visionvitals.results.gate import Outcome, Verdict
 from visionvitals.run import noted
 
 WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing": "MISSING"}
+BELOW = " " * 11
+"""Before what is said of a rule below its name."""
 
 
 def text(verdict: Verdict) -> Iterator[str]:
     """Lines in 80 columns: each rule with where it holds and what was found, then the verdict; a word that is longer stays whole."""
     for o in verdict.outcomes:
         yield f"{WORDS[o.status]:10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
-        yield from _below(o.where)
-        yield from _below(f"{o.measured}; asked: {o.asked}")
+        yield from words.wrapped(o.where, first=BELOW, rest=BELOW)
+        yield from words.wrapped(f"{o.measured}; asked: {o.asked}", first=BELOW, rest=BELOW)
     yield ""
     yield from filter(None, (_levels(verdict),))
     yield f"{WORDS[verdict.status]} (exit code {verdict.exit_code})"
-
-
-def _below(said: str) -> list[str]:
-    indent = " " * 11
-    return textwrap.wrap(
-        said, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def as_json(verdict: Verdict) -> str:

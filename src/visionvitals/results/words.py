@@ -1,6 +1,7 @@
 """How values are written for people: percent with an interval, a condition as a phrase, counts with their noun."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -69,6 +70,13 @@ def exact(e: Estimate, *, share: bool = True) -> str:
     scale, digits, unit = (100, 2, "\N{NO-BREAK SPACE}%") if share else (1, 4, "")
     value, low, high = (number(x * scale, digits) for x in (e.value, e.low, e.high))
     return f"{value}{unit}" + ("" if math.isnan(e.low) else f" ({low} to {high})")
+
+
+def wrapped(said: str, *, first: str, rest: str) -> list[str]:
+    """A sentence as lines of 80 columns, which begin with `first` and `rest`; a word that is longer stays whole."""
+    return textwrap.wrap(
+        said, 80, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def difference(e: Estimate, *, share: bool = True) -> str:
