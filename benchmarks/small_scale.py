@@ -9,6 +9,7 @@ convolutional teacher three times. `natural`: the texture is the shape's own for
 augmentation and smoothing, as the paper trains on stylised pictures.
 """
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -133,4 +134,9 @@ def audit(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train, "table": table, "audit": audit}[sys.argv[1]](Path(sys.argv[2]))
+    steps = {"train": train, "table": table, "audit": audit}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=steps)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    steps[arguments.step](arguments.out)

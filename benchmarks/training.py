@@ -7,6 +7,7 @@ of bytes, the moving average of the weights, clipping, the check of the loss, th
 over 10, in turns, so that building a network and the last test do not count; CPU time, because other programs share the machine.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -81,4 +82,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     main()
