@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from visionvitals.core import Interpolation, Preprocess, Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.reading import Run
+from visionvitals.remote import AnyPath, RemotePath, located
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +118,7 @@ def audit(
     backbones: "str | torch.nn.Module | Sequence[str | torch.nn.Module]",
     *,
     data: str | Sequence[str] = (),
-    out: str | Path,
+    out: str | AnyPath,
     data_for: Mapping[str, str | Sequence[str]] = MappingProxyType({}),
     studies: str | Sequence[str] = "all",
     preset: Preset = "default",
@@ -127,17 +128,17 @@ def audit(
     device: "str | torch.device | None" = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    reuse: "Run | str | Path | Sequence[Run | str | Path]" = (),
+    reuse: "Run | str | AnyPath | Sequence[Run | str | AnyPath]" = (),
     rules: str | Path | None = None,
     until_decided: bool = False,
-    baseline: "Run | str | Path | None" = None,
+    baseline: "Run | str | AnyPath | None" = None,
 ) -> Run:
     """Measure backbones on image sets, as `vitals audit` does; what the run folder holds already is not measured again.
 
     Args:
         backbones: spellings, or modules, which are called by the name of their class; see `backbone` to say more of them.
         data: image sets, spelled.
-        out: the run folder.
+        out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
         preset, limit, seed, decoder, device, batch_size, workers, reuse: as the options of `vitals audit`.
@@ -162,7 +163,7 @@ def audit(
     from visionvitals.report.build import build
     from visionvitals.run.progress import say
 
-    run, against = Run(_path("out", out)), None if baseline is None else _folder("baseline", baseline)
+    run, against = Run(_folder("out", out)), None if baseline is None else _folder("baseline", baseline)
     spelled = _spelled(backbones)
     names = ",".join(_texts("studies", studies))
     require(isinstance(data_for, Mapping), "`data_for` must name image sets by study, {study: spelling}", data_for)
@@ -192,7 +193,7 @@ def audit(
     return run
 
 
-def gate(run: "Run | str | Path", rules: str | Path, *, baseline: "Run | str | Path | None" = None) -> "Verdict":
+def gate(run: "Run | str | AnyPath", rules: str | Path, *, baseline: "Run | str | AnyPath | None" = None) -> "Verdict":
     """Judge a run by a file of rules, see docs/decide.md.
 
     Args:
@@ -245,8 +246,10 @@ def _module(given: Any) -> "torch.nn.Module":
     return found
 
 
-def _folder(what: str, given: "Run | str | Path") -> Path:
-    return given.folder if isinstance(given, Run) else _path(what, given)
+def _folder(what: str, given: "Run | str | AnyPath") -> AnyPath:
+    if isinstance(given, Run):
+        return given.folder
+    return located(given) if isinstance(given, str | RemotePath) else _path(what, given)
 
 
 def _path(what: str, given: Any) -> Path:

@@ -18,7 +18,8 @@ import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import Terminated, VitalsError, require, shortened
-from visionvitals.options import Count, Seed, Threads
+from visionvitals.options import Count, RunFolder, Seed, Threads
+from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run.progress import say
 from visionvitals.show.command import show
 from visionvitals.terminal import complain, print_line, show_plan, show_vital_signs
@@ -109,15 +110,15 @@ class Machine:
     device: str | None = None
     batch_size: Count = None
     workers: Threads = None
-    reuse: Annotated[tuple[Path, ...], Parameter(negative=())] = ()
+    reuse: Annotated[tuple[RunFolder, ...], Parameter(negative=())] = ()
 
 
 @app.command
-def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
+def demo(*, out: RunFolder = Path("runs/demo"), machine: Machine = Machine()) -> int:
     """Audit the two embedded networks on the embedded images. No download, under two minutes on two cores.
 
     Args:
-        out: The run folder.
+        out: The run folder, or its URL on an object store (s3://bucket/run).
     """
     data = f"shapes:test?n={DEMO_IMAGES}"
     asked = Choices(data=(data,), studies=DEMO, preset="quick").plan(["tiny:vit", "tiny:cnn"])
@@ -127,10 +128,10 @@ def demo(*, out: Path = Path("runs/demo"), machine: Machine = Machine()) -> int:
 @app.command
 def audit(
     *backbones: str,
-    out: Path,
+    out: RunFolder,
     rules: Path | None = None,
     until_decided: Annotated[bool, Parameter(negative=())] = False,
-    baseline: Path | None = None,
+    baseline: RunFolder | None = None,
     choices: Choices = Choices(),
     machine: Machine = Machine(),
 ) -> int:
@@ -138,7 +139,7 @@ def audit(
 
     Args:
         backbones: `family:name[@checkpoint][?key=value]`, e.g. timm:resnet50.tv_in1k. See `vitals list backbones`.
-        out: The run folder.
+        out: The run folder, or its URL on an object store (s3://bucket/run).
         rules: A file of rules, for --until-decided.
         until_decided: Measure only as many images as the rules need, and exit as `vitals gate` does.
         baseline: The run that `not_worse_by` of the rules compares with.
@@ -150,7 +151,7 @@ def audit(
 
 
 @app.command
-def plan(*what: str, out: Path | None = None, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+def plan(*what: str, out: RunFolder | None = None, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
     """Show what would run, what would be skipped and why, and how long it would take.
 
     Args:
@@ -180,10 +181,10 @@ def plan(*what: str, out: Path | None = None, choices: Choices = Choices(), mach
 
 @app.command
 def run(
-    what: Path,
+    what: RunFolder,
     /,
     *,
-    out: Path | None = None,
+    out: RunFolder | None = None,
     shard: str | None = None,
     trust: Annotated[bool, Parameter(negative=())] = False,
     machine: Machine = Machine(),
@@ -200,7 +201,7 @@ def run(
     from visionvitals.run import requests, shards
 
     chosen = None if shard is None else shards.read(shard)
-    if os.path.isdir(what):
+    if isinstance(what, RemotePath) or os.path.isdir(what):
         require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
         asked = requests.read_plans(what, trusted=trust)
         try:
@@ -220,7 +221,7 @@ def run(
     return _audit([plan_file.read(what)], out, machine)
 
 
-def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
+def _audit(asked: "Sequence[Plan]", out: AnyPath, machine: Machine) -> int:
     """Plan, run, report; 1 where a cell failed."""
     from visionvitals.run import folder
 
@@ -236,7 +237,7 @@ def _audit(asked: "Sequence[Plan]", out: Path, machine: Machine) -> int:
     return 0
 
 
-def _each(asked: "Sequence[Plan]", out: Path, machine: Machine, shard: "Shard | None" = None) -> int:
+def _each(asked: "Sequence[Plan]", out: AnyPath, machine: Machine, shard: "Shard | None" = None) -> int:
     """Measure one request after the other, until one is stopped."""
     code = 0
     for plan in asked:
@@ -246,7 +247,7 @@ def _each(asked: "Sequence[Plan]", out: Path, machine: Machine, shard: "Shard | 
     return code
 
 
-def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") -> int:
+def _measure(asked: "Plan", out: AnyPath, machine: Machine, shard: "Shard | None") -> int:
     from visionvitals.deciding import measured
     from visionvitals.report import milestones
     from visionvitals.results import verdicts
@@ -255,7 +256,7 @@ def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") 
     go_on = f"vitals run {shlex.quote(str(out))}" + (f" --shard {shard}" if shard else "")
     how = {"command": ("vitals", *_typed.get()), "shard": shard, "say": say}
     try:
-        outcome, verdict = measured(asked, out=out, **how, **dataclasses.asdict(machine))  # type: ignore[arg-type]
+        outcome, verdict = measured(asked, out=out, **how, **vars(machine))  # type: ignore[arg-type]
     except (KeyboardInterrupt, Terminated) as stop:
         if milestones.stopped(out, go_on=go_on, say=say) and shard is None:
             print_line(f"Report so far: {milestones.write(out)}")
@@ -277,7 +278,7 @@ def _measure(asked: "Plan", out: Path, machine: Machine, shard: "Shard | None") 
     return 1 if outcome.failed else 0 if verdict is None else verdict.exit_code
 
 
-def _finish(out: Path) -> None:
+def _finish(out: AnyPath) -> None:
     """The vital signs on the terminal, and the report; what was measured is read once."""
     from visionvitals import results
     from visionvitals.report.build import build

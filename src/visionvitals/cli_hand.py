@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from visionvitals.options import Port
+from visionvitals.options import Port, RunFolder
 from visionvitals.run.progress import say
 from visionvitals.terminal import print_line
 
 
-def card(run_folder: Path, backbone: str, /, *, out: Path | None = None) -> int:
+def card(run_folder: RunFolder, backbone: str, /, *, out: Path | None = None) -> int:
     """Print a backbone's section for a model card: Markdown with its vital signs, and the hub's `model-index` as YAML above it.
 
     Args:
@@ -30,7 +30,7 @@ def card(run_folder: Path, backbone: str, /, *, out: Path | None = None) -> int:
     return 0
 
 
-def note(run_folder: Path, text: str | None = None, /) -> int:
+def note(run_folder: RunFolder, text: str | None = None, /) -> int:
     """Keep a decision with a run, or show those that are kept. The report, `status`, `card` and `gate` show them too.
 
     Args:
@@ -46,7 +46,7 @@ def note(run_folder: Path, text: str | None = None, /) -> int:
     return 0
 
 
-def serve(run_folder: Path, /, *, port: Port = 8000, host: str = "127.0.0.1") -> int:
+def serve(run_folder: RunFolder, /, *, port: Port = 8000, host: str = "127.0.0.1") -> int:
     """Show the report of a run live while it goes on: progress, failures, and new points as they are measured. Ctrl-C ends it.
 
     Args:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from visionvitals.errors import require
+from visionvitals.options import RunFolder
+from visionvitals.remote import located
 from visionvitals.run.progress import say
 from visionvitals.terminal import print_line, print_table, show_comparison, show_images, show_numbers
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from visionvitals.results import Run
 
 
-def status(run_folder: Path, /) -> int:
+def status(run_folder: RunFolder, /) -> int:
     """Show how far a run is, and what failed.
 
     Args:
@@ -46,7 +48,7 @@ def status(run_folder: Path, /) -> int:
     return 1 if failures else 0
 
 
-def clean(run_folder: Path, /) -> int:
+def clean(run_folder: RunFolder, /) -> int:
     """Remove the cells of a run that are superseded: whose weights, images or study had another content than now.
 
     Args:
@@ -59,7 +61,7 @@ def clean(run_folder: Path, /) -> int:
     return 0
 
 
-def report(*run_folders: Path, out: Path | None = None, figures: Path | None = None) -> int:
+def report(*run_folders: RunFolder, out: Path | None = None, figures: Path | None = None) -> int:
     """Make one page from a run folder, or from several together.
 
     Args:
@@ -80,7 +82,7 @@ def report(*run_folders: Path, out: Path | None = None, figures: Path | None = N
 
 
 def table(
-    *run_folders: Path,
+    *run_folders: RunFolder,
     csv: Path | None = None,
     parquet: Path | None = None,
     latex: Path | None = None,
@@ -136,7 +138,7 @@ def table(
 
 
 def compare(
-    run_folder: Path,
+    run_folder: RunFolder,
     a: str,
     b: str | None = None,
     /,
@@ -171,8 +173,8 @@ def compare(
     two = (of, and_) != (None, None)
     require(b is None or not two, "--of and --and name backbones of two runs", f"{a}, {b}", "Give RUN A B, or OLD NEW.")
     must, do = "A comparison must have two backbones of one run, or two runs", "Give RUN A B, or OLD NEW."
-    require(b is not None or Path(a).is_dir(), must, a, do)
-    pairs = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, Path(a)), of, and_)
+    require(b is not None or located(a).is_dir(), must, a, do)
+    pairs = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, located(a)), of, and_)
     found = [each for pair in pairs for each in compared.compared(pair, metric=metric, by=by)]
     for each in found:
         show_comparison(each)
@@ -209,11 +211,11 @@ def _opener(run: "Run") -> "Opened":
 
 
 def gate(
-    run_folder: Path,
+    run_folder: RunFolder,
     /,
     *,
     rules: Path,
-    baseline: Path | None = None,
+    baseline: RunFolder | None = None,
     json: Path | None = None,
     junit: Path | None = None,
     markdown: Path | None = None,

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from visionvitals.errors import VitalsError, require
-from visionvitals.options import Count, Position, Processes, Threads
+from visionvitals.options import Count, Position, Processes, RunFolder, Threads
 from visionvitals.run.progress import say
 from visionvitals.terminal import print_line, print_table
 
 
 def responses(
-    run_folder: Path,
+    run_folder: RunFolder,
     /,
     *,
     add: Annotated[Path | None, Parameter(name="--add")] = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from visionvitals import stats, study
 from visionvitals.errors import near, require
 from visionvitals.measuring import measure
+from visionvitals.remote import AnyPath, located
 from visionvitals.study import BASELINE
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from visionvitals.run.runner import Outcome
 
 
-def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Path | None) -> "Plan":
+def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: AnyPath | None) -> "Plan":
     """The request to measure a plan, until rules are decided where that is asked; its limit, or all images, are then those of the last look.
 
     Raises:
@@ -74,7 +75,12 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: Pa
 
 
 def measured(
-    plan: "Plan", *, out: Path, command: Sequence[str], say: Callable[[str], None] = lambda text: None, **machine: Any
+    plan: "Plan",
+    *,
+    out: AnyPath,
+    command: Sequence[str],
+    say: Callable[[str], None] = lambda text: None,
+    **machine: Any,
 ) -> "tuple[Outcome, Verdict | None]":
     """Measure a plan; one that says so until its rules are decided, or all images are measured. A run that was stopped goes on at its look.
 
@@ -107,7 +113,7 @@ def measured(
     from visionvitals.run.runner import Outcome
 
     made = _made(until.rules, "The rules of the run", _studies(plan))
-    baseline = Path(until.baseline) if until.baseline else None
+    baseline = located(until.baseline) if until.baseline else None
     there = folder.refuse_another(out, plan)
     stands = 0 if there is None else there["plan"].get("limit", 0)
     growing = {BASELINE, *(rule.study for rule in made)}
@@ -125,7 +131,7 @@ def measured(
 
     for look in (look for look in looks if look.images >= stands):
         at(look, growing)
-        verdict = gate.judge(load(out, *filter(None, (baseline,))), made, baseline=baseline, look=look)
+        verdict = gate.judge(load(out, *([baseline] if baseline else [])), made, baseline=baseline, look=look)
         open_, of = sum(o.status == "undecided" for o in verdict.outcomes), len(verdict.outcomes)
         say(f"Look {look.number} of {look.of}, at {look.images:,} of {look.most:,} images: {open_} of {of} undecided")
         failed = outcomes[-1].failed  # a few broken answers fail a cell of few images and not one of many

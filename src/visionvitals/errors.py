@@ -30,6 +30,14 @@ class UnreadableImage(VitalsError):
     """One image cannot be decoded; it is counted, named and skipped, and the run goes on."""
 
 
+class Unreachable(VitalsError):
+    """A store elsewhere cannot be read: it does not answer, or grants no right. Nothing may be concluded of what lies there."""
+
+    def __init__(self, where: object, error: OSError) -> None:
+        do = "Mend that, or wait until the store answers, and give the same command again: what it holds stays."
+        super().__init__(f"{where} must be readable. Got: {error.strerror or error}. {do}")
+
+
 class Terminated(BaseException):
     """Another process asks this one to end: SIGTERM, of a scheduler or a container."""
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from visionvitals.remote import AnyPath, RemotePath
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a temporary file is nobody's: its writer was killed, on this or on another machine."""
@@ -16,12 +19,14 @@ MAX_BYTES = 512 * 2**20
 Content = bytes | memoryview | str | Callable[[BinaryIO], None]
 
 
-def read_regular(path: str | Path, *, most: int = MAX_BYTES) -> bytes:
+def read_regular(path: str | AnyPath, *, most: int = MAX_BYTES) -> bytes:
     """The content of a file. A pipe or a device, whose reading would never end, is refused before it is opened.
 
     Raises:
         OSError: no such file, no regular file, or more than `most` bytes.
     """
+    if isinstance(path, RemotePath):
+        return path.read(most=most)
     try:
         status = os.stat(path)
     except ValueError as error:  # a NUL byte in the path
@@ -37,11 +42,22 @@ def read_regular(path: str | Path, *, most: int = MAX_BYTES) -> bytes:
     return data
 
 
-def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
+def lexists(path: AnyPath) -> bool:
+    """Whether anything has this name, be it a link that leads nowhere."""
+    return path.exists() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+def matching(folder: AnyPath, pattern: str) -> list[AnyPath]:
+    """What lies just below a folder with a name that matches, sorted."""
+    return sorted([*folder.glob(pattern)], key=str)
+
+
+def write_safely(path: AnyPath, content: Content, *, replace: bool = True) -> None:
     """Write a file under a temporary name in its folder, sync it to the disk, rename it, sync the folder.
 
     Whatever happens in between, a reader finds the old file or the new one. The temporary name holds a random number, since process
-    ids repeat over machines that share a disk. A link in the place of `path` is replaced, not followed.
+    ids repeat over machines that share a disk. A link in the place of `path` is replaced, not followed. On an object store it is one
+    object under its final name.
 
     Args:
         path: the file; its folder is made where it is missing.
@@ -51,28 +67,32 @@ def write_safely(path: Path, content: Content, *, replace: bool = True) -> None:
     Raises:
         OSError: the disk is full, read-only or gone; nothing half-written stays behind.
     """
+    if isinstance(path, RemotePath):
+        held = io.BytesIO()
+        _fill(held, content)
+        return path.write(held.getvalue(), replace=replace)
     if not path.name:  # the empty path is this folder
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replace and path.exists():
-        return
+        return None
     temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:
-            if callable(content):
-                _fill(file, content)
-            else:
-                file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            _fill(file, content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    return sync_folder(path.parent)
 
 
-def _fill(file: BinaryIO, content: Callable[[BinaryIO], None]) -> None:
-    """Let a function write. What the disk refuses is raised as such, also where a library's clean-up hides it behind an error of its own."""
+def _fill(file: BinaryIO, content: Content) -> None:
+    """Write, or let a function write. What the disk refuses is raised as such, also where a library's clean-up hides it behind an error of its own."""
+    if not callable(content):
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        return
     try:
         content(file)
     except Exception as error:

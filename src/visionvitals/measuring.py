@@ -1,12 +1,12 @@
 """From a plan to a run folder with a report: what the command line and a notebook call."""
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionvitals import registry
 from visionvitals.core import Backbone
 from visionvitals.errors import require
+from visionvitals.remote import AnyPath, located
 
 if TYPE_CHECKING:
     from visionvitals.plan.planner import Planned
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def measure(
     plan: "Plan",
     *,
-    out: Path,
+    out: AnyPath,
     command: Sequence[str],
     device: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
-    reuse: Sequence[str | Path] = (),
+    reuse: Sequence[str | AnyPath] = (),
     shard: "Shard | None" = None,
     studies: Collection[str] | None = None,
     earlier: Sequence[int] = (),
@@ -78,7 +78,7 @@ def measure(
         batch_size=batch_size,
         workers=workers,
         command=command,
-        reuse=[Path(each) for each in reuse],
+        reuse=[located(each) for each in reuse],
         rates=rates,
         mine=None if mine is None else {identifier: share.parts for identifier, share in mine.items()},
         by="" if shard is None else f"{shard.index}-of-{shard.count}",
@@ -90,13 +90,13 @@ def measure(
 
 def _by_fleet(
     planned: "Planned",
-    out: Path,
+    out: AnyPath,
     names: Sequence[str],
     *,
     command: Sequence[str],
     batch_size: int | None,
     workers: int | None,
-    reuse: Sequence[str | Path],
+    reuse: Sequence[str | AnyPath],
 ) -> "Outcome":
     """Plan here, measure in a process a device."""
     from visionvitals.run import fleet, folder, runner
@@ -108,7 +108,9 @@ def _by_fleet(
     fleet.measure(out, missing, names, more=[*more, *(w for path in reuse for w in ("--reuse", str(path)))])
     records = {record["id"]: record for record in store.failures() if record["id"] in missing}
     failed = [f"{r['cell']['study']} on {r['cell']['backbone']['spec']}: {r['error']}" for r in records.values()]
-    left = sum(not store.has(identifier) for identifier in missing - records.keys())
+    held = store.held(missing)
+    left = len(missing - records.keys() - held)
     failed += [f"{left} cells whose process died {fleet.RESTARTS + 1} times"] if left else []
-    measured = sum(map(store.has, missing))
-    return runner.Outcome(measured=measured, found=len(planned.by_id) - len(missing), failed=tuple(failed), warnings=())
+    return runner.Outcome(
+        measured=len(held), found=len(planned.by_id) - len(missing), failed=tuple(failed), warnings=()
+    )

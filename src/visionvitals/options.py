@@ -1,4 +1,4 @@
-"""Whole numbers as options of the command line: read strictly, since `1.5` is no count and rounding it would hide a mistake."""
+"""Whole numbers as options of the command line: read strictly, since `1.5` is no count and rounding it would hide a mistake; run folders."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 
 from visionvitals.errors import require, shortened
+from visionvitals.remote import AnyPath, located
 
 
 def _within(least: int, most: int) -> Any:
@@ -35,3 +36,6 @@ Port = Annotated[int, _within(0, 65535)]
 """Of an address; 0: any that is free."""
 Seed = Annotated[int, _within(-(2**63), 2**63 - 1)]
 """A root of randomness."""
+_URL = Parameter(converter=lambda _kind, tokens: located(tokens[0].value), accepts_keys=False, n_tokens=1)
+RunFolder = Annotated[AnyPath, _URL]
+"""A path, or a URL of an object store."""

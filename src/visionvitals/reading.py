@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.remote import AnyPath, RemotePath, located
 
 if TYPE_CHECKING:
     import altair
@@ -27,7 +28,7 @@ class Run:
     Nothing of it is executed, and the modules that were measured are not needed. What is measured later is in a new `Run` of the folder.
 
     Attributes:
-        folder: as given to `out`.
+        folder: as given to `out`, a path or a URL.
 
     Raises:
         VitalsError: `folder` is no path.
@@ -37,11 +38,12 @@ class Run:
         True
     """
 
-    folder: Path
+    folder: AnyPath
 
     def __post_init__(self) -> None:
-        require(isinstance(self.folder, str | PathLike), "A run must be given by its folder, a path", self.folder)
-        object.__setattr__(self, "folder", Path(self.folder))
+        known = isinstance(self.folder, str | PathLike | RemotePath)
+        require(known, "A run must be given by its folder, a path", self.folder)
+        object.__setattr__(self, "folder", located(self.folder))
 
     @cached_property
     def results(self) -> "results.Run":
@@ -165,7 +167,7 @@ class Run:
         require(bool(found), "A chart must be of a study of the run that has one", study, near(study, known))
         return figures.chart(self.results, study, found[0])
 
-    def report(self, out: str | Path | None = None) -> Path:
+    def report(self, out: str | Path | None = None) -> AnyPath:
         """Write the report to `out`, by default `report.html` in the run folder, and return its path.
 
         Raises:

@@ -19,6 +19,7 @@ from visionvitals import stats, study
 from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
+from visionvitals.remote import AnyPath
 from visionvitals.report import by_class, charts, first, groups, looks, notes, origin, panels, tables, templates, vega
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
@@ -60,7 +61,7 @@ class Section:
         return [p.data for panel in self.panels for row in panel.rows for p in row.pictures] + [w for w in worst if w]
 
 
-def build(run: Run, *, out: Path | None = None) -> Path:
+def build(run: Run, *, out: AnyPath | None = None) -> AnyPath:
     """Make the report of a run.
 
     Args:

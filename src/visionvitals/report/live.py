@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from visionvitals.errors import VitalsError, require
+from visionvitals.files import matching
+from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.report.build import render
 from visionvitals.results import load
 from visionvitals.run import requests
@@ -40,7 +42,7 @@ _AROUND = (Path(__file__).parent / "live.html").read_bytes()
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-src 'self'; img-src data:"
 
 
-def server(out: Path, *, host: str = LOOPBACK, port: int = 0) -> "_Server":
+def server(out: AnyPath, *, host: str = LOOPBACK, port: int = 0) -> "_Server":
     """A server of one run, bound and not started.
 
     Args:
@@ -63,12 +65,14 @@ def server(out: Path, *, host: str = LOOPBACK, port: int = 0) -> "_Server":
     return made
 
 
-def inside(out: Path) -> None:
+def inside(out: AnyPath) -> None:
     """Refuse a run folder in which a link leads out of it, since what it shows would be read.
 
     Raises:
         VitalsError: there is one.
     """
+    if isinstance(out, RemotePath):  # which has no links
+        return
     root = out.resolve()
     for folder, names, files in os.walk(root):
         for path in (os.path.join(folder, name) for name in (*names, *files)):
@@ -84,7 +88,7 @@ def inside(out: Path) -> None:
 class Live:
     """What the page is told of a run. Reports are made one at a time, and only when something is new."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: AnyPath) -> None:
         self._out = out
         self._lock = threading.Lock()
         self._made: tuple[Any, bytes] = None, b""
@@ -142,9 +146,9 @@ class Live:
         return at, int(facts.get("n") or 0), float(facts.get("seconds") or 0.0)
 
 
-def _state(out: Path, *counts: int) -> list[int]:
+def _state(out: AnyPath, *counts: int) -> list[int]:
     """Numbers that change whenever the report would: counts, and the times of the documents."""
-    return [*counts, *(path.stat().st_mtime_ns // 1000 for path in sorted(out.glob("*.json")) if path.is_file())]
+    return [*counts, *(round(path.stat().st_mtime * 1e6) for path in matching(out, "*.json") if path.is_file())]
 
 
 def _left(missing: list[Mapping[str, Any]], known: list[tuple[str, float]]) -> float | None:

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from visionvitals.errors import VitalsError
+from visionvitals.remote import AnyPath
 
 EVERY = 60.0
 """Seconds between two reports at least,"""
@@ -12,7 +12,7 @@ SHARE = 20.0
 """and so many times as long as the last one took: at most a twentieth of the time goes into them."""
 
 
-def writer(out: Path, say: Callable[[str], None]) -> Callable[[bool], None]:
+def writer(out: AnyPath, say: Callable[[str], None]) -> Callable[[bool], None]:
     """A function for `runner.execute`: called after each cell, it writes the report where enough time has passed since the last one.
 
     Called with True, all vital signs are there: then it writes one in any case.
@@ -36,7 +36,7 @@ def writer(out: Path, say: Callable[[str], None]) -> Callable[[bool], None]:
     return milestone
 
 
-def stopped(out: Path, *, go_on: str, say: Callable[[str], None]) -> bool:
+def stopped(out: AnyPath, *, go_on: str, say: Callable[[str], None]) -> bool:
     """Say what is kept of a run that was stopped, and how to go on; whether there is anything for a report."""
     from visionvitals.run import status
 
@@ -49,7 +49,7 @@ def stopped(out: Path, *, go_on: str, say: Callable[[str], None]) -> bool:
     return kept > 0
 
 
-def write(out: Path) -> Path:
+def write(out: AnyPath) -> AnyPath:
     """The report of what is there; it says what is missing."""
     from visionvitals import results
     from visionvitals.report.build import build

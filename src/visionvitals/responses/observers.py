@@ -18,6 +18,7 @@ from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.probes import shape_bias
+from visionvitals.remote import AnyPath
 from visionvitals.responses import csv_files
 from visionvitals.responses.csv_files import Trial
 from visionvitals.run import wide
@@ -48,7 +49,7 @@ class Added(NamedTuple):
     summary: shape_bias.Summary
 
 
-def add(run_folder: Path, answers: Path) -> list[Added]:
+def add(run_folder: AnyPath, answers: Path) -> list[Added]:
     """Store the answers of every observer in `answers` to the pictures that the run measured.
 
     Args:
@@ -109,7 +110,7 @@ def summary(trials: Sequence[Trial]) -> shape_bias.Summary:
     return shape_bias.summary(told.said, told.shape, told.texture)
 
 
-def export(run_folder: Path, folder: Path) -> list[Path]:
+def export(run_folder: AnyPath, folder: Path) -> list[Path]:
     """Write the answers of every backbone of a run to the cue-conflict pictures, one csv each, as model-vs-human names them.
 
     Raises:
@@ -143,7 +144,7 @@ def export(run_folder: Path, folder: Path) -> list[Path]:
     return written
 
 
-def _cells(run_folder: Path) -> list[Stored]:
+def _cells(run_folder: AnyPath) -> list[Stored]:
     """The cells of the run's own backbones, not those of observers that were added before."""
     mine = [c for c in Store(run_folder / "store").cells() if c.cell["study"] == STUDY]
     found = [c for c in mine if not c.cell["backbone"]["spec"].startswith(f"{FAMILY}:")]

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from visionvitals import stats
 from visionvitals.errors import require
+from visionvitals.remote import AnyPath
 from visionvitals.results import compare, places, signs, slices, words
 from visionvitals.results import rules as rule_files
 from visionvitals.results.read import load
@@ -146,7 +147,7 @@ class Verdict:
         return max((o.level for o in self.outcomes), default=1 - self.alpha)
 
 
-def judged(folder: Path, rules: Path, *, baseline: Path | None = None) -> tuple[Verdict, Run]:
+def judged(folder: AnyPath, rules: Path, *, baseline: AnyPath | None = None) -> tuple[Verdict, Run]:
     """The verdict of a file of rules on a run folder, and the run as it was read. Where the run grew until these rules were decided, they are
     judged as at its last look.
 
@@ -159,7 +160,7 @@ def judged(folder: Path, rules: Path, *, baseline: Path | None = None) -> tuple[
     return judge(run, made, baseline=baseline, look=_look(folder, sections)), run
 
 
-def _look(folder: Path, sections: Sequence[Mapping[str, Any]]) -> stats.Look | None:
+def _look(folder: AnyPath, sections: Sequence[Mapping[str, Any]]) -> stats.Look | None:
     """At which look a run stands that grows until these rules are decided."""
     asked = requests.content_of(folder)["plan"] if (folder / "plan.json").exists() else {}
     until = asked.get("until")
@@ -168,7 +169,9 @@ def _look(folder: Path, sections: Sequence[Mapping[str, Any]]) -> stats.Look | N
     return next((look for look in stats.looks(until["most"]) if look.images == asked.get("limit")), None)
 
 
-def judge(run: Run, rules: Sequence[Rule], *, baseline: Path | None = None, look: stats.Look | None = None) -> Verdict:
+def judge(
+    run: Run, rules: Sequence[Rule], *, baseline: AnyPath | None = None, look: stats.Look | None = None
+) -> Verdict:
     """Judge a run by rules.
 
     Args:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from visionvitals.core import Place
 from visionvitals.errors import VitalsError
+from visionvitals.remote import AnyPath
 from visionvitals.results.frame import CAPACITY, Kept
 from visionvitals.run.cell import Stored
 from visionvitals.run.groups import Groups, read
@@ -16,7 +16,7 @@ from visionvitals.run.groups import Groups, read
 class Known:
     """The groups of the image sets of some folders, read when they are asked for; the first folder that has a column says it."""
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, folders: Sequence[AnyPath] = ()) -> None:
         self.noticed: list[str] = []
         self._folders = folders
         self._found: dict[str, Groups | None] = {}

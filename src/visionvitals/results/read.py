@@ -9,19 +9,19 @@ draws other images and other perturbations. Where one of these varies within a s
 import contextlib
 import gc
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from visionvitals import registry, study
 from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
+from visionvitals.files import lexists
+from visionvitals.remote import AnyPath
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.known import Known
 from visionvitals.results.run import SETTINGS, Lacking, Point, Run, left_out, metric_of
-from visionvitals.run.cell import DamagedCell, Stored
+from visionvitals.run.cell import Stored
 from visionvitals.run.documents import STUDIES, spared
 from visionvitals.run.folder import warned
 from visionvitals.run.requests import asked_of, content_of, each
@@ -31,7 +31,7 @@ Read = tuple[list[Point], dict[str, Mapping[str, Any]], dict[str, Mapping[str, A
 """Points, backbones by name, image sets by name."""
 
 
-def load(*folders: Path) -> Run:
+def load(*folders: AnyPath) -> Run:
     """Read a run folder, or several as one. A cell that several hold counts once.
 
     Raises:
@@ -40,7 +40,7 @@ def load(*folders: Path) -> Run:
     must, do = "A run folder must hold `plan.json` or `store/`", "Name the folder that was given to `--out`."
     require(len(folders) > 0, "A run folder must be named", None, do)
     for folder in folders:
-        require(any(map(os.path.lexists, (folder / "plan.json", folder / "store"))), must, str(folder), do)
+        require(any(map(lexists, (folder / "plan.json", folder / "store"))), must, str(folder), do)
     with _no_collection():
         return _load(folders)
 
@@ -57,10 +57,10 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _load(folders: Sequence[Path]) -> Run:
+def _load(folders: Sequence[AnyPath]) -> Run:
     stores = [Store(folder / "store") for folder in folders]
     noticed: list[str] = []
-    contents = [content_of(folder) if os.path.lexists(folder / "plan.json") else None for folder in folders]
+    contents = [content_of(folder) if lexists(folder / "plan.json") else None for folder in folders]
     planned = [content for content in contents if content is not None]
     plan = asked_of(*planned) if planned else {}
     gone = [frozenset((content or {}).get("superseded", ())) for content in contents]
@@ -145,13 +145,12 @@ def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: li
     found: dict[str, Stored] = {}
     old = 0
     for store, ids in zip(stores, held, strict=True):
-        for identifier in sorted(ids):
-            try:
-                if identifier not in found:
-                    found[identifier] = store.cell(identifier)
-            except DamagedCell as error:
-                old += error.old
-                noticed += [] if error.old else [left_out(error)]
+        for each_ in store.tried([identifier for identifier in sorted(ids) if identifier not in found]):
+            if isinstance(each_, Stored):
+                found[each_.id] = each_
+            else:
+                old += each_.old
+                noticed += [] if each_.old else [left_out(each_)]
     do = "`vitals run` on the folder measures them anew; the edition of visionvitals that wrote them can still show them."
     require(found != {} or not old, f"A run folder must hold cells of this edition (schema {SCHEMA})", "older ones", do)
     if old:

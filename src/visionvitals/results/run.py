@@ -8,7 +8,6 @@ draws other images and other perturbations. Where one of these varies within a s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import COMMON, Metric, Record
+from visionvitals.remote import AnyPath
 from visionvitals.results.frame import Frame, Group, Summary, Values
 from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
@@ -95,7 +95,7 @@ class Run:
         known: the groups of its pictures, see `results.slices`.
     """
 
-    folder: Path
+    folder: AnyPath
     all_points: tuple[Point, ...]
     studies: Mapping[str, Record | str]
     backbones: Mapping[str, Mapping[str, Any]]

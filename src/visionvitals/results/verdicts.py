@@ -5,11 +5,11 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from visionvitals.errors import VitalsError, escaped
+from visionvitals.remote import located
 from visionvitals.results import words
 from visionvitals.results.gate import Outcome, Verdict
 from visionvitals.run import noted
@@ -77,14 +77,14 @@ def as_markdown(verdict: Verdict) -> str:
         lines.append(
             f"| {' | '.join(escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
         )
-    said = [part for line in noted.lines(Path(verdict.run)) for part in (escaped(line), "")]
+    said = [part for line in noted.lines(located(verdict.run)) for part in (escaped(line), "")]
     return "\n".join([*lines, "", *said, _levels(verdict)]).rstrip() + "\n"
 
 
 def _notes(verdict: Verdict) -> list[dict[str, str]] | None:
     """What people decided about the run; None where that is damaged."""
     try:
-        return [dataclasses.asdict(note) for note in noted.read(Path(verdict.run))]
+        return [dataclasses.asdict(note) for note in noted.read(located(verdict.run))]
     except VitalsError:
         return None
 

@@ -8,12 +8,12 @@ function that says whether a value is right.
 import hashlib
 import json
 from datetime import datetime
-from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from visionvitals.errors import VitalsError
-from visionvitals.files import read_regular
+from visionvitals.errors import Unreachable, VitalsError
+from visionvitals.files import lexists, read_regular
+from visionvitals.remote import AnyPath
 
 
 def _plain(value: Any, depth: int = 4) -> bool:
@@ -180,7 +180,7 @@ def parsed(data: bytes, form: Any) -> Any:
     return found
 
 
-def read(path: Path, form: Any) -> Any:
+def read(path: AnyPath, form: Any) -> Any:
     """A document of a run folder.
 
     Raises:
@@ -192,10 +192,12 @@ def read(path: Path, form: Any) -> Any:
         raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}.") from error
 
 
-def spared(path: Path, form: Any, noticed: list[str]) -> Any:
+def spared(path: AnyPath, form: Any, noticed: list[str]) -> Any:
     """A document that a run can do without: None where it is missing, or is damaged, which is noticed."""
     try:
-        return read(path, form) if path.exists() or path.is_symlink() else None
+        return read(path, form) if lexists(path) else None
+    except Unreachable:
+        raise
     except VitalsError as error:
         noticed.append(f"Left out: {error} `vitals run` writes it anew.")
         return None

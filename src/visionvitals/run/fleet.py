@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionvitals.errors import require
+from visionvitals.remote import AnyPath
 from visionvitals.run import shards
 from visionvitals.run.progress import QUIET, meter
 from visionvitals.run.store import Store
@@ -82,7 +83,7 @@ class _Member:
         return self.process.poll() not in (None, *_ENDED) and self.started <= RESTARTS
 
 
-def measure(out: Path, missing: Collection[str], devices: Sequence[str], *, more: Sequence[str] = ()) -> None:
+def measure(out: AnyPath, missing: Collection[str], devices: Sequence[str], *, more: Sequence[str] = ()) -> None:
     """Measure a run that was planned, a process a device.
 
     Args:
@@ -114,7 +115,7 @@ def measure(out: Path, missing: Collection[str], devices: Sequence[str], *, more
                 for member in filter(_Member.again, fleet):
                     state.say(f"[{member.label}] died ({member.process.returncode}) and is started again")
                     member.start()
-                state.count(sum(map(store.has, missing)))
+                state.count(len(store.held(missing)))
         finally:
             _end(fleet)
             _relay(lines, state.say)

@@ -12,7 +12,7 @@ report.html     made from the above alone
 import contextlib
 import hashlib
 import json
-import os
+import math
 import secrets
 import shlex
 import shutil
@@ -24,12 +24,13 @@ from visionvitals import figure, study
 from visionvitals.answers import Answers
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
-from visionvitals.files import read_regular, write_safely
+from visionvitals.files import lexists, matching, read_regular, write_safely
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import order_of, plain
 from visionvitals.plan.planner import Planned
 from visionvitals.plan.request import Plan
 from visionvitals.plan.stamp import stamp
+from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run import documents, groups, parts, requests, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.progress import say
@@ -43,7 +44,7 @@ _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with f
 _CELL_BYTES = 60_000  # of cell.json and four exhibits
 
 
-def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
+def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
     """Make `out` the run folder of a plan, go on with it where it is already, or add the plan to a run of others.
 
     Where a name has another content than before, its old cells are superseded: readers leave them out.
@@ -85,12 +86,14 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
     )
     store = Store(out / "store")
-    missing = [cell for identifier, cell in planned.by_id.items() if not store.has(identifier)]
-    finished = [identifier for identifier in gone if store.has(identifier)]
+    held = store.held({*planned.by_id, *gone})
+    missing = [cell for identifier, cell in planned.by_id.items() if identifier not in held]
+    finished = gone & held
     if finished and planned.plan.until is None:
         say(_superseded(out, known, content, len(finished)))
     try:
-        (out / "store").mkdir(parents=True, exist_ok=True)
+        if isinstance(out, Path):
+            (out / "store").mkdir(parents=True, exist_ok=True)
         begun = not known or trust.is_ours(out, there or {})
         write_safely(out / "plan.json", json.dumps(whole, indent=1))
         if begun:
@@ -102,7 +105,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
         ) from error
     describe(out, planned.studies.values())
     needed = sum(images_of(cell) * _ROW_BYTES + _CELL_BYTES for cell in missing)
-    free = shutil.disk_usage(out).free
+    free = shutil.disk_usage(out).free if isinstance(out, Path) else math.inf
     require(
         free > needed,
         f"The disk of {out} must have room for about {needed / 1e6:,.1f} MB of results",
@@ -112,7 +115,7 @@ def claim(out: Path, planned: Planned, *, command: Sequence[str]) -> Store:
     return store
 
 
-def join(out: Path, planned: Planned, mine: frozenset[str]) -> Store:
+def join(out: AnyPath, planned: Planned, mine: frozenset[str]) -> Store:
     """The store of a run that others measure too. Nothing of the folder is written here.
 
     Args:
@@ -141,7 +144,7 @@ def join(out: Path, planned: Planned, mine: frozenset[str]) -> Store:
     return Store(out / "store")
 
 
-def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
+def refuse_another(out: AnyPath, plan: Plan) -> Mapping[str, Any] | None:
     """Refuse a folder that cannot take a plan, before anything is loaded.
 
     Returns:
@@ -151,10 +154,14 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
         VitalsError: the folder holds a run of another seed, limit or decoder, or foreign files.
     """
     try:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            out.stat()  # a name that is too long, links in a circle
-        if not os.path.lexists(out / "plan.json"):
-            foreign = os.path.lexists(out) and (not out.is_dir() or any(out.iterdir()))
+        if isinstance(out, Path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                out.stat()  # a name that is too long, links in a circle
+        if not lexists(out / "plan.json"):
+            if isinstance(out, RemotePath):
+                foreign = bool(out.files())  # a store that does not exist says so when it is listed
+            else:
+                foreign = lexists(out) and (not out.is_dir() or any(out.iterdir()))
             require(
                 not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out."
             )
@@ -173,7 +180,7 @@ def refuse_another(out: Path, plan: Plan) -> Mapping[str, Any] | None:
     return there
 
 
-def finished(out: Path, plan: Plan) -> int | None:
+def finished(out: AnyPath, plan: Plan) -> int | None:
     """How many cells a run holds that has all of them, with the files and the libraries of its plan unchanged; else None. No torch."""
     content, store, asked = refuse_another(out, plan), Store(out / "store"), plan_file.to_dict(plan)
     there = next((r for r in requests.each(content) if r["plan"] == asked), None) if content is not None else None
@@ -196,20 +203,19 @@ def finished(out: Path, plan: Plan) -> int | None:
     return len(there["cells"])
 
 
-def report_is_current(out: Path) -> bool:
+def report_is_current(out: AnyPath) -> bool:
     """Whether `report.html` is there and shows every cell, warning and record of the run. It says what it shows: times would be those of
     several machines."""
     cells = set(Store(out / "store").ids()) - set(requests.content_of(out).get("superseded", ()))
     try:
-        with (out / "report.html").open("rb") as page:
-            return state(out, cells).encode() in page.read(2_000)
+        return state(out, cells).encode() in read_regular(out / "report.html")[:2_000]
     except OSError:
         return False
 
 
-def state(out: Path, cells: Iterable[str]) -> str:
+def state(out: AnyPath, cells: Iterable[str]) -> str:
     """A digest of all that a report of the run shows: the ids of these cells, and the documents beside the store."""
-    beside = [path for path in sorted(out.glob("*.json")) if path.name != "plan.json" and not path.is_symlink()]
+    beside = [path for path in matching(out, "*.json") if path.name != "plan.json" and not path.is_symlink()]
     shown = ["\0".join(sorted(cells)).encode()]
     for path in beside:
         with contextlib.suppress(OSError):  # what cannot be read is not shown
@@ -217,7 +223,7 @@ def state(out: Path, cells: Iterable[str]) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(each).digest() for each in shown)).hexdigest()
 
 
-def describe(out: Path, records: Iterable[figure.Record]) -> None:
+def describe(out: AnyPath, records: Iterable[figure.Record]) -> None:
     """Add the records of studies to the run, for readers that lack their files. What is damaged there is lost, with a warning."""
     noticed: list[str] = []
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed)
@@ -226,7 +232,7 @@ def describe(out: Path, records: Iterable[figure.Record]) -> None:
         warn(out, ["studies.json was damaged and is written anew."])
 
 
-def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
+def warn(out: AnyPath, warnings: Iterable[str], *, by: str = "") -> list[str]:
     """Add sentences to the run's warnings, each once, and return all of them. What is damaged there is lost, with a warning.
 
     Args:
@@ -243,13 +249,13 @@ def warn(out: Path, warnings: Iterable[str], *, by: str = "") -> list[str]:
     return merged
 
 
-def warned(out: Path, noticed: list[str]) -> list[str]:
+def warned(out: AnyPath, noticed: list[str]) -> list[str]:
     """The warnings of all processes of a run, each once; what is damaged is noticed."""
-    found = [documents.spared(path, documents.WARNINGS, noticed) or [] for path in sorted(out.glob("warnings*.json"))]
+    found = [documents.spared(path, documents.WARNINGS, noticed) or [] for path in matching(out, "warnings*.json")]
     return list(dict.fromkeys(sentence for sentences in found for sentence in sentences))
 
 
-def _add(path: Path, known: Any, content: Any) -> None:
+def _add(path: AnyPath, known: Any, content: Any) -> None:
     text = json.dumps(content, indent=1)
     if text == json.dumps(known, indent=1):
         return
@@ -306,7 +312,7 @@ def _refuse_other_names(known: Sequence[Mapping[str, Any]], given: Mapping[str, 
                 require(before is None or other is None, must, f"{spelling} and {other}", "Give another name.")
 
 
-def _superseded(out: Path, known: Sequence[Mapping[str, Any]], here: Mapping[str, Any], finished: int) -> str:
+def _superseded(out: AnyPath, known: Sequence[Mapping[str, Any]], here: Mapping[str, Any], finished: int) -> str:
     found = {
         f"{kind} of {name}: {_short(a)} before, {_short(b)} now"
         for request in known
@@ -321,7 +327,7 @@ def _superseded(out: Path, known: Sequence[Mapping[str, Any]], here: Mapping[str
     )
 
 
-def _refuse_other_answers(out: Path, answered: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
+def _refuse_other_answers(out: AnyPath, answered: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
     """A network that answers otherwise with the same weights: its cells have the same ids, so that old and new would mix."""
     changed = []
     for spec, now in here["answers"].items():

@@ -5,17 +5,16 @@ later request over the same pictures with other columns replaces it. Readers of 
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from visionvitals.core import ImageSet, ImageSetCard
 from visionvitals.errors import VitalsError
-from visionvitals.files import read_regular, write_safely
+from visionvitals.files import lexists, read_regular, write_safely
+from visionvitals.remote import AnyPath
 from visionvitals.run import documents
 from visionvitals.run.shelf import LARGEST, Unwritable
 
@@ -80,7 +79,7 @@ def of_labels(
     return Groups(tuple(ids), found)
 
 
-def keep(out: Path, digest: str, groups: Groups) -> None:
+def keep(out: AnyPath, digest: str, groups: Groups) -> None:
     """Write the groups of the image set of a digest, unless they are there already.
 
     Raises:
@@ -90,29 +89,28 @@ def keep(out: Path, digest: str, groups: Groups) -> None:
     content = documents.sealed({"images": digest, "items": list(groups.items), "columns": columns})
     path = _path(out, digest)
     try:
-        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        if path.is_file() and path.stat().st_size == len(content) and read_regular(path, most=len(content)) == content:
             return
-        path.parent.mkdir(exist_ok=True)
         write_safely(path, content)
     except OSError as error:
         raise Unwritable(path.parent, error) from error
 
 
-def keep_known(out: Path, sets: Iterable[ImageSet]) -> None:
+def keep_known(out: AnyPath, sets: Iterable[ImageSet]) -> None:
     """Write the groups of the image sets that know them without reading pictures; the others follow when they are decoded."""
     for images in sets:
         if (known := of_set(images)) is not None:
             keep(out, images.card.digest, known)
 
 
-def read(out: Path, digest: str) -> Groups | None:
+def read(out: AnyPath, digest: str) -> Groups | None:
     """The groups of the image set of a digest; None where the run holds none of it.
 
     Raises:
         VitalsError: the file is damaged.
     """
     path = _path(out, digest)
-    if not os.path.lexists(path):
+    if not lexists(path):
         return None
     try:
         found, whole = documents.unsealed(read_regular(path, most=LARGEST))
@@ -126,7 +124,7 @@ def read(out: Path, digest: str) -> Groups | None:
     return Groups(tuple(found["items"]), columns)
 
 
-def whole(out: Path, digests: Iterable[str]) -> bool:
+def whole(out: AnyPath, digests: Iterable[str]) -> bool:
     """Whether a run that keeps groups keeps those of some image sets undamaged."""
     try:
         for digest in digests:
@@ -146,5 +144,5 @@ def _fits(found: Any, digest: str) -> bool:
     )
 
 
-def _path(out: Path, digest: str) -> Path:
+def _path(out: AnyPath, digest: str) -> AnyPath:
     return out / "groups" / f"{hashlib.sha256(digest.encode()).hexdigest()[:16]}.json"

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from visionvitals.core import Cell
 from visionvitals.plan.identity import cell_id
+from visionvitals.remote import AnyPath
 from visionvitals.run import parts, wide
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.store import Store
@@ -83,7 +83,7 @@ def look(images: int) -> str:
     return f"{images}-images"
 
 
-def forget(out: Path, looks: Iterable[int]) -> None:
+def forget(out: AnyPath, looks: Iterable[int]) -> None:
     """Remove what was noticed at looks whose numbers are no longer there."""
     for images in looks:
         (out / f"warnings.{look(images)}.json").unlink(missing_ok=True)

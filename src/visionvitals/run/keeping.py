@@ -8,7 +8,7 @@ import numpy as np
 
 from visionvitals import stats
 from visionvitals.core import Cell
-from visionvitals.errors import VitalsError
+from visionvitals.errors import Unreachable, VitalsError
 from visionvitals.plan.identity import cell_id
 from visionvitals.run import grown, order, parts
 from visionvitals.run.cell import Stored
@@ -25,7 +25,7 @@ def keep(run: Running, work: Work, cell: Cell) -> None:
         earlier = grown.find(run.store, cell, run.planned.studies[cell.study], run.earlier)
         if found := _parts(run, work, cell, earlier, new):
             _finish(run, work, cell, found, earlier)
-    except (Unwritable, WrongOrder):
+    except (Unwritable, Unreachable, WrongOrder):
         raise
     except (Exception, SystemExit) as error:
         run.state.advance(-sum(kept.counted for kept in new), run.passes(cell))
@@ -91,7 +91,7 @@ def _finish(run: Running, work: Work, cell: Cell, found: Sequence[Stored], earli
         if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
             check_order(run, work, cell, whole)
             check_chance(run, cell, whole)
-    except Unwritable:
+    except (Unwritable, Unreachable):
         raise
     except VitalsError:
         run.store.drop_parts(cell_id(cell))  # another try measures them again

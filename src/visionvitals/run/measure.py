@@ -6,7 +6,6 @@ import hashlib
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from visionvitals.errors import VitalsError, require
 from visionvitals.job import Job
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
+from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, grown, parts, provenance, wide
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.cell import Stored
@@ -44,7 +44,7 @@ class Running:
     the numbers of the parts of each cell (by id) that this process measures, None for all."""
 
     planned: Planned
-    out: Path
+    out: AnyPath
     store: Store
     state: Meter
     device: "torch.device"

@@ -3,13 +3,12 @@ never depend on it, and nothing but `vitals note` writes it.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 
 from visionvitals.errors import VitalsError, require, shortened
-from visionvitals.files import write_safely
+from visionvitals.files import lexists, write_safely
+from visionvitals.remote import AnyPath
 from visionvitals.run import documents, requests
 from visionvitals.run.provenance import now
 
@@ -41,7 +40,7 @@ class Note:
         return f"Noted on {self.when}: {' '.join(self.text.split())}"
 
 
-def add(out: Path, text: str) -> Note:
+def add(out: AnyPath, text: str) -> Note:
     """Keep a note with the run in `out`.
 
     Raises:
@@ -61,18 +60,18 @@ def add(out: Path, text: str) -> Note:
     return kept
 
 
-def read(out: Path) -> list[Note]:
+def read(out: AnyPath) -> list[Note]:
     """The notes of a run folder; none where there is no file.
 
     Raises:
         VitalsError: the file is damaged.
     """
-    if not os.path.lexists(out / FILE):
+    if not lexists(out / FILE):
         return []
     return [Note(each["time"], each["text"]) for each in documents.read(out / FILE, documents.NOTES)]
 
 
-def lines(out: Path) -> list[str]:
+def lines(out: AnyPath) -> list[str]:
     """The notes for people, a line each. Damaged notes cost no reader its work: then the line says so."""
     try:
         return [note.line for note in read(out)]

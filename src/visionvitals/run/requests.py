@@ -3,17 +3,17 @@ and what it resolved to. Under `superseded` stand the cells that a request once 
 """
 
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from visionvitals import registry
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
+from visionvitals.files import lexists
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import plain
 from visionvitals.plan.request import Plan
+from visionvitals.remote import AnyPath
 from visionvitals.run import documents, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.provenance import now, versions
@@ -22,7 +22,7 @@ SCHEMA = 2
 Request = Mapping[str, Any]
 
 
-def content_of(out: Path) -> Mapping[str, Any]:
+def content_of(out: AnyPath) -> Mapping[str, Any]:
     """The content of a run's `plan.json`.
 
     Raises:
@@ -30,7 +30,7 @@ def content_of(out: Path) -> Mapping[str, Any]:
     """
     path = out / "plan.json"
     do = "Name the folder that was given to `--out`."
-    require(os.path.lexists(path), "A run folder must hold a `plan.json`", str(out), do)
+    require(lexists(path), "A run folder must hold a `plan.json`", str(out), do)
     found: Mapping[str, Any] = documents.read(path, {"schema": int})
     if found["schema"] != SCHEMA:
         raise VitalsError(
@@ -157,7 +157,7 @@ def asked_of(*contents: Request) -> Mapping[str, Any]:
     return {**every[0], "plan": plan, **found, "names": names}
 
 
-def read_plans(out: Path, *, trusted: bool) -> list[Plan]:
+def read_plans(out: AnyPath, *, trusted: bool) -> list[Plan]:
     """What was asked of a run folder. Its studies are loaded, so that those that are files are executed.
 
     Args:

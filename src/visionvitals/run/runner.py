@@ -6,7 +6,6 @@ import gc
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Planned
+from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
 from visionvitals.run.measure import Running, Work
 from visionvitals.run.progress import duration, meter
@@ -48,12 +48,12 @@ class Outcome:
 def execute(
     planned: Planned,
     *,
-    out: Path,
+    out: AnyPath,
     device: "torch.device",
     batch_size: int | None = None,
     workers: int | None = None,
     command: Sequence[str] = (),
-    reuse: Sequence[Path] = (),
+    reuse: Sequence[AnyPath] = (),
     mine: Mapping[str, Collection[int]] | None = None,
     by: str = "",
     rates: Mapping[str, float] = MappingProxyType({}),
@@ -126,7 +126,7 @@ def execute(
     )
 
 
-def _clear(out: Path, store: Store, cells: Mapping[str, Cell], earlier: Sequence[int]) -> None:
+def _clear(out: AnyPath, store: Store, cells: Mapping[str, Cell], earlier: Sequence[int]) -> None:
     """Remove what finished cells no longer need: parts that are in them, and what looks before held and noticed."""
     for identifier in store.left_over():
         store.drop_parts(identifier)

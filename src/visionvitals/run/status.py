@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from visionvitals.files import write_safely
+from visionvitals.remote import AnyPath
 from visionvitals.run import requests
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
@@ -25,7 +25,7 @@ class Progress:
     skipped: int
 
 
-def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
+def of(out: AnyPath) -> tuple[list[Progress], list[dict[str, Any]], int]:
     """(how far each study is on each backbone, the records of the cells whose last try failed, how many superseded cells are still there).
 
     Raises:
@@ -34,7 +34,7 @@ def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
     whole_plan = requests.content_of(out)
     content = requests.asked_of(whole_plan)
     store = Store(out / "store")
-    whole, _ = store.survey()
+    whole, _ = store.survey(every_byte=False)
     failures = {record["id"]: record for record in store.failures()}
     counts: dict[tuple[str, str, str], dict[str, int]] = {}
 
@@ -57,13 +57,13 @@ def of(out: Path) -> tuple[list[Progress], list[dict[str, Any]], int]:
     return found, failed, len(gone & set(store.ids()))
 
 
-def look(out: Path) -> tuple[int, int] | None:
+def look(out: AnyPath) -> tuple[int, int] | None:
     """(images of the look at which a run stands that grows until its rules are decided, of the last one); None for another run."""
     asked = requests.content_of(out)["plan"]
     return None if asked.get("until") is None else (asked["limit"], asked["until"]["most"])
 
 
-def clean(out: Path) -> tuple[int, int]:
+def clean(out: AnyPath) -> tuple[int, int]:
     """Remove the superseded cells of a run, and what was set aside as damaged: (how many cells, bytes freed in all).
 
     Raises:
@@ -71,7 +71,7 @@ def clean(out: Path) -> tuple[int, int]:
     """
     content, store = requests.content_of(out), Store(out / "store")
     superseded = content.get("superseded", ())
-    gone = [identifier for identifier in superseded if store.has(identifier)]
+    gone = store.held(superseded)
     try:
         freed = sum(map(store.remove, superseded)) + store.remove_damaged()
     except OSError as error:

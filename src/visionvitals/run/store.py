@@ -17,13 +17,13 @@ files that no document names.
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.core import Cell, Place
 from visionvitals.plan.identity import cell_id, order_of, plain
+from visionvitals.remote import AnyPath
 from visionvitals.run import documents
 from visionvitals.run.cell import DamagedCell, Stored, base_of, place
 from visionvitals.run.shelf import Shelf, Unwritable
@@ -38,11 +38,16 @@ SCHEMA = 3
 class Store:
     """The cells on a shelf. Reading needs no lock; writing needs none either."""
 
-    def __init__(self, shelf: Shelf | Path) -> None:
-        self.shelf = Shelf(shelf) if isinstance(shelf, Path) else shelf
+    def __init__(self, root: AnyPath) -> None:
+        self.shelf = Shelf(root)
 
     def has(self, identifier: str) -> bool:
         return self.shelf.exists(f"{base_of(identifier)}/cell.json")
+
+    def held(self, identifiers: Iterable[str]) -> set[str]:
+        """Those of some cells that are finished."""
+        names = {f"{base_of(identifier)}/cell.json": identifier for identifier in identifiers}
+        return {names[name] for name in self.shelf.present(names.keys())}
 
     def ids(self) -> list[str]:
         """The ids of all finished cells, sorted."""
@@ -123,33 +128,41 @@ class Store:
 
     def left_over(self) -> list[str]:
         """The ids of the cells that are complete and of which documents of parts are left: their writer was killed, or came second."""
-        names = (name.split("/")[1] for name in self.shelf.names("*/*/*-*.json"))
-        return sorted({identifier for identifier in names if self.has(identifier)})
+        return sorted(self.held({name.split("/")[1] for name in self.shelf.names("*/*/*-*.json")}))
 
     def cells(self) -> list[Stored]:
         """Every finished cell that is whole, in order of study and id."""
-        found = []
-        for identifier in self.ids():
-            try:
-                found.append(self.cell(identifier))
-            except DamagedCell:
-                continue
-        return found
+        return [found for found in self.tried(self.ids()) if isinstance(found, Stored)]
 
-    def survey(self, of: Iterable[str] | None = None) -> tuple[set[str], dict[str, str]]:
-        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others); reads every byte.
+    def tried(
+        self, identifiers: Iterable[str], sizes: Mapping[str, int] | None = None
+    ) -> Iterable[Stored | DamagedCell]:
+        """Finished cells in their order, or what is wrong with them; with `sizes` they are verified, see `Stored.verify`."""
+
+        def read(identifier: str) -> Stored | DamagedCell:
+            try:
+                found = self.cell(identifier)
+                if sizes is not None:
+                    found.verify(sizes)
+                return found
+            except DamagedCell as error:
+                return error
+
+        return self.shelf.each(read, identifiers)
+
+    def survey(
+        self, identifiers: Collection[str] | None = None, *, every_byte: bool = True
+    ) -> tuple[set[str], dict[str, str]]:
+        """(the ids of the finished cells that are as they were written, id -> what is wrong with the others).
 
         Args:
-            of: the cells that are looked at; None for all.
+            identifiers: the cells that are looked at; None for all.
+            every_byte: read all. Else what an object store lists with its size counts as whole; on a disk all is read.
         """
-        whole, damaged = set(), {}
-        for identifier in self.ids() if of is None else filter(self.has, of):
-            try:
-                self.cell(identifier).verify()
-                whole.add(identifier)
-            except DamagedCell as error:
-                damaged[identifier] = error.what
-        return whole, damaged
+        finished = set(self.ids()) if identifiers is None else self.held(identifiers)
+        found = self.tried(sorted(finished), {} if every_byte else self.shelf.sizes())
+        damaged = {error.id: error.what for error in found if isinstance(error, DamagedCell)}
+        return finished - damaged.keys(), damaged
 
     def set_aside(self, identifier: str) -> None:
         """Let a damaged cell count as missing; what is left of its `cell.json` stays as `cell.*.damaged`."""

@@ -1,18 +1,18 @@
 """Cells that other run folders hold already: the same work has the same id, so that its numbers can be taken instead of measured."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from visionvitals.answers import Answers
 from visionvitals.core import BackboneCard, Cell
+from visionvitals.remote import AnyPath
 from visionvitals.run import requests
 from visionvitals.run.cell import DamagedCell
 from visionvitals.run.measure import Running
 from visionvitals.run.store import Store
 
 
-def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[Path]) -> dict[str, Cell]:
+def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[AnyPath]) -> dict[str, Cell]:
     """Take what other folders hold, verified; a network that answered otherwise there gives nothing. The cells that are left.
 
     Raises:
@@ -22,9 +22,9 @@ def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[Path]) -> 
     for folder in folders:
         answered, store = requests.answered(requests.content_of(folder)), Store(folder / "store")
         refused = {spec: why for spec, card in run.planned.backbones.items() if (why := _otherwise(card, answered))}
-        taken = set()
+        taken, held = set(), store.held(left)
         for identifier, cell in left.items():
-            if cell.backbone.spec not in refused and store.has(identifier):
+            if cell.backbone.spec not in refused and identifier in held:
                 try:
                     run.store.take(store.cell(identifier), cell)
                 except DamagedCell as error:

@@ -15,6 +15,7 @@ import platformdirs
 from visionvitals import registry
 from visionvitals.errors import VitalsError
 from visionvitals.files import write_safely
+from visionvitals.remote import AnyPath
 
 
 def code_of(asked: Any) -> list[str]:
@@ -27,7 +28,7 @@ def code_of(asked: Any) -> list[str]:
     return list(dict.fromkeys(text for text in _texts(asked) if _names_code(text)))
 
 
-def record(out: Path, content: Mapping[str, Any]) -> None:
+def record(out: AnyPath, content: Mapping[str, Any]) -> None:
     """Note that this user began the run in `out`; a home that cannot be written only means that `--trust` must be given later."""
     if code_of(_plans(content)):
         try:
@@ -36,7 +37,7 @@ def record(out: Path, content: Mapping[str, Any]) -> None:
             return
 
 
-def is_ours(out: Path, content: Mapping[str, Any]) -> bool:
+def is_ours(out: AnyPath, content: Mapping[str, Any]) -> bool:
     """Whether the run was begun here by this user, or names no code."""
     if not code_of(_plans(content)):
         return True
@@ -46,7 +47,7 @@ def is_ours(out: Path, content: Mapping[str, Any]) -> bool:
         return False
 
 
-def check(out: Path, content: Mapping[str, Any]) -> None:
+def check(out: AnyPath, content: Mapping[str, Any]) -> None:
     """Refuse to execute code that the plans of a run folder name, unless the run was begun here.
 
     Raises:
@@ -81,7 +82,7 @@ def _names_code(text: str) -> bool:
     return family == "python" or family.endswith(".py") or text.endswith(".py")
 
 
-def _note(out: Path) -> Path:
+def _note(out: AnyPath) -> Path:
     place = hashlib.sha256(str(out.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
     return platformdirs.user_state_path("visionvitals") / "begun" / place[:32]
 
