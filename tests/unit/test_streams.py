@@ -20,7 +20,7 @@ from dataset_inputs import encoded
 from visionvitals import cli
 from visionvitals.core import Preprocess
 from visionvitals.datasets.base import cache, located
-from visionvitals.datasets.base.cache_folder import clear, decoded_folder
+from visionvitals.datasets.base.cache_folder import clear
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
@@ -101,8 +101,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------------------ the law
 
 
-def measured(out: Path, text: str, *runs: str) -> dict[str, dict[str, str]]:
-    words = ["plan", "tiny:cnn", "--data", text, "--preset", "quick", "--studies", "clean,shuffle"]
+def measured(out: Path, text: str, *runs: str, studies: str = "clean") -> dict[str, dict[str, str]]:
+    words = ["plan", "tiny:cnn", "--data", text, "--preset", "quick", "--studies", studies]
     assert cli.main([*words, "--out", str(out)]) == 0
     for run in runs or ("",):
         assert cli.main(["run", str(out), "--batch-size", "4", "--device", "cpu", *run.split()]) == 0
@@ -130,28 +130,31 @@ def test_the_numbers_are_those_of_the_same_pictures_in_files(tmp_path: Path) -> 
         )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[str, str]], int]:
+    """A set in tars, the rows of a run over it, and how large its entries in the cache are together."""
+    tmp = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("VISIONVITALS_CACHE", str(tmp / "cache"))
+        patched.setattr(parts, "SIZE", 8)
+        text = tars(tmp / "t")
+        found = measured(tmp / "run", text, studies="clean,shuffle")
+        return text, found, sum(entry.bytes for entry in cache.entries())
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_rows_do_not_depend_on_shards_of_work_or_the_cache(
-    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = tars(tmp_path / "t")
-    expected = measured(tmp_path / "whole", text)
-    entry = sum(path.stat().st_size for path in decoded_folder().glob("*/*")) // 3
-    monkeypatch.setenv("VISIONVITALS_CACHE", str(tmp_path / "small"))
-    monkeypatch.setenv("VISIONVITALS_CACHE_LIMIT", f"{2 * entry}")  # not all shards at once
-    found = measured(tmp_path / "divided", text, *(f"--shard {k}/{count}" for k in range(count)))
-    assert found == expected
-    assert len(cache.entries()) < 3
+def test_the_rows_do_not_depend_on_shards_of_work_or_the_cache(count: int, whole, tmp_path: Path, monkeypatch) -> None:
+    text, expected, size = whole
+    monkeypatch.setenv("VISIONVITALS_CACHE_LIMIT", f"{size * 2 // 3}")  # not all shards at once
+    shares = [f"--shard {k}/{count}" for k in range(count)]
+    assert measured(tmp_path / "divided", text, *shares, studies="clean,shuffle") == expected
+    assert 0 < len(cache.entries()) < 3
 
 
-def test_the_rows_do_not_depend_on_a_cache_that_is_cleared_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = parquets(tmp_path / "p")
-    expected = measured(tmp_path / "whole", text)
+def test_the_rows_do_not_depend_on_a_cache_that_is_cleared_meanwhile(whole, tmp_path: Path, monkeypatch) -> None:
     read = cache._read
     monkeypatch.setattr(cache, "_read", lambda *args: [read(*args), clear()][0])
-    assert measured(tmp_path / "cleared", text) == expected
+    assert measured(tmp_path / "cleared", whole[0], studies="clean,shuffle") == whole[1]
 
 
 def test_a_worker_opens_only_the_shards_of_its_part(tmp_path: Path) -> None:
@@ -457,6 +460,7 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         (f"webdataset:{tmp_path}/t/x*.tar", "must name files, or a folder of"),
         (f"webdataset:{tmp_path}", "must name files"),
         (f"webdataset:{tmp_path}/t/", ""),
+        (tars(tmp_path / "a@b"), ""),
         ("webdataset:memory://none/{0..1}.tar", r"The file must exist\. Got `memory:///none/0\.tar`"),
         ("webdataset:nothing://none/0.tar", "must be a URL that can be read here"),
     ):

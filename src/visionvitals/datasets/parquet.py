@@ -17,7 +17,7 @@ import numpy as np
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base import located
 from visionvitals.datasets.base.digest import Content, look_at
-from visionvitals.datasets.base.files import printable
+from visionvitals.datasets.base.files import printable, whole_name
 from visionvitals.datasets.base.located import Located
 from visionvitals.datasets.base.sharded import Columns, Format, Scan, sharded
 from visionvitals.errors import VitalsError, near, require
@@ -35,7 +35,7 @@ def open(spec: Spec) -> ImageSet:
         VitalsError: no such file, a file that is damaged or has other columns, a row without label.
     """
     spec.only("image", "label", "classes", "exif")
-    return of_files(spec, located.locate(spec.name, ".parquet"))
+    return of_files(spec, located.locate(whole_name(spec), ".parquet"))
 
 
 def of_files(spec: Spec, files: Sequence[Located], *, names: Sequence[str] | None = None) -> ImageSet:

@@ -23,7 +23,7 @@ import numpy as np
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base import located
 from visionvitals.datasets.base.digest import Content, look_at
-from visionvitals.datasets.base.files import ENDINGS, printable
+from visionvitals.datasets.base.files import ENDINGS, printable, whole_name
 from visionvitals.datasets.base.sharded import Columns, Format, Scan, sharded
 from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.files import MAX_BYTES
@@ -42,7 +42,7 @@ def open(spec: Spec) -> ImageSet:
     """
     field = spec.only("label", "classes", "exif").get("label")
     form = Format(f"webdataset {field}", functools.partial(_scan, field=field), _reader)
-    return sharded(spec, form, located.locate(spec.name, ".tar"))
+    return sharded(spec, form, located.locate(whole_name(spec), ".tar"))
 
 
 def _scan(file: BinaryIO, url: str, *, field: str | None) -> Scan:

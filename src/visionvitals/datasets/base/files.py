@@ -205,9 +205,14 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
+def whole_name(spec: Spec) -> str:
+    """The path or URL in a spelling; an `@` in it is part of it, since image sets have no checkpoint."""
+    return spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}"
+
+
 def local_path(spec: Spec) -> Path:
-    """The path in a spelling; an `@` in it is part of the path, since image sets have no checkpoint."""
-    return user_path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
+    """The path in a spelling."""
+    return user_path(whole_name(spec))
 
 
 def user_path(text: str) -> Path:

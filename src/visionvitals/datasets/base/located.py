@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from visionvitals.datasets.base.cache_folder import decoded_folder
-from visionvitals.datasets.base.files import missing, user_path
+from visionvitals.datasets.base.files import missing, user_path, whole_name
 from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.registry import parse
 
@@ -121,8 +121,8 @@ def locate(text: str, ending: str) -> list[Located]:
 def files(text: str, family: str, ending: str) -> Iterator[Any]:
     """The local files that a spelling of a family names by a pattern; none where it cannot be read."""
     try:
-        spec = parse(text, families=[family])
-        yield from (user_path(file.path) for file in ([] if "://" in spec.name else locate(spec.name, ending)))
+        name = whole_name(parse(text, families=[family]))
+        yield from (user_path(file.path) for file in ([] if "://" in name else locate(name, ending)))
     except (VitalsError, OSError):
         return
 

@@ -253,7 +253,7 @@ def _index(file: Located, form: Format, *, trust: bool = True) -> Columns:
     path = cache_folder() / "hashes" / f"{key}.npz"
     try:
         if trust:
-            with np.load(path) as found:
+            with path.open("rb") as kept, np.load(kept) as found:
                 return {name: found[name] for name in found.files}
     except Exception:  # none yet, or damaged in whatever way: it is made again
         pass
