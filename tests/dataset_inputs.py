@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -266,3 +267,47 @@ def voc(tmp: Path) -> list[str]:
         drawn.putdata(labels.flatten().tolist())
         drawn.save(root / "SegmentationClass" / f"{id}.png")
     return [f"voc:{tmp / 'VOCdevkit'}", f"voc:{root}?split=val"]
+
+
+def webdataset(tmp: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    tmp.mkdir(parents=True, exist_ok=True)
+    for shard in range(2):
+        pictures = [rng.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
+        tar(tmp / f"n-{shard}.tar", {f"{k}": (encoded(p), {"cls": str(k % 2)}) for k, p in enumerate(pictures)})
+        named = {f"{k}": (encoded(p), {"json": json.dumps({"kind": "ab"[k % 2]})}) for k, p in enumerate(pictures)}
+        tar(tmp / f"w-{shard}.tar", named)
+    return [f"webdataset:{tmp}/n-{{0..1}}.tar", f"webdataset:{tmp}/w-*.tar?label=kind"]
+
+
+def parquet(tmp: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    (tmp / "set").mkdir(parents=True)
+    for shard in range(2):
+        pictures = [encoded(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+        cells = [{"bytes": data, "path": None} for data in pictures]
+        pq.write_table(
+            pa.table({"image": cells, "label": [0, 1, 1]}), tmp / "set" / f"{shard}.parquet", row_group_size=2
+        )
+        pq.write_table(pa.table({"photo": pictures, "kind": ["cat", "dog", "cat"]}), tmp / f"{shard}.parquet")
+    return [f"parquet:{tmp / 'set'}", f"parquet:{tmp}/{{0..1}}.parquet?image=photo&label=kind"]
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    """A picture as a file holds it."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def tar(path: Path, members: dict[str, tuple[bytes, dict[str, str]]]) -> None:
+    """A tar of key -> (a picture, ending -> text)."""
+    with tarfile.open(path, "w") as file:
+        for key, (picture, texts) in members.items():
+            for ending, data in {"png": picture, **{e: text.encode() for e, text in texts.items()}}.items():
+                member = tarfile.TarInfo(f"{key}.{ending}")
+                member.size = len(data)
+                file.addfile(member, io.BytesIO(data))

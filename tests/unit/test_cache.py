@@ -157,7 +157,7 @@ def test_draws_are_nested_seeded_and_independent_of_the_order() -> None:
     assert set(draw(forward, 30, 0)) < set(chosen)
     assert {ids[index] for index in chosen} == {ids[::-1][index] for index in draw(backward, 100, 0)}
     assert 5 <= len(set(chosen) & set(draw(forward, 100, 1))) <= 40  # 20 expected of independent draws, deviation 3.6
-    assert draw(forward, None, 0) == list(range(500))
+    assert list(draw(forward, None, 0)) == list(range(500))
 
 
 def test_a_limited_set_holds_the_draw() -> None:

@@ -14,11 +14,9 @@ from pathlib import Path
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing, printable
-from visionvitals.datasets.base.reading import read_rows
+from visionvitals.datasets.base.reading import MOST_CLASSES, read_rows
 from visionvitals.errors import VitalsError, near, require, shortened
 from visionvitals.registry import Spec, parse
-
-_MOST_CLASSES = 1_000_000  # a larger index is a mistake, and the card lists every index up to the largest
 
 
 def open(spec: Spec) -> ImageSet:
@@ -108,7 +106,7 @@ def _are_indices(table: Path, rows: list[_Row]) -> bool:
     if not all(re.fullmatch(r"[-+]?\d+(\.\d*)?", label, re.ASCII) for _, _, label in rows):
         return False
     for line, _, label in rows:
-        good = re.fullmatch(r"\d+", label, re.ASCII) and int(label) < _MOST_CLASSES
+        good = re.fullmatch(r"\d+", label, re.ASCII) and int(label) < MOST_CLASSES
         require(
             bool(good), f"{table}, line {line}: a number as label must be a whole output index from 0", shortened(label)
         )

@@ -14,7 +14,6 @@ a note in the report says.
 import os
 from collections import Counter
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from visionvitals.core import ImageSet, Split
@@ -32,8 +31,8 @@ from visionvitals.datasets.base.files import (
     some_counts,
     user_path,
 )
-from visionvitals.datasets.base.reading import read_rows
-from visionvitals.errors import VitalsError, near, require, shortened
+from visionvitals.datasets.base.reading import read_keys
+from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
 
 _PARTS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -98,7 +97,7 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
     """The set of the listed folders; the last name of each is its class, and with parts the first one is its part."""
     folders = {place: place.rpartition("/")[2] for place in listing}
     distinct = sorted(set(folders.values()))
-    keys = _read_mapping(user_path(options["classes"]), distinct) if "classes" in options else {f: f for f in distinct}
+    keys = read_keys(user_path(options["classes"]), distinct) if "classes" in options else {f: f for f in distinct}
     files = sorted(
         (keys[name], f"{place}/{image}") for place, name in folders.items() for image in listing[place].pictures
     )
@@ -128,21 +127,6 @@ def _refuse_splits(spec: Spec, root: Path, listing: _Listing) -> None:
             f"The sub-folders of `{spec.text}` must be classes. Got splits: {', '.join(listing)}. "
             f"Name one of them, `folder:{root / one}`, or take all of them as parts of one set, `folder:{root}?parts=all`."
         )
-
-
-def _read_mapping(path: Path, folders: list[str]) -> dict[str, str]:
-    """Folder name -> class key, from lines of `folder,key`."""
-    if not path.is_file():
-        raise missing("The file of `classes=`", path)
-    keys: dict[str, str] = {}
-    for line, row in read_rows(path):
-        got = shortened(",".join(row))
-        require(len(row) == 2 and all(row), f"{path}, line {line} must read `folder,key`", got)
-        require(row[0] not in keys, f"{path}, line {line}: each folder must be listed once", shortened(row[0]))
-        keys[row[0]] = row[1]
-    for name in folders:
-        require(name in keys, f"{path} must list every class folder", name, partial(near, name, keys))
-    return {name: keys[name] for name in folders}
 
 
 def _notes(listing: _Listing, loose: int, links: int) -> list[str]:

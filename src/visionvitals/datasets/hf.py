@@ -1,25 +1,31 @@
-"""The datasets library: `hf:NAME_OR_LOCAL_PATH[@revision][?split=validation&image=image&label=label&config=&exif=apply]`; extra `[hf]`.
+"""The datasets library: `hf:NAME_OR_LOCAL_PATH[@revision][?split=validation&image=image&label=label&config=&exif=apply&stream=true]`; `[hf]`.
 
 A local path is a folder of `save_to_disk`, a parquet file, or a folder that the library reads itself. A name is fetched from the
 hub. Integer labels with names are classes by name, without names output indices. An id is the row number in the split. Opening
 hashes every picture, about 1 GB a second.
+
+`stream=true` downloads no data set before: the Parquet files of the split, of a folder or on the hub, are read by shard as those of
+`parquet:` are, and an id is that of a shard.
 """
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from visionvitals.core import ImageSet
+from visionvitals.datasets import parquet
+from visionvitals.datasets.base import located
 from visionvitals.datasets.base.digest import look_at
 from visionvitals.datasets.base.files import encoded, find_images, missing
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.files import read_regular
 from visionvitals.registry import Spec
 
+_R = TypeVar("_R")
 _TIMEOUT = (
     5.0  # seconds for the one question that tells whether the hub answers; the library itself retries for half a minute
 )
@@ -32,9 +38,12 @@ def open(spec: Spec) -> ImageSet:
     Raises:
         VitalsError: the extra is missing, no such data set, split or column, the hub does not answer, or rows without label.
     """
-    options = spec.only("split", "image", "label", "config", "exif")
+    options = spec.only("split", "image", "label", "config", "exif", "stream")
     library = _library()
-    table = _load(spec, library)
+    if "stream" in options:
+        require(options["stream"] == "true", "`stream` must be `true`, or left out", options["stream"])
+        return _streamed(spec, library)
+    table = _load(spec, library, _table)
     image, label = options.get("image", "image"), options.get("label", "label")
     for column in (image, label):
         require(
@@ -69,26 +78,52 @@ def _library() -> ModuleType:
         raise VitalsError("`hf:` image sets need the datasets library: pip install 'visionvitals[hf]'.") from None
 
 
-def _load(spec: Spec, library: ModuleType) -> Any:
-    """One split as a `datasets.Dataset`."""
-    path = Path(spec.name).expanduser()
-    config, revision = spec.options.get("config"), spec.checkpoint
-    try:
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            saved = library.load_from_disk(str(path))
-            return saved if isinstance(saved, library.Dataset) else saved[_split(spec, list(saved))]
-        if path.is_file():
-            return library.load_dataset("parquet", data_files=str(path), split="train")
-        if path.is_dir():
-            split = _split(spec, library.get_dataset_split_names(str(path), config))
-            table = library.load_dataset(str(path), config, split=split)
-            _verify_count(spec, path, table)
-            return table
-        if spec.name.startswith(("/", ".", "~")):
-            raise missing("The data set", path)
+def _streamed(spec: Spec, library: ModuleType) -> ImageSet:
+    builder, urls = _load(spec, library, _builder)
+    other = [url for url in urls if not url.endswith(".parquet")]
+    must = f"To be streamed, `{spec.text}` must be kept in Parquet files"
+    require(not other, must, other[:3], "Without `stream=true` the library reads it.")
+    features = builder.info.features or {}
+    names = getattr(features.get(spec.options.get("label", "label")), "names", None)
+    return parquet.of_files(spec, [file for url in urls for file in located.locate(url, ".parquet")], names=names)
+
+
+def _builder(spec: Spec, library: ModuleType, path: Path) -> tuple[Any, list[str]]:
+    """What the library knows of a data set without its rows, and the files of the split."""
+    local, config = path.exists(), spec.options.get("config")
+    if not local:
         _ask_hub(spec)
-        split = _split(spec, library.get_dataset_split_names(spec.name, config, revision=revision))
-        return library.load_dataset(spec.name, config, split=split, revision=revision)
+    name = str(path) if local else spec.name
+    found = library.load_dataset_builder(name, config, revision=None if local else spec.checkpoint)
+    files = {str(split): list(map(str, urls)) for split, urls in (found.config.data_files or {}).items()}
+    return found, files[_split(spec, list(files))]
+
+
+def _table(spec: Spec, library: ModuleType, path: Path) -> Any:
+    """One split as a `datasets.Dataset`."""
+    config, revision = spec.options.get("config"), spec.checkpoint
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        saved = library.load_from_disk(str(path))
+        return saved if isinstance(saved, library.Dataset) else saved[_split(spec, list(saved))]
+    if path.is_file():
+        return library.load_dataset("parquet", data_files=str(path), split="train")
+    if path.is_dir():
+        split = _split(spec, library.get_dataset_split_names(str(path), config))
+        table = library.load_dataset(str(path), config, split=split)
+        _verify_count(spec, path, table)
+        return table
+    _ask_hub(spec)
+    split = _split(spec, library.get_dataset_split_names(spec.name, config, revision=revision))
+    return library.load_dataset(spec.name, config, split=split, revision=revision)
+
+
+def _load(spec: Spec, library: ModuleType, what: Callable[[Spec, ModuleType, Path], _R]) -> _R:
+    """What the library gives for a spelling."""
+    path = Path(spec.name).expanduser()
+    try:
+        if spec.name.startswith(("/", ".", "~")) and not path.exists():
+            raise missing("The data set", path)
+        return what(spec, library, path)
     except VitalsError:
         raise
     except ConnectionError as error:

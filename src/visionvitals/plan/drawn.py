@@ -3,6 +3,8 @@
 import dataclasses
 from collections import Counter
 
+import numpy as np
+
 from visionvitals.core import ImageSet, ImageSetCard
 
 
@@ -19,6 +21,10 @@ def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSetCard:
     if not isinstance(images, EncodedImages):
         return dataclasses.replace(card, n=n)
     rows = draw(images, None if n == card.n else limit, seed)
+    if images.shards is not None:  # its names are not held, and copies not known
+        labels = np.asarray(images.labels)
+        found = np.bincount(labels if n == card.n else labels[rows], minlength=len(card.classes))
+        return dataclasses.replace(card, n=n, per_class={"": tuple(found.tolist())})
     counts: dict[str, Counter[int]] = {}
     seen: set[tuple[str, str]] = set()
     for row in rows:

@@ -20,6 +20,8 @@ from visionvitals.run.shelf import LARGEST, Unwritable
 
 CLASS = "class"
 """The column that every image set has."""
+MOST = 100_000
+"""Pictures of a set in shards; of a larger one no groups are kept, since that takes the names of all of its pictures."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def of_set(images: ImageSet) -> Groups | None:
     ids, labels = getattr(images, "ids", None), getattr(images, "labels", None)
     if ids is None or labels is None:
         return None
+    if getattr(images, "shards", None) is not None and len(labels) > MOST:
+        return Groups((), {CLASS: ((), ())})
     return of_labels(images.card, ids, labels, getattr(images, "columns", {}))
 
 

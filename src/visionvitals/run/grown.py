@@ -25,9 +25,9 @@ class Earlier:
     cell: Stored
     numbers: wide.Wide
 
-    def rest(self, ids: Sequence[str], rows: range, shown: frozenset[str]) -> np.ndarray:
-        """Those of some rows that are still to be measured, int64: images without a number, and the few whose pictures are kept."""
-        return np.array([row for row in rows if ids[row] in shown or ids[row] not in self._known], dtype=np.int64)
+    def rest(self, ids: Sequence[str], shown: frozenset[str]) -> np.ndarray:
+        """The rows that are still to be measured, int64: images without a number, and the few whose pictures are kept."""
+        return np.array([row for row, id in enumerate(ids) if id in shown or id not in self._known], dtype=np.int64)
 
     @cached_property
     def _known(self) -> set[str]:

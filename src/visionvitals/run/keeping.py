@@ -60,18 +60,18 @@ def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, 
 def _part(run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earlier | None) -> tuple[Stored, Kept]:
     """Measure a part of a cell, and write its files."""
     started = time.perf_counter()
-    study = run.planned.studies[cell.study]
-    numbers, kept = measured(run, work, cell, rows, earlier)
+    study, here = run.planned.studies[cell.study], work.some(rows)
+    numbers, kept = measured(run, here, cell, rows, earlier)
     spent = time.perf_counter() - started
-    said, marks = marks_of(work, cell, study, numbers, kept) if kept.pictures else ({}, {})
+    said, marks = marks_of(here, cell, study, numbers, kept) if kept.pictures else ({}, {})
     laid = run.store.lay(
         cell,
         numbers,
         axes=study.axes,
         facts={
             "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
-            "skipped": [list(pair) for pair in work.data.skipped],
-            "n": len(rows),
+            "skipped": [list(pair) for pair in here.data.skipped],
+            "n": len(here.data.ids),
             "seconds": round(spent, 4),
             "warnings": kept.said,
             **({"broken": numbers.broken} if numbers.broken else {}),
@@ -96,11 +96,22 @@ def _finish(run: Running, work: Work, cell: Cell, found: Sequence[Stored], earli
     except VitalsError:
         run.store.drop_parts(cell_id(cell))  # another try measures them again
         raise
+    say_skipped(run, cell.images.spec, [(item, reason) for item, reason in whole.facts["skipped"]])
     for warning in whole.facts["warnings"]:
         run.warn(f"{cell.study} on {cell.backbone.spec}: {warning}")
     width = _width(study, whole)
     run.store.finish(whole)
     run.widths[order.work_of(cell)] = max(width, run.widths.get(order.work_of(cell), 0.0))
+
+
+def say_skipped(run: Running, spec: str, skipped: Sequence[tuple[str, str]]) -> None:
+    """Name the pictures of a set that cannot be read; of a set in shards they are known when the shards have been decoded."""
+    if skipped:
+        limit, n = run.planned.plan.limit, len(run.planned.sets[spec])
+        named = ", ".join(f"{item} ({reason})" for item, reason in skipped[:3])
+        more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        of = f"{len(skipped)} of {n if limit is None else min(limit, n)} images"
+        run.warn(f"{spec}: {of} cannot be read and are left out: {named}{more}.")
 
 
 def _width(study: Study, cell: Stored) -> float:

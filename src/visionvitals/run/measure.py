@@ -95,7 +95,7 @@ class Work:
     """A backbone and the images that it is shown.
 
     Attributes:
-        outputs: int64 (n,), the labels as outputs of the backbone; None where they do not fit.
+        outputs: for each class of the set the output of the backbone; None where they do not fit.
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
     """
@@ -113,7 +113,13 @@ class Work:
         if study.labels != "outputs":
             return self.data.labels
         assert self.outputs is not None, "the planner skips labels that do not fit"
-        return self.outputs
+        found: np.ndarray = self.outputs[self.data.labels]
+        return found
+
+    def some(self, rows: range | np.ndarray) -> "Work":
+        """The work on some of the images, see `Decoded.some`."""
+        part = self.part or len(rows) < len(self.data.ids)
+        return dataclasses.replace(self, data=self.data.some(rows), part=part)
 
 
 @dataclass
@@ -129,15 +135,15 @@ class Kept:
 
 
 def measured(
-    run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earlier | None
+    run: Running, here: Work, cell: Cell, rows: range, earlier: grown.Earlier | None
 ) -> tuple[wide.Wide, Kept]:
     """Measure a part of a cell, or of one that has grown the images of it that are new; where memory runs out, again with half the batch,
-    down to one image."""
-    study, ids = run.planned.studies[cell.study], work.data.ids[rows.start : rows.stop]
-    left = rows if earlier is None else earlier.rest(work.data.ids, rows, work.shown)
+    down to one image. `here` has the images of the part alone."""
+    study, ids = run.planned.studies[cell.study], here.data.ids
+    left = range(len(ids)) if earlier is None else earlier.rest(ids, here.shown)
     kept, numbers = Kept(), wide.Wide(rows.start, rows.stop, {})
     if len(left):
-        numbers, kept = _numbers(run, work if len(left) == len(work.data.ids) else _some(work, left), cell, study)
+        numbers, kept = _numbers(run, here.some(left), cell, study)
     if earlier is not None:
         numbers = wide.joined(earlier.numbers, numbers, ids)
     return dataclasses.replace(numbers, start=rows.start, stop=rows.stop), kept
@@ -173,12 +179,6 @@ def _numbers(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
     if run.batch_size != began_with:
         kept.said.append(f"out of memory with batches of {began_with}; measured with {run.batch_size}")
     return numbers, kept
-
-
-def _some(work: Work, rows: range | np.ndarray) -> Work:
-    """The work on some of the images."""
-    outputs = None if work.outputs is None else work.outputs[np.asarray(rows)]
-    return dataclasses.replace(work, data=parts.some(work.data, rows), outputs=outputs, part=True)
 
 
 def counted(whole: Stored, study: Study, earlier: grown.Earlier | None) -> Stored:

@@ -7,15 +7,10 @@ whoever measured them.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from visionvitals.run.cell import Stored
 from visionvitals.study import Study
-
-if TYPE_CHECKING:
-    from visionvitals.datasets.base.cache import Decoded
 
 SIZE = 4096
 """Images of a part; the last one of a cell has what is left."""
@@ -50,6 +45,7 @@ def together(parts: Sequence[Stored]) -> Stored:
         "exhibits": listed("exhibits"),
         **{key: {name: v for facts in every for name, v in facts[key].items()} for key in ("sha256", "bytes")},
         **{key: sum(facts[key] for facts in every) for key in ("n", "seconds") if key in every[0]},
+        "skipped": [list(pair) for pair in dict.fromkeys(map(tuple, listed("skipped")))],
         "warnings": list(dict.fromkeys(listed("warnings"))),
         **({"broken": broken} if broken else {}),
     }
@@ -64,41 +60,3 @@ def _apart(facts: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]
         return {key: value for key, value in found.items() if key not in ("started", "command")}
 
     return {} if where(facts) == where(first) else {"provenance": facts["provenance"]}
-
-
-def some(data: "Decoded", rows: "range | np.ndarray") -> "Decoded":
-    """Some of the images of a set, in their order; their pixels are read when they are asked for."""
-    at: Any = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
-
-    def picked(whole: Any) -> Any:
-        return whole if whole is None else whole[at] if isinstance(at, slice) else _Rows(whole, at)
-
-    ids = tuple(data.ids[row] for row in rows)
-    inside = set(ids)
-    return dataclasses.replace(
-        data,
-        ids=ids,
-        labels=data.labels[at],
-        pixels=picked(data.pixels),
-        textures=None if data.textures is None else data.textures[at],
-        masks=picked(data.masks),
-        splits=None if data.splits is None else tuple(data.splits[row] for row in rows),
-        copies={item: first for item, first in data.copies.items() if {item, first} <= inside},
-    )
-
-
-class _Rows:
-    """Some rows of a mapped array, as an array that is read when it is indexed."""
-
-    def __init__(self, whole: np.ndarray, rows: np.ndarray) -> None:
-        self.whole, self.rows = whole, rows
-        self.shape, self.dtype = (len(rows), *whole.shape[1:]), whole.dtype
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        return np.asarray(self.whole[self.rows[key]])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.whole[self.rows], dtype=dtype)

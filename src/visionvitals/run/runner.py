@@ -217,7 +217,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             work = Work(
                 backbone=seeing,
                 data=data,
-                outputs=None if outputs is None else outputs[data.labels],
+                outputs=outputs,
                 shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
                 companion=companion,
                 provenance=facts,
@@ -256,7 +256,7 @@ def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":
             last = time.monotonic()
             run.state.say(f"Decoding {spec}: {done:,}/{total:,} images")
 
-    data = _cache.decoded(
+    data = _cache.opened(
         images,
         backbone.card.preprocess,
         decoder=plan.decoder,
@@ -269,8 +269,5 @@ def _decode(run: Running, backbone: Backbone, spec: str) -> "Decoded":
         groups.keep(
             out=run.out, digest=images.card.digest, groups=groups.of_labels(images.card, data.ids, data.labels.tolist())
         )
-    if data.skipped:
-        named = ", ".join(f"{item} ({reason})" for item, reason in data.skipped[:3])
-        more = f" and {len(data.skipped) - 3} more" if len(data.skipped) > 3 else ""
-        run.warn(f"{spec}: {len(data.skipped)} of {total} images cannot be read and are left out: {named}{more}.")
+    keeping.say_skipped(run, spec, data.skipped)
     return data

@@ -79,7 +79,7 @@ def load_pictures(text: str, recipe: Recipe, report: Callable[[str], None], *, l
         classes=card.classes,
         digest=card.digest,
         spec=text,
-        ids=decoded.ids,
+        ids=tuple(decoded.ids),
         card=card,
     )
 

@@ -13,15 +13,16 @@ else 256 pictures evenly spread, others each time. A damaged entry is deleted an
 import contextlib
 import errno
 import hashlib
+import heapq
 import json
 import os
 import shutil
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,40 +44,17 @@ from visionvitals.datasets.base.cache_folder import (
 )
 from visionvitals.datasets.base.copies import copies
 from visionvitals.datasets.base.decode import decode, decode_fast, decode_mask, require_fast
+from visionvitals.datasets.base.decoded import Decoded, NoneReadable, by_shard
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
 from visionvitals.files import sync_folder, write_safely
 
-__all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries"]
+__all__ = ["Decoded", "Entry", "cache_folder", "clear", "decoded", "draw", "entries", "opened"]
 
 CACHE_VERSION = 3
 """Bumped when the same key would hold other pixels."""
 
 _VERIFIED_WHOLE, _SAMPLED, _TRIES = 64 * 2**20, 256, 3  # bytes, pictures, attempts
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An image set as network inputs.
-
-    Attributes:
-        ids: one per picture, in the order of the set.
-        labels: int64 (n,), indices into the set's own classes.
-        pixels: uint8 (n, h, w, 3), mapped from the disk; writing to it changes only this process's copy.
-        skipped: (id, reason) of every picture that cannot be decoded.
-        textures, masks, splits: as in `core.Job`; None where the set's card does not provide them.
-        copies: id -> id of the first of `ids` that shows the same picture, of each that is not that first one: equal in every pixel
-            as RGB before the resize, whatever the file. Both must lie on the same side of every split.
-    """
-
-    ids: tuple[str, ...]
-    labels: np.ndarray
-    pixels: np.ndarray
-    skipped: tuple[tuple[str, str], ...]
-    textures: np.ndarray | None = None
-    masks: np.ndarray | None = None
-    splits: tuple[Split, ...] | None = None
-    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Picture(NamedTuple):
@@ -101,7 +79,13 @@ class _Skip(NamedTuple):
 def _ignore_progress(images: int) -> None: ...
 
 
-def decoded(
+def decoded(images: ImageSet, preprocess: Preprocess, **how: Any) -> Decoded:
+    """As `opened`, of all pictures that can be read: a set in shards is decoded now, as a whole."""
+    found = opened(images, preprocess, **how)
+    return found.some(range(len(found.ids)))
+
+
+def opened(
     images: ImageSet,
     preprocess: Preprocess,
     *,
@@ -111,7 +95,8 @@ def decoded(
     workers: int | None = None,
     progress: Callable[[int], None] = _ignore_progress,
 ) -> Decoded:
-    """The pictures of a set at the size of a network input, from the cache or decoded now and kept.
+    """The pictures of a set at the size of a network input, from the cache or decoded now and kept; of a set in shards, which are
+    opened when they are needed, unless a limit draws from it.
 
     Args:
         images: the set; `[i]` is called from several threads.
@@ -130,36 +115,43 @@ def decoded(
         require_fast()
     if limit is not None and limit >= len(images):
         limit = None
-    key = _key(images.card.digest, preprocess, decoder, limit, seed)
-    folder = decoded_folder() / key
-    for _ in range(_TRIES):  # again where another process deletes the entry between its making and its opening
-        try:
-            found = _read(folder, preprocess.size, images.card.provides)
-            if found is not None:
-                return found
-            _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
-        except OSError as error:
-            raise VitalsError(
-                f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
-                "Set VISIONVITALS_CACHE to a folder that can."
-            ) from error
-    raise VitalsError(
-        f"The decoded pictures must stay in {folder} as they were written. They were deleted or damaged {_TRIES} times. "
-        "Set VISIONVITALS_CACHE to a folder on another disk."
-    )
+
+    def whole(images: ImageSet) -> Decoded:
+        """The entry of a set or of a shard."""
+        key = _key(images.card.digest, preprocess, decoder, limit, seed)
+        folder = decoded_folder() / key
+        for _ in range(_TRIES):  # again where another process deletes the entry between its making and its opening
+            try:
+                found = _read(folder, preprocess.size, images.card.provides)
+                if found is not None:
+                    return found
+                _make(folder, images, preprocess, decoder, draw(images, limit, seed), workers, progress)
+            except OSError as error:
+                raise VitalsError(
+                    f"The cache {decoded_folder()} cannot be used: {error.strerror or error}. "
+                    "Set VISIONVITALS_CACHE to a folder that can."
+                ) from error
+        raise VitalsError(
+            f"The decoded pictures must stay in {folder} as they were written. They were deleted or damaged {_TRIES} times. "
+            "Set VISIONVITALS_CACHE to a folder on another disk."
+        )
+
+    if limit is not None or not isinstance(images, EncodedImages) or images.shards is None:
+        return whole(images)
+    return by_shard(images, np.asarray(images.labels), images.shards, preprocess.size, whole)
 
 
-def draw(images: ImageSet, limit: int | None, seed: int) -> list[int]:
+def draw(images: ImageSet, limit: int | None, seed: int) -> Sequence[int]:
     """Which pictures a limited run takes: those with the `limit` smallest hashes of (seed, id), in the order of the set.
 
     It does not depend on the order of the set, and a smaller draw is part of a larger one. Sets that do not know their ids
-    without rendering are drawn by index.
+    without rendering are drawn by index. Of all ids few are held at a time.
     """
     if limit is None:
-        return list(range(len(images)))
-    ids = images.ids if isinstance(images, EncodedImages) else [str(index) for index in range(len(images))]
-    hashes = [hashlib.blake2b(f"{seed}\0limit\0{id}".encode(), digest_size=8).digest() for id in ids]
-    return sorted(sorted(range(len(ids)), key=hashes.__getitem__)[:limit])
+        return range(len(images))
+    ids: Iterable[str] = images.ids if isinstance(images, EncodedImages) else map(str, range(len(images)))
+    hashes = (hashlib.blake2b(f"{seed}\0limit\0{id}".encode(), digest_size=8).digest() for id in ids)
+    return sorted(index for _, index in heapq.nsmallest(limit, zip(hashes, count())))
 
 
 def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, seed: int) -> str:
@@ -194,6 +186,7 @@ def _read(folder: Path, size: tuple[int, int], provides: Collection[str]) -> Dec
         masks=masks,
         splits=tuple(meta["splits"]) if "split" in provides else None,
         copies={meta["ids"][row]: meta["ids"][first] for row, first in meta["copies"]},
+        checksums=meta["checksums"],
     )
 
 
@@ -242,8 +235,8 @@ def _make(
     temporary.mkdir()
     try:
         meta = _write(temporary, images, preprocess, decoder, chosen, workers, progress)
-        must = f"At least one picture of `{images.card.spec}` must be readable"
-        require(bool(meta["ids"]), must, "; ".join(f"{each.id}: {each.reason}" for each in meta["skipped"][:3]))
+        if not meta["ids"]:
+            raise NoneReadable(images.card.spec, meta["skipped"])
         resize = "stretched" if preprocess.resize is None else f"resize {preprocess.resize}"
         how = f"{height}x{width}, {resize}, {preprocess.interpolation}, {decoder}"
         meta["description"] = f"{images.card.spec}: {len(meta['ids'])} pictures, {how}"
@@ -281,13 +274,13 @@ def _write(
     checksums: list[int] = []
     looks, places = list[int](), list[int]()
     skipped: list[_Skip] = []
-    count = workers or os.cpu_count() or 1
+    threads = workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(count))
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
         files = [stack.enter_context((folder / "pixels").open("wb"))]
         if "mask" in images.card.provides:
             files.append(stack.enter_context((folder / "masks").open("wb")))
-        for result in _in_order(pool, one, chosen, ahead=2 * count):
+        for result in _in_order(pool, one, chosen, ahead=2 * threads):
             if isinstance(result, _Skip):
                 skipped.append(result)
             else:
@@ -320,7 +313,7 @@ def _decode_one(images: ImageSet, index: int, preprocess: Preprocess, decoder: s
             texture = images.textures[index] if images.textures else None
             pixels = decode_fast(images.read(index), preprocess, id, upright=images.upright)
             look = _crc(pixels)
-            return _Picture(index, id, images.labels[index], pixels, look, look, texture, split=split)
+            return _Picture(index, id, int(images.labels[index]), pixels, look, look, texture, split=split)
         example = images[index]
         id = example.id
         if example.mask is not None and example.mask.shape != (example.image.height, example.image.width):

@@ -153,10 +153,10 @@ def _delete_if_abandoned(folder: Path) -> int:
 
 
 def _forget_hashes() -> int:
-    """Delete the notes of what was hashed before; other files in their folder stay."""
+    """Delete the notes of what was hashed before, and the indices of shards; other files in their folder stay."""
     freed = 0
-    for note in (cache_folder() / "hashes").glob("*.json"):
-        if _KEY.fullmatch(note.stem) and note.is_file():
+    for note in (cache_folder() / "hashes").glob("*"):
+        if _KEY.fullmatch(note.stem) and note.suffix in (".json", ".npz") and note.is_file():
             freed += note.stat().st_size
             note.unlink(missing_ok=True)
     return freed

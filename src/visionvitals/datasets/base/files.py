@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
 
 from visionvitals.core import Example, ImageSetCard, Split
 from visionvitals.datasets.base.decode import AVIF, open_image, orientation, to_rgb, turned
@@ -18,6 +20,9 @@ from visionvitals.datasets.base.notes import picture_notes
 from visionvitals.errors import UnreadableImage, VitalsError, near, require, shortened
 from visionvitals.files import read_regular
 from visionvitals.registry import Spec
+
+if TYPE_CHECKING:
+    from visionvitals.datasets.base.sharded import Shards
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", *([".avif"] if AVIF else []))
 
@@ -37,11 +42,12 @@ class EncodedImages:
         upright: the EXIF orientation is applied (`?exif=apply`).
         columns: further columns of a table: name -> a value for each picture, "" where it has none.
         copies: id -> id of the first picture of the set with the same bytes, of every picture that is not that first one.
+        shards: of a set that is read by shard: `ids` are read when they are asked for, and copies are found when it is decoded.
     """
 
     card: ImageSetCard
-    ids: tuple[str, ...]
-    labels: tuple[int, ...]
+    ids: Sequence[str]
+    labels: "Sequence[int] | np.ndarray"
     load: Callable[[int], bytes]
     splits: tuple[Split, ...] = ()
     textures: tuple[int | None, ...] = ()
@@ -49,6 +55,7 @@ class EncodedImages:
     upright: bool = False
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    shards: "Shards | None" = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +82,7 @@ class EncodedImages:
         return Example(
             id=id,
             image=turned(to_rgb(image), turn) if self.upright and turn > 1 else image,
-            label=self.labels[index],
+            label=int(self.labels[index]),
             texture=self.textures[index] if self.textures else None,
             mask=mask,
             split=self.splits[index] if self.splits else None,
@@ -198,9 +205,14 @@ def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
+def whole_name(spec: Spec) -> str:
+    """The path or URL in a spelling; an `@` in it is part of it, since image sets have no checkpoint."""
+    return spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}"
+
+
 def local_path(spec: Spec) -> Path:
-    """The path in a spelling; an `@` in it is part of the path, since image sets have no checkpoint."""
-    return user_path(spec.name if spec.checkpoint is None else f"{spec.name}@{spec.checkpoint}")
+    """The path in a spelling."""
+    return user_path(whole_name(spec))
 
 
 def user_path(text: str) -> Path:

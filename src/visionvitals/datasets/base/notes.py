@@ -1,7 +1,9 @@
 """What the report must say once of the pictures of a set: how special ones are read, and copies of one picture."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
+from visionvitals.datasets.base.decode import Traits
 from visionvitals.datasets.base.digest import MISSING, Content
 from visionvitals.errors import shortened
 
@@ -30,38 +32,44 @@ def picture_notes(
     absent = [id for id, content in zip(ids, known, strict=True) if content.hash == MISSING]
     if absent:
         notes.append(f"{len(absent)} pictures are missing or no file that can be read: {_some(absent)}")
-    special = [content.traits for content in known]
-    turned = [index for index, traits in enumerate(special) if traits.orientation > 1]
-    if turned:
-        notes.append(f"{len(turned)} pictures have an EXIF orientation and {exif}")
-    unsure = (
-        []
-        if masks is None
-        else [
-            index
-            for index in turned
-            if not masks[index].traits.orientation and (special[index].orientation < 5 or special[index].square)
-        ]
-    )
+    unsure = [
+        id
+        for id, content, mask in zip(ids, known, masks or (), strict=masks is not None)
+        if (turn := content.traits.orientation) > 1
+        and not mask.traits.orientation
+        and (turn < 5 or content.traits.square)
+    ]
+    notes += trait_notes(Counter(content.traits for content in known), exif=exif)
     if unsure:
         notes.append(
             f"the masks of {len(unsure)} turned pictures do not say how they are turned, and their size does not tell: they are "
-            f"laid on as stored ({_some([ids[index] for index in unsure])})"
-        )
-    if transparent := sum(traits.transparent for traits in special):
-        notes.append(f"{transparent} pictures are partly transparent: alpha is dropped, the colours below it are taken")
-    if frames := sum(traits.frames for traits in special):
-        notes.append(f"{frames} pictures have several frames: the first one is taken")
-    deep = [traits.used for traits in special if traits.used]
-    if deep:
-        dark = sum(used < _DARK for used in deep)
-        notes.append(
-            f"{len(deep)} pictures have more than 8 bits: the upper 8 of 16 are taken (value // 256); the largest values are "
-            f"{min(deep):.1%} to {max(deep):.1%} of the range"
-            + (f", so {dark} are nearly black: rescale them to 16 bits, or save them with 8" if dark else "")
+            f"laid on as stored ({_some(unsure)})"
         )
     copies, more = _copies(ids, labels, known, splits)
     return copies, notes + more
+
+
+def trait_notes(counts: Mapping[Traits, int], *, exif: str) -> list[str]:
+    """What is special about the pictures of a set, from how many there are of each kind; `exif` as in `picture_notes`."""
+
+    def count(special: Callable[[Traits], object]) -> int:
+        return sum(n for traits, n in counts.items() if special(traits))
+
+    notes = []
+    if turned := count(lambda traits: traits.orientation > 1):
+        notes.append(f"{turned} pictures have an EXIF orientation and {exif}")
+    if transparent := count(lambda traits: traits.transparent):
+        notes.append(f"{transparent} pictures are partly transparent: alpha is dropped, the colours below it are taken")
+    if frames := count(lambda traits: traits.frames):
+        notes.append(f"{frames} pictures have several frames: the first one is taken")
+    if used := [traits.used for traits in counts if traits.used]:
+        dark = count(lambda traits: 0 < traits.used < _DARK)
+        notes.append(
+            f"{count(lambda traits: traits.used)} pictures have more than 8 bits: the upper 8 of 16 are taken (value // 256); the "
+            f"largest values are {min(used):.1%} to {max(used):.1%} of the range"
+            + (f", so {dark} are nearly black: rescale them to 16 bits, or save them with 8" if dark else "")
+        )
+    return notes
 
 
 def _copies(

@@ -3,12 +3,17 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from visionvitals.errors import VitalsError, blamed, require
+from visionvitals.datasets.base.files import missing
+from visionvitals.errors import VitalsError, blamed, near, require, shortened
 from visionvitals.files import read_regular
+
+MOST_CLASSES = 1_000_000
+"""A larger index of an output is a mistake, and a card lists every index up to the largest."""
 
 
 def read_text(path: Path) -> str:
@@ -51,3 +56,23 @@ def read_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[s
                 yield reader.line_num, [field.strip() for field in row]
     except csv.Error as error:
         raise VitalsError(f"{path}, line {reader.line_num}, must be a csv row. {str(error).capitalize()}.") from None
+
+
+def read_keys(path: Path, names: Sequence[str], *, what: str = "folder") -> dict[str, str]:
+    """The `classes=` of an image set: for each of its names of classes the key, from lines of `folder,key` (or another word of `what`).
+
+    Raises:
+        VitalsError: it cannot be read, a bad line, or a name that it does not list.
+    """
+    if not path.is_file():
+        raise missing("The file of `classes=`", path)
+    keys: dict[str, str] = {}
+    for line, row in read_rows(path):
+        got = shortened(",".join(row))
+        require(len(row) == 2 and all(row), f"{path}, line {line} must read `{what},key`", got)
+        require(row[0] not in keys, f"{path}, line {line}: each {what} must be listed once", shortened(row[0]))
+        keys[row[0]] = row[1]
+    for name in names:
+        must = f"{path} must list every {'class folder' if what == 'folder' else what}"
+        require(name in keys, must, name, partial(near, name, keys))
+    return {name: keys[name] for name in names}
