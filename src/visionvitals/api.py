@@ -129,6 +129,8 @@ def audit(
     batch_size: int | None = None,
     workers: int | None = None,
     reuse: "Run | str | AnyPath | Sequence[Run | str | AnyPath]" = (),
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
     rules: str | Path | None = None,
     until_decided: bool = False,
     baseline: "Run | str | AnyPath | None" = None,
@@ -141,7 +143,7 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, device, batch_size, workers, reuse: as the options of `vitals audit`.
+        preset, limit, seed, decoder, device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
         rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
             then gives the verdict of the last look.
 
@@ -177,7 +179,7 @@ def audit(
     asked = deciding.asked(
         asked, until_decided=until_decided, rules=None if rules is None else _path("rules", rules), baseline=against
     )
-    machine: dict[str, Any] = {"device": None if device is None else str(device)}
+    machine: dict[str, Any] = {"device": None if device is None else str(device), "engine": engine, "address": address}
     machine |= {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
     machine["reuse"] = [_folder("reuse", each) for each in _several(reuse)]
     try:

@@ -105,12 +105,16 @@ class Machine:
         batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
         workers: Decoding threads, one per core by default.
         reuse: Take equal cells from this run folder instead of measuring them. Give it again for several.
+        engine: local, or ray for a cluster, with the extra [ray]. See docs/cluster.md.
+        address: Of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; a Ray on this machine by default.
     """
 
     device: str | None = None
     batch_size: Count = None
     workers: Threads = None
     reuse: Annotated[tuple[RunFolder, ...], Parameter(negative=())] = ()
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
 
 
 @app.command

@@ -108,6 +108,7 @@ def measured(
     require(machine.get("shard") is None, must, "a share", do)
     device = machine.get("device")
     require(len(fleet.devices_of(device)) == 1, f"{must} by several devices", device, do)
+    require(machine.get("engine") != "ray", f"{must} by a cluster", "--engine ray", do)
     from visionvitals.results import gate, load
     from visionvitals.run import folder
     from visionvitals.run.runner import Outcome
@@ -123,7 +124,7 @@ def measured(
     def at(look: stats.Look, studies: Collection[str] | None) -> None:
         now = dataclasses.replace(plan, limit=look.images)
         if (found := folder.finished(out, now)) is not None:
-            outcomes.append(Outcome(measured=0, found=found, failed=(), warnings=()))
+            outcomes.append(Outcome(measured=0, found=found))
             return
         smaller = [each.images for each in looks[: look.number - 1]]
         options = {"out": out, "command": command, "say": say, "studies": studies, "earlier": smaller, **machine}

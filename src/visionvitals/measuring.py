@@ -1,7 +1,10 @@
 """From a plan to a run folder with a report: what the command line and a notebook call."""
 
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from visionvitals import registry
 from visionvitals.core import Backbone
@@ -9,10 +12,19 @@ from visionvitals.errors import require
 from visionvitals.remote import AnyPath, located
 
 if TYPE_CHECKING:
+    import torch
+
     from visionvitals.plan.planner import Planned
     from visionvitals.plan.request import Plan
+    from visionvitals.run.dealing import Hands
     from visionvitals.run.runner import Outcome
     from visionvitals.run.shards import Shard
+
+    Start = Callable[[Mapping[str, Any], Callable[[str], None]], AbstractContextManager[Hands]]
+
+Engine = Literal["local", "ray"]
+ROUNDS = 2
+"""So often what is missing is dealt out: of a cell whose last parts end at one moment on two machines, neither may see that of the other at once."""
 
 
 def measure(
@@ -25,6 +37,8 @@ def measure(
     workers: int | None = None,
     reuse: Sequence[str | AnyPath] = (),
     shard: "Shard | None" = None,
+    engine: Engine = "local",
+    address: str | None = None,
     studies: Collection[str] | None = None,
     earlier: Sequence[int] = (),
     say: Callable[[str], None] = lambda text: None,
@@ -35,7 +49,7 @@ def measure(
         plan: what to measure, see `plan.request`.
         out: the run folder.
         command: what the user typed, as words.
-        device, batch_size, workers, reuse: as the options of `vitals audit`.
+        device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
         shard: only this share of a run that was planned, see `run.shards`; the report is not written then.
         studies, earlier: see `run.runner.execute`.
         say: is told how far it is.
@@ -43,15 +57,15 @@ def measure(
     Raises:
         VitalsError: anything that cannot be planned or written. A cell that fails is recorded.
     """
-    from visionvitals.plan import planner
+    from visionvitals.plan import plan_file, planner
     from visionvitals.report import milestones
-    from visionvitals.run import calibrate, devices, fleet, folder, requests, runner, shards
+    from visionvitals.run import calibrate, folder, requests, runner, shards
 
     folder.refuse_another(out, plan)
-    names = fleet.devices_of(device)
-    chosen, *others = [devices.choose_device(name) for name in names]
-    require(not (others and shard), "A share runs on one device", device, "Give each of its processes its own.")
-    local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if others else []
+    chosen, start = _hands(engine, device, address)
+    do = "Give each of its processes one."
+    require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
+    local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []
     do = "Save it as a checkpoint or a folder, or use one device."
     require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
     rates: dict[str, float] = {}
@@ -61,16 +75,16 @@ def measure(
 
     mine = None if shard is None else shards.share_of(requests.content_of(out), plan, shard)
     if mine == {}:
-        return runner.Outcome(measured=0, found=0, failed=(), warnings=())
+        return runner.Outcome(measured=0, found=0)
     say(f"Planning on {chosen}")
     only = None if mine is None else {share.backbone for share in mine.values()}
     planned = planner.make(plan, device=chosen, visit=visit, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
     say(f"{len(planned.cells)} cells{skipped}")
-    if others:
-        return _by_fleet(
-            planned, out, list(map(str, names)), command=command, batch_size=batch_size, workers=workers, reuse=reuse
-        )
+    if start is not None:
+        told = {"plan": plan_file.to_dict(plan), "command": command, "batch_size": batch_size, "workers": workers}
+        told |= {"reuse": [str(located(path).absolute()) for path in reuse], "folder": os.getcwd()}
+        return _dealt(planned, out.absolute(), told, start, milestones.writer(out, say))
     return runner.execute(
         planned,
         out=out,
@@ -88,29 +102,46 @@ def measure(
     )
 
 
-def _by_fleet(
-    planned: "Planned",
-    out: AnyPath,
-    names: Sequence[str],
-    *,
-    command: Sequence[str],
-    batch_size: int | None,
-    workers: int | None,
-    reuse: Sequence[str | AnyPath],
-) -> "Outcome":
-    """Plan here, measure in a process a device."""
-    from visionvitals.run import fleet, folder, runner
+def _hands(engine: Engine, device: str | None, address: str | None) -> "tuple[torch.device, Start | None]":
+    """(where this process computes, how to start the others; None for one process)."""
+    from visionvitals.run import cluster, devices, fleet
 
-    store = folder.claim(out, planned, command=command)
-    missing = planned.by_id.keys() - store.survey(planned.by_id)[0]
-    given = {"--batch-size": batch_size, "--workers": workers}
-    more = [word for key, value in given.items() if value is not None for word in (key, str(value))]
-    fleet.measure(out, missing, names, more=[*more, *(w for path in reuse for w in ("--reuse", str(path)))])
-    records = {record["id"]: record for record in store.failures() if record["id"] in missing}
-    failed = [f"{r['cell']['study']} on {r['cell']['backbone']['spec']}: {r['error']}" for r in records.values()]
-    held = store.held(missing)
-    left = len(missing - records.keys() - held)
-    failed += [f"{left} cells whose process died {fleet.RESTARTS + 1} times"] if left else []
-    return runner.Outcome(
-        measured=len(held), found=len(planned.by_id) - len(missing), failed=tuple(failed), warnings=()
-    )
+    if engine == "ray":
+        cluster.check(device, address)
+        return devices.choose_device(None), partial(cluster.started, device=device, address=address)
+    require(engine == "local", "`engine` must be local or ray", engine)
+    require(address is None, "`--address` must go with `--engine ray`", address)
+    names = fleet.devices_of(device)
+    chosen, *others = [devices.choose_device(name) for name in names]
+    return chosen, partial(fleet.started, devices=list(map(str, names))) if others else None
+
+
+def _dealt(
+    planned: "Planned", out: AnyPath, told: Mapping[str, Any], start: "Start", milestone: Callable[[bool], None]
+) -> "Outcome":
+    """Measure in other processes."""
+    from visionvitals.run import dealing, folder, requests, runner
+    from visionvitals.run.progress import meter
+
+    store = folder.claim(out, planned, command=told["command"])
+    whole, damaged = store.survey(planned.by_id)
+    for name in damaged:
+        store.set_aside(name)
+    missing, failures = planned.by_id.keys() - whole, dict[str, str]()
+    cells = [cell for cell in requests.asked_of(requests.content_of(out))["cells"] if cell["id"] in missing]
+    cost = sum(cell.get("cost", 1.0) for cell in cells)
+    if missing:
+        with (
+            meter(cells=len(missing), images=0, passes=cost) as state,
+            start({**told, "out": str(out)}, state.say) as hands,
+            state.measuring(),
+        ):
+            for _ in range(ROUNDS):
+                over = store.held(missing) | failures.keys()
+                left = [cell for cell in cells if cell["id"] not in over]
+                failures |= dealing.deal(dealing.tasks(left, max(len(hands), 1)), hands, state, milestone)
+    store.clear()
+    measured = store.held(missing)
+    lost = sorted(missing - measured - failures.keys())
+    failures |= {name: f"{len(lost)} cells: no process was left to measure them" for name in lost[:1]}
+    return runner.Outcome(measured=len(measured), found=len(whole), failures=failures)

@@ -1,7 +1,8 @@
 """End processes that share a run by `kill -9` at random moments; `vitals run DIR` must finish it, with the rows of one undisturbed process.
 
-    python tests/hostile/kill_shares.py            100 kills: of one process, of 1, 2 and 5 shares, of the four processes of `--device cpu:4`
-    python tests/hostile/kill_shares.py --tenth    a tenth of them, without those of several devices
+    python tests/hostile/kill_shares.py            100 kills: of one process, of 1, 2 and 5 shares, of the four processes of `--device cpu:4`, of the
+                                                   workers, nodes and drivers of a Ray of three nodes on this machine (left out where it is not installed)
+    python tests/hostile/kill_shares.py --tenth    a tenth of them, of one process and of shares only
 
 A run of two networks and five studies (of single images, of several places, of several images) over 22 pictures, in parts of 8. The moments
 are spread evenly over the time that the undisturbed processes take, by a seeded draw; in every second try the first share is started twice.
@@ -14,10 +15,13 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,22 +39,24 @@ STUDIES = ("--studies", "clean,occlusion,depth,correlation,lesion")
 
 
 class Way(NamedTuple):
-    """What is killed: so many processes with these shares of a run, or those that one command starts on so many devices."""
+    """What is killed: so many processes with these shares of a run, or those that one command starts on so many devices, or nodes of a Ray."""
 
     name: str
     kills: int
     shares: tuple[str, ...] = ()
     devices: int = 0
+    nodes: int = 0
     slower: float = 1.0
     """than one process that does all, as a first guess."""
 
 
 WAYS = (
-    Way("one process", 15),
+    Way("one process", 10),
     Way("1 share", 10, ("0/1",)),
-    Way("2 shares", 25, ("0/2", "1/2")),
-    Way("5 shares", 30, ("0/5", "1/5", "2/5", "3/5", "4/5"), slower=1.5),
+    Way("2 shares", 20, ("0/2", "1/2")),
+    Way("5 shares", 20, ("0/5", "1/5", "2/5", "3/5", "4/5"), slower=1.5),
     Way("--device cpu:4", 20, devices=4, slower=6.0),
+    Way("Ray", 20, nodes=3, slower=2.0),
 )
 
 
@@ -137,6 +143,8 @@ class Hurt:
         """Try it; how many seconds it takes, as far as is known by now."""
         if way.devices:
             return self.fleet(way.devices, seconds)
+        if way.nodes:
+            return self.ray(way.nodes, seconds)
         return self.processes([("--device", "cpu", "--shard", share) for share in way.shares] or [()], seconds)
 
     def processes(self, options: Sequence[tuple[str, ...]], seconds: float) -> float:
@@ -180,6 +188,49 @@ class Hurt:
         self.finish(out)
         return seconds
 
+    def ray(self, count: int, seconds: float) -> float:
+        """A cluster in which a worker dies, and then a node, once work has begun; the driver dies too in every second try. How many seconds it takes."""
+        from ray.cluster_utils import Cluster
+
+        out, log = self.folder(), self.root / "log0.txt"
+        small = {"num_cpus": 1, "object_store_memory": 80 << 20}
+        made = Cluster(initialize_head=True, head_node_args=small)
+        try:
+            nodes = [made.add_node(**small) for _ in range(count - 1)]
+            words = [*run(out, "--engine", "ray"), "--address", made.address]
+            with log.open("wb") as stream:
+                driver = subprocess.Popen([sys.executable, "-m", "visionvitals", *words], stdout=stream, stderr=stream)
+            while not any((out / "store").glob("*/*/*.json")) and driver.poll() is None:
+                time.sleep(0.1)
+            time.sleep(self.draw.uniform(0, seconds / 3))
+            if there := sorted(p for node in nodes for p in workers(node)):
+                os.kill(self.draw.choice(there), signal.SIGKILL)
+                self.killed += 1
+            time.sleep(self.draw.uniform(0, seconds / 3))
+            if driver.poll() is None:
+                made.remove_node(self.draw.choice(nodes), allow_graceful=False)
+                self.killed += 1
+            if self.runs % 2:
+                time.sleep(self.draw.uniform(0, seconds / 3))
+                driver.kill()
+            code = driver.wait()
+            self.killed += code == -signal.SIGKILL
+            if code not in (0, -signal.SIGKILL):
+                self.wrong.append(f"the driver ended with {code}: {log.read_text()[-300:]}")
+        finally:
+            made.shutdown()
+        self.finish(out)
+        return seconds
+
+
+def workers(node: Any) -> set[int]:
+    """The ids of the processes of a node of a Ray that measure: of those that its raylet has started."""
+    (raylet,) = node.all_processes["raylet"]
+    named = {process: Path(f"/proc/{process}/cmdline") for process in children(raylet.process.pid)}
+    return {
+        process for process, name in named.items() if name.exists() and name.read_bytes().startswith(b"ray::Worker")
+    }
+
 
 def children(process: int) -> set[int]:
     """The ids of the processes that one has started, and not waited for yet."""
@@ -212,6 +263,7 @@ def prepared(root: Path) -> tuple[Path, dict[str, Any], float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tenth", action="store_true", help="10 kills of shares only")
+    parser.add_argument("--only", metavar="WAY", help="only one of the ways, by its name")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     bad = 0
@@ -220,7 +272,9 @@ def main() -> int:
         root = Path(folder).resolve()
         planned, expected, seconds = prepared(root)
         for way in WAYS:
-            if asked.tenth and way.devices:
+            if (asked.tenth and (way.devices or way.nodes)) or (way.nodes and find_spec("ray") is None):
+                continue
+            if asked.only and asked.only != way.name:
                 continue
             times = way.kills // 10 if asked.tenth else way.kills
             found = Hurt(root, planned, expected, random.Random(f"{asked.seed}/{way.name}"))

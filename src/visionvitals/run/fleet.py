@@ -1,31 +1,21 @@
-"""Several devices of one machine: a process a device, each with its share of the run, started again when it dies.
+"""Several devices of one machine: a process a device, dealt to by `run.dealing`, started again when it dies."""
 
-A process is `vitals run DIR --shard I/N --device D`, which anyone could start by hand; what they have in common is the run folder. Only the
-cells that are missing of one request are divided (`shards.CELLS`).
-"""
-
+import dataclasses
 import json
 import os
 import queue
-import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
+from typing import Any
 
 from visionvitals.errors import require
-from visionvitals.remote import AnyPath
-from visionvitals.run import shards
-from visionvitals.run.progress import QUIET, meter
-from visionvitals.run.store import Store
+from visionvitals.run.dealing import RESTARTS, Done, Task
 
-RESTARTS = 3
-"""How often a process that dies is started again: a device that kills it every time must not go on for ever."""
-_ENDED = (0, 1, 2)  # all is measured; a cell failed, and is recorded; something that the user must mend
-_SECONDS = 0.5  # between two looks
+_SECONDS = 0.5  # that nothing may be heard, until others get their turn
 
 
 def devices_of(name: str | None) -> list[str | None]:
@@ -52,105 +42,125 @@ def devices_of(name: str | None) -> list[str | None]:
     return found
 
 
-@dataclass
+@dataclass(eq=False)
 class _Member:
-    """One process of the fleet, and how often it was started."""
+    """One process of the fleet: what it is told first, where its lines go (None when it is over), how often it was started since a task was done,
+    whether it waits for one."""
 
-    label: str
-    command: list[str]
-    environment: dict[str, str]
-    lines: "queue.SimpleQueue[str]"
-    process: subprocess.Popen[str] = field(init=False)
+    told: Mapping[str, Any]
+    environment: Mapping[str, str]
+    heard: "queue.SimpleQueue[tuple[_Member, str | None]]"
+    name: str
+    restarts: int = 0
+    free: bool = False
+    over: bool = False
+    task: Task | None = None
+    process: Popen[str] = field(init=False)
     listener: threading.Thread = field(init=False)
-    started: int = 0
 
     def start(self) -> None:
-        self.started += 1
-        self.process = subprocess.Popen(
-            self.command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        words = [
+            sys.executable,
+            "-m",
+            "visionvitals.run.worker",
+            self.told["out"],
+            self.name,
+        ]  # two for readers of `ps`
+        self.process = Popen(words, env=self.environment, stdin=PIPE, stdout=PIPE, text=True)
         self.listener = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
         self.listener.start()
+        self.tell(self.told)
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            for line in process.stderr:
-                self.lines.put(f"[{self.label}] {line.rstrip()}")
+    def tell(self, content: object) -> None:
+        """A line for it; where it is dead, that is heard anyway."""
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.write(json.dumps(content) + "\n")
+            self.process.stdin.flush()
 
-    def again(self) -> bool:
-        """Whether it died, and is worth another try."""
-        return self.process.poll() not in (None, *_ENDED) and self.started <= RESTARTS
+    def end(self) -> int:
+        """Its exit code, when it is over and nothing of it is open."""
+        code = self.process.wait()
+        assert self.process.stdin is not None
+        with suppress(OSError):  # what it has not read
+            self.process.stdin.close()
+        self.listener.join()
+        return code
+
+    def _listen(self, process: Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self.heard.put((self, line))
+        self.heard.put((self, None))
 
 
-def measure(out: AnyPath, missing: Collection[str], devices: Sequence[str], *, more: Sequence[str] = ()) -> None:
-    """Measure a run that was planned, a process a device.
+class Fleet:
+    """`dealing.Hands` of this machine."""
 
-    Args:
-        out: the run folder.
-        missing: the ids of the cells that are not there yet.
-        devices: see `devices_of`.
-        more: options of `vitals run` for each of them.
-    """
-    store, lines = Store(out / "store"), queue.SimpleQueue[str]()
-    threads = max(1, (os.cpu_count() or 1) // max(1, devices.count("cpu")))
-    own = {"OMP_NUM_THREADS": str(threads)} if "cpu" in devices else {}
-    # whoever executes the code of the folder here has asked whether it may
-    base = [sys.executable, "-m", "visionvitals", "run", str(out), "--trust", *more]
-    with _listed(missing) as divided, meter(cells=len(missing), images=0, passes=len(missing)) as state:
-        fleet = [
-            _Member(
-                label=device if devices.count(device) == 1 else f"{device}, process {k + 1}",
-                command=[*base, "--shard", f"{k}/{len(devices)}", "--device", device],
-                environment={**own, **os.environ, QUIET: "1", shards.CELLS: str(divided)},
-                lines=lines,
-            )
-            for k, device in enumerate(devices)
-        ]
+    def __init__(self, told: Mapping[str, Any], say: Callable[[str], None], devices: Sequence[str]) -> None:
+        self.say, self.heard = say, queue.SimpleQueue[tuple[_Member, str | None]]()
+        threads = max(1, (os.cpu_count() or 1) // max(1, devices.count("cpu")))
+        environment = {**({"OMP_NUM_THREADS": str(threads)} if "cpu" in devices else {}), **os.environ}
+        self.members: dict[str, _Member] = {}
+        for k, device in enumerate(devices):
+            name = device if devices.count(device) == 1 else f"{device}, process {k + 1}"
+            own = {**told, "by": f"{k}-of-{len(devices)}", "device": device}
+            self.members[name] = _Member(own, environment, self.heard, name)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def free(self) -> list[str]:
+        return [name for name, member in self.members.items() if member.free]
+
+    def alive(self) -> bool:
+        return not all(member.over for member in self.members.values())
+
+    def give(self, hand: str, task: Task) -> None:
+        member = self.members[hand]
+        member.free, member.task = False, task
+        member.tell(dataclasses.astuple(task))
+
+    def wait(self) -> list[tuple[str, Done | None]]:
         try:
-            for member in fleet:
+            member, line = self.heard.get(timeout=_SECONDS)
+        except queue.Empty:
+            return []
+        task, member.task, member.free = member.task, None, line is not None
+        if line is None:
+            member.over = member.restarts >= RESTARTS
+            code, what = member.end(), "given up" if member.over else "started again"
+            self.say(f"[{member.name}] died ({code}) and is {what}")
+            if not member.over:
+                member.restarts += 1
                 member.start()
-            while any(member.process.poll() is None or member.again() for member in fleet) or not lines.empty():
-                _relay(lines, state.say)
-                for member in filter(_Member.again, fleet):
-                    state.say(f"[{member.label}] died ({member.process.returncode}) and is started again")
-                    member.start()
-                state.count(len(store.held(missing)))
-        finally:
-            _end(fleet)
-            _relay(lines, state.say)
+        elif task is not None:
+            member.restarts = 0
+        return [] if task is None else [(member.name, None if line is None else Done(**json.loads(line)))]
 
 
 @contextmanager
-def _listed(missing: Collection[str]) -> Iterator[Path]:
-    """A file with the ids of the cells, for as long as the processes run."""
-    with tempfile.TemporaryDirectory(prefix="visionvitals-") as folder:
-        path = Path(folder) / "cells.json"
-        path.write_text(json.dumps(sorted(missing)))
-        yield path
+def started(told: Mapping[str, Any], say: Callable[[str], None], *, devices: Sequence[str]) -> Iterator[Fleet]:
+    """A process for each device, for as long as the context lasts.
 
-
-def _relay(lines: "queue.SimpleQueue[str]", say: Callable[[str], None]) -> None:
-    """Say what the processes said; wait a little where they said nothing."""
+    Args:
+        told: what all of them are told, see `worker.Worker`.
+        say: is told what happens.
+        devices: see `devices_of`.
+    """
+    fleet = Fleet(told, say, devices)
     try:
-        say(lines.get(timeout=_SECONDS))
-        while True:
-            say(lines.get_nowait())
-    except queue.Empty:
-        return
-
-
-def _end(fleet: Sequence[_Member]) -> None:
-    """Ask every process that still runs to end, and wait for it; one that does not listen is killed."""
-    running = [member.process for member in fleet if hasattr(member, "process") and member.process.poll() is None]
-    for process in running:
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    for member in fleet:
-        if hasattr(member, "listener"):
-            member.listener.join(timeout=10)
+        for member in fleet.members.values():
+            member.start()
+        yield fleet
+    finally:
+        running = [member for member in fleet.members.values() if hasattr(member, "listener")]
+        for member in running:
+            member.process.terminate()
+        for member in running:
+            try:
+                member.process.wait(timeout=30)
+            except TimeoutExpired:
+                member.process.kill()
+            member.end()

@@ -37,6 +37,17 @@ ANSWERS = ("top1", "prediction")
 """The metrics that every image has which was asked for its class."""
 
 
+@dataclass
+class Held:
+    """What a process keeps from one call of `runner.execute` to the next: the backbone that is loaded, and the batch that its memory allows."""
+
+    loaded: Backbone | None = None
+    batch_size: int | None = None
+
+    def hold(self, loaded: Backbone) -> None:
+        self.loaded = loaded
+
+
 @dataclass(kw_only=True)
 class Running:
     """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
@@ -56,7 +67,7 @@ class Running:
     by: str = ""
     earlier: Sequence[int] = ()
     mine: Mapping[str, Collection[int]] | None = None
-    failed: list[str] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
@@ -87,7 +98,7 @@ class Running:
         self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
         self.state.say(f"Failed: {sentence}")
         self.state.finish_cell(unmeasured=self.images(cell), passes=self.passes(cell))
-        self.failed.append(sentence)
+        self.failures[cell_id(cell)] = sentence
 
 
 @dataclass(frozen=True, kw_only=True)

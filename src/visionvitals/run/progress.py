@@ -38,6 +38,7 @@ class Meter:
         cells, images: how many there are in all.
         passes: forward passes in all, images times what each costs; the time left is told from them.
         say: prints one line without disturbing the bar.
+        note: what else is counted.
     """
 
     cells: int
@@ -49,6 +50,7 @@ class Meter:
     cells_done: int = 0
     images_done: int = 0
     passes_done: float = 0.0
+    note: str = ""
     busy: float = 0.0
     _began: float | None = field(default=None, repr=False)
 
@@ -65,10 +67,9 @@ class Meter:
         self.passes -= unmeasured * passes
         self._show(self)
 
-    def count(self, cells: int) -> None:
-        """So many cells are there by now, whoever measured them."""
-        self.cells_done = cells
-        self.passes_done = cells
+    def count(self, cells: int, passes: float, note: str) -> None:
+        """So much is there by now, whoever measured it."""
+        self.cells_done, self.passes_done, self.note = cells, passes, note
         self._show(self)
 
     @contextmanager
@@ -88,8 +89,10 @@ class Meter:
         rate = self.images_done / busy if busy > 0 else 0.0
         parts = [f"{self.cells_done}/{self.cells} cells"]
         parts += [f"{self.images_done:,}/{self.images:,} images"] if self.images else []
+        parts += [self.note] if self.note else []
         if rate > 0:
             parts += [f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.1f} images/s"]
+        if busy > 0 and self.passes_done > 0:
             parts += [f"{duration(max(0.0, self.passes - self.passes_done) * busy / max(self.passes_done, 1e-9))} left"]
         return ", ".join(parts)
 

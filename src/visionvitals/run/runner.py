@@ -5,7 +5,7 @@ import functools
 import gc
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,8 @@ from visionvitals.plan import planner
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
-from visionvitals.run.measure import Running, Work
+from visionvitals.run.measure import Held, Running, Work
 from visionvitals.run.progress import duration, meter
-from visionvitals.run.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -35,14 +34,19 @@ class Outcome:
     Attributes:
         measured: cells of this call.
         found: cells that the store held already.
-        failed: one sentence per failed cell.
+        failures: id -> why the cell failed, in a sentence.
         warnings: what the run noticed.
     """
 
     measured: int
     found: int
-    failed: tuple[str, ...]
-    warnings: tuple[str, ...]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """A sentence for each failed cell."""
+        return tuple(self.failures.values())
 
 
 def execute(
@@ -60,6 +64,7 @@ def execute(
     milestone: Callable[[bool], None] = lambda headline: None,
     studies: Collection[str] | None = None,
     earlier: Sequence[int] = (),
+    held: Held | None = None,
 ) -> Outcome:
     """Measure every cell of a plan that `out` does not hold yet.
 
@@ -80,6 +85,7 @@ def execute(
         studies: names of the studies whose cells are measured now; None for all.
         earlier: smaller limits that the same request had before: what their cells hold is not measured again where a study allows it
             (see `run.grown`), and they are removed when the larger ones are there.
+        held: what the call before has kept, of a process that is called for a few cells at a time; who calls it clears the store.
 
     Raises:
         VitalsError: the folder holds another plan, or results cannot be written. A failing cell is recorded and does not raise.
@@ -101,7 +107,7 @@ def execute(
             store=store,
             state=state,
             device=device,
-            batch_size=batch_size or devices.default_batch_size(device),
+            batch_size=(held and held.batch_size) or batch_size or devices.default_batch_size(device),
             workers=workers,
             command=tuple(command),
             warnings=folder.warn(out, (), by=by),
@@ -109,29 +115,37 @@ def execute(
             by=by,
             earlier=earlier,
             mine=mine,
+            loaded=None if held is None else held.loaded,
         )
         state.images = sum(map(run.images, missing.values()))
         state.passes = sum(run.images(cell) * run.passes(cell) for cell in missing.values())
-        for name, what in damaged.items():
-            store.set_aside(name)
-            run.warn(f"the cell {name} was not as it was written ({what}); it was set aside and counts as missing")
+        _set_aside(run, damaged)
         left = taking.take(run, missing, reuse)
         _measure_all(run, left, rates)
-    _clear(out, store, cells, earlier)
+    _clear(run, cells, held)
     return Outcome(
-        measured=len(left) - len(run.failed),
+        measured=len(left) - len(run.failures),
         found=len(cells) - len(left),
-        failed=tuple(run.failed),
+        failures=run.failures,
         warnings=tuple(run.warnings),
     )
 
 
-def _clear(out: AnyPath, store: Store, cells: Mapping[str, Cell], earlier: Sequence[int]) -> None:
-    """Remove what finished cells no longer need: parts that are in them, and what looks before held and noticed."""
-    for identifier in store.left_over():
-        store.drop_parts(identifier)
-    grown.drop(store, cells, earlier)
-    grown.forget(out, earlier)
+def _clear(run: Running, cells: Mapping[str, Cell], held: Held | None) -> None:
+    """Keep what the next call needs; where there is none, remove what finished cells no longer need: parts that are in them, and what looks
+    before held and noticed."""
+    if held is not None:
+        held.loaded, held.batch_size = run.loaded, run.batch_size
+        return
+    run.store.clear()
+    grown.drop(run.store, cells, run.earlier)
+    grown.forget(run.out, run.earlier)
+
+
+def _set_aside(run: Running, damaged: Mapping[str, str]) -> None:
+    for name, what in damaged.items():
+        run.store.set_aside(name)
+        run.warn(f"the cell {name} was not as it was written ({what}); it was set aside and counts as missing")
 
 
 def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, float]) -> None:

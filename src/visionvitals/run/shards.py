@@ -8,13 +8,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.plan import plan_file
 from visionvitals.plan.request import Plan
-from visionvitals.run import documents, requests
+from visionvitals.run import requests
 
 _SCHEDULERS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
@@ -23,17 +22,14 @@ _SCHEDULERS = (
     ("RANK", "WORLD_SIZE", ""),
 )
 """(index, count, the first index) in the environment of SLURM arrays and steps, indexed jobs of Kubernetes, and torchrun."""
-CELLS = "VISIONVITALS_CELLS"
-"""The environment variable that names a JSON file with the ids of the cells that are divided, for the processes of a fleet."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The `index`-th (from 0) of `count` equal shares, of the cells `of` these ids; None for all of the run."""
+    """The `index`-th (from 0) of `count` equal shares of a run."""
 
     index: int
     count: int
-    of: frozenset[str] | None = None
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -51,8 +47,7 @@ def read(text: str) -> Shard:
     good = found is not None and int(found[1]) < int(found[2])
     require(good, "`--shard` must read I/N with I from 0 to N - 1, or auto", text, "The first of four is 0/4.")
     assert found is not None
-    of = frozenset(documents.read(Path(os.environ[CELLS]), [str])) if CELLS in os.environ else None
-    return Shard(int(found[1]), int(found[2]), of)
+    return Shard(int(found[1]), int(found[2]))
 
 
 def _of_scheduler(environment: Mapping[str, str]) -> Shard:
@@ -93,7 +88,7 @@ def share_of(content: Mapping[str, Any], plan: Plan, shard: Shard) -> dict[str, 
     here = [request["cells"] for request in every if request["plan"] == asked]
     require(bool(here), "A share is one of a request that was planned", "none", "Plan it: `vitals plan ... --out DIR`.")
     divided = {cell["id"]: cell for request in every for cell in request["cells"]}
-    mine = _range([cell for identifier, cell in divided.items() if shard.of is None or identifier in shard.of], shard)
+    mine = _range(list(divided.values()), shard)
     return {cell["id"]: mine[cell["id"]] for cell in here[0] if cell["id"] in mine}
 
 

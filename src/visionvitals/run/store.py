@@ -130,6 +130,11 @@ class Store:
         """The ids of the cells that are complete and of which documents of parts are left: their writer was killed, or came second."""
         return sorted(self.held({name.split("/")[1] for name in self.shelf.names("*/*/*-*.json")}))
 
+    def clear(self) -> None:
+        """Remove the documents of parts that are `left_over`."""
+        for identifier in self.left_over():
+            self.drop_parts(identifier)
+
     def cells(self) -> list[Stored]:
         """Every finished cell that is whole, in order of study and id."""
         return [found for found in self.tried(self.ids()) if isinstance(found, Stored)]
