@@ -193,9 +193,12 @@ def floor(spelling: str, data: str, *, repeats: int, limit: int, device: Any) ->
     from visionvitals.plan import planner, request
     from visionvitals.run import devices
 
-    sections = tuple(request.Section(name=name, values=values) for name, values in SWEEPS.items())
-    asked = request.Plan(backbones=(spelling,), data=(data,), studies=sections, limit=limit)
-    planned, network = planner.make(asked, device=device), planner.load_backbone(spelling, device=device)
+    def plan(*names: str) -> Any:
+        sections = tuple(request.Section(name=name, values=SWEEPS[name]) for name in names)
+        asked = request.Plan(backbones=(spelling,), data=(data,), studies=sections, limit=limit)
+        return planner.make(asked, device=device)
+
+    planned, network = plan(*SWEEPS), planner.load_backbone(spelling, device=device)
     seen = cache.decoded(
         planned.sets[data], network.card.preprocess, decoder="pillow", limit=limit, seed=0, workers=None
     )
@@ -203,7 +206,7 @@ def floor(spelling: str, data: str, *, repeats: int, limit: int, device: Any) ->
     batches = [to_float(torch.from_numpy(seen.pixels[k : k + step].copy()), device) for k in range(0, n, step)]
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        measured(planned, network, Path(folder, "warm"), batches=batches, timed=False)
+        measured(plan("clean", "salient"), network, Path(folder, "warm"), batches=[], timed=False)
         for k in range(repeats):
             timed = measured(planned, network, Path(folder, f"{k}"), batches=batches, timed=True)
             plain = timed
