@@ -1,6 +1,7 @@
 """The command `vitals`: one command per intention. Every heavy import is inside the function that needs it."""
 
 import dataclasses
+import functools
 import os
 import shlex
 import signal
@@ -170,13 +171,9 @@ def plan(*what: str, out: RunFolder | None = None, choices: Choices = Choices(),
         folder.refuse_another(out, asked)
     device = devices.choose_device(machine.device)
     batch_size = machine.batch_size or devices.default_batch_size(device)
-    rates: dict[str, float] = {}
-
-    def measure(backbone: visionvitals.Backbone) -> None:
-        rates[backbone.card.spec] = calibrate.rate(backbone, batch_size=batch_size)
-
-    planned = planner.make(asked, device=device, visit=measure)
-    show_plan(planned, rates, str(device))
+    rate = functools.partial(calibrate.rate, batch_size=batch_size)
+    planned = planner.make(asked, device=device, rate=rate, batch_size=batch_size)
+    show_plan(planned, planned.rates, str(device))
     if out is not None:
         folder.claim(out, planned, command=("vitals", *_typed.get()))
         print_line(f"Kept. To measure it: vitals run {shlex.quote(str(out))}")

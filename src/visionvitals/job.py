@@ -144,7 +144,8 @@ class Job:
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """The images in order from row `start` on, `batch_size` at a time, as float in [0, 1] on the backbone's device.
 
-        The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting.
+        The next batch is read while the network works on this one; on a GPU it is copied from pinned memory without waiting. All have
+        one shape but the last, which holds what is left.
         """
         import torch
 
@@ -154,6 +155,7 @@ class Job:
             raw = torch.from_numpy(np.ascontiguousarray(self.pixels[start : start + self.batch_size]))
             return raw.pin_memory() if device.type == "cuda" else raw
 
+        labels = torch.from_numpy(np.ascontiguousarray(self.labels, dtype=np.int64)).to(device)
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, start)
             for first in range(start, len(self.ids), self.batch_size):
@@ -161,8 +163,7 @@ class Job:
                 part = slice(first, min(first + self.batch_size, len(self.ids)))
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
-                labels = torch.from_numpy(np.ascontiguousarray(self.labels[part], dtype=np.int64)).to(device)
-                yield Batch(tuple(self.ids[part]), images, labels, part, self.backbone.card)
+                yield Batch(tuple(self.ids[part]), images, labels[part], part, self.backbone.card)
 
     def different(self, rows: Sequence[int] | np.ndarray, besides: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """The rows that show one picture each, the first of its copies, and none of the pictures that the rows `besides` show.

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionvitals import registry
-from visionvitals.core import Backbone
 from visionvitals.errors import require
 from visionvitals.remote import AnyPath, located
 
@@ -68,17 +67,13 @@ def measure(
     local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []
     do = "Save it as a checkpoint or a folder, or use one device."
     require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
-    rates: dict[str, float] = {}
-
-    def visit(loaded: Backbone) -> None:
-        rates[loaded.card.spec] = calibrate.rate(loaded, batch_size=1, seconds=0.1)
-
     mine = None if shard is None else shards.share_of(requests.content_of(out), plan, shard)
     if mine == {}:
         return runner.Outcome(measured=0, found=0)
     say(f"Planning on {chosen}")
     only = None if mine is None else {share.backbone for share in mine.values()}
-    planned = planner.make(plan, device=chosen, visit=visit, only=only)
+    rate = partial(calibrate.rate, batch_size=1, seconds=0.1)
+    planned = planner.make(plan, device=chosen, rate=rate, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
     say(f"{len(planned.cells)} cells{skipped}")
     if start is not None:
@@ -93,7 +88,7 @@ def measure(
         workers=workers,
         command=command,
         reuse=[located(each) for each in reuse],
-        rates=rates,
+        rates=planned.rates,
         mine=None if mine is None else {identifier: share.parts for identifier, share in mine.items()},
         by="" if shard is None else f"{shard.index}-of-{shard.count}",
         milestone=milestones.writer(out, say) if shard is None else lambda headline: None,

@@ -31,7 +31,7 @@ def stream(seed: int, ids: Sequence[str], purpose: str, *, device: torch.device 
     keys = [
         int.from_bytes(hashlib.blake2b(prefix + i.encode(), digest_size=8).digest(), "little", signed=True) for i in ids
     ]
-    return torch.tensor(keys, dtype=torch.int64, device=device)
+    return torch.tensor(keys, dtype=torch.int64).to(device, non_blocking=True)
 
 
 def bits(keys: Int64[Tensor, " b"], n: int) -> Int64[Tensor, "b n"]:

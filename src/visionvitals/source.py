@@ -1,9 +1,18 @@
 """The identity of Python code: what a file means, whatever its comments, layout and docstrings. Needs no torch."""
 
 import ast
+import functools
 import hashlib
 import inspect
+import platform
+from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import visionvitals
+
+PACKAGE = Path(__file__).parent
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "transformers")
 
 
 def digest(path: str | Path) -> str:
@@ -30,6 +39,27 @@ def of(thing: object) -> str | None:
             continue
         return digest(path) if path and Path(path).is_file() else None
     return None
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions by name, read without importing anything."""
+    found = {"visionvitals": visionvitals.__version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def computing() -> dict[str, Any]:
+    """What computes: every file of this package, and the versions of the libraries below it."""
+    made = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        made.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes())
+    return {"package": made.hexdigest(), "versions": versions()}
 
 
 def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -298,8 +298,6 @@ def score(
 
     Args:
         job: the cell's work.
-        cut: (condition, preprocess of the backbone) -> how the pictures are brought to the size of its input, which stays. Default: as
-            the backbone says.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; None shows them as they are.
         at: the place on the study's axes.
         logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
@@ -312,9 +310,8 @@ def score(
             seen = batch.images if perturb is None else perturb(job.condition, batch, job.seed)
             out = job.backbone.logits(seen) if logits is None else logits(seen, batch)
             measured = answers(out.float(), batch.labels) | dict({} if more is None else more(batch))
-        for position, item in enumerate(batch.ids):
-            if item in job.exhibits:
-                job.keep(item, seen[position])
+        for position in sorted(map(batch.ids.index, job.exhibits.intersection(batch.ids))):
+            job.keep(batch.ids[position], seen[position])
         yield Scores(batch.ids, measured, at)
         job.progress(len(batch.ids))
 
@@ -340,7 +337,5 @@ def answers(out: "Tensor", labels: "Tensor") -> "dict[str, Tensor]":
     }
     if out.shape[1] > 5:
         columns["top5"] = among(5)
-    finite = out.isfinite().all(dim=1)
-    if not bool(finite.all()):
-        columns = {metric: values.masked_fill(~finite, float("nan")) for metric, values in columns.items()}
-    return columns
+    lost = ~out.isfinite().all(dim=1)  # filled in without asking whether there is one, which would wait for the device
+    return {metric: values.masked_fill(lost, float("nan")) for metric, values in columns.items()}

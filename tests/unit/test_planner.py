@@ -79,7 +79,12 @@ def test_backbones_are_visited_one_at_a_time(toy_backbone: str, toy_images: str)
     plan = Plan(
         backbones=(toy_backbone, f"{toy_backbone}?seed=1"), data=(toy_images,), studies=(Section(name="clean"),)
     )
-    planner.make(plan, device=CPU, visit=seen.append)
+
+    def rate(backbone: Backbone) -> float:
+        seen.append(backbone)
+        return 1.0
+
+    assert planner.make(plan, device=CPU, rate=rate).rates == dict.fromkeys(plan.backbones, 1.0)
     assert [b.card.spec for b in seen] == list(plan.backbones)
     assert calibrate.rate(seen[0], batch_size=4, seconds=0.01) > 0
 

@@ -176,7 +176,9 @@ class _Check:
             return set()
         weights = torch.arange(1, self.plain.shape[1] + 1, device=self.plain.device) % 7 - 3.5
         try:
-            slopes = torch.autograd.grad((self.plain * weights).sum(), [x for _, x in asked], allow_unused=True)
+            with torch.enable_grad():  # without, the sum has no gradient, and each block would need a pass of its own
+                total = (self.plain * weights).sum()
+            slopes = torch.autograd.grad(total, [x for _, x in asked], allow_unused=True)
         except RuntimeError:  # such as a tensor that was changed in place
             return set()
         return {

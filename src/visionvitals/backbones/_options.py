@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 from visionvitals.core import Interpolation
@@ -46,6 +47,12 @@ def _mean(text: str) -> Channels:
 
 def _std(text: str) -> Channels:
     return _channels(text, "one or three positive numbers", above=0)
+
+
+def without_names(model: Mapping[str, Any]) -> bool:
+    """Whether no keyword argument of a network could name a file: all are numbers, or rows of them."""
+    rows = (value if isinstance(value, tuple | list) else (value,) for value in model.values())
+    return all(isinstance(each, int | float | NoneType) for row in rows for each in row)
 
 
 @dataclass(frozen=True, kw_only=True)

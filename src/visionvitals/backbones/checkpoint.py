@@ -9,6 +9,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         weight_files.read(path, options.weights), options, size=options.size, arch=options.arch, model=options.model
     )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
+
+
+def files(spec: Spec) -> tuple[Path, ...] | None:
+    """See `plan.cards`. What the file says may lead to a family of another package."""
+    known = registry.options(spec, Options).model
+    return () if _options.without_names(known) and not entry_points(group="visionvitals.backbones") else None
 
 
 def described(

@@ -21,7 +21,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from visionvitals import core, weight_files
 from visionvitals.backbones import _classes, _hub, _options, _parts, _positions, _preprocess
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec, option, reads
+from visionvitals.registry import Spec, option, options, reads
 
 EXAMPLES: tuple[str, ...] = (
     "timm:test_vit?pretrained=false&size=64",
@@ -68,6 +68,20 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     made = described(module, options, kwargs=options.model, size=options.size, elsewhere=name.startswith(_ELSEWHERE))
     made = replace(made, notes=notes + made.notes)
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
+
+
+def files(spec: Spec) -> tuple[Path, ...] | None:
+    """See `plan.cards`. Of published weights, their file in the local cache where `_fetched` reads that."""
+    asked = options(spec, Options)
+    if spec.name.startswith(_ELSEWHERE) or not _options.without_names(asked.model):
+        return None
+    if spec.checkpoint is not None or asked.pretrained is False:
+        return ()
+    config = get_pretrained_cfg(spec.name)
+    if config is None or not config.hf_hub_id or config.hf_hub_filename or config.custom_load:
+        return None
+    path = _hub.cached(config.hf_hub_id, "model.safetensors", "pytorch_model.bin")
+    return None if path is None else (path,)
 
 
 def network(name: str, kwargs: Mapping[str, Any], *, seed: int = 0) -> torch.nn.Module:

@@ -47,6 +47,11 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
 
 
+def files(spec: Spec) -> tuple[Path, ...]:
+    """See `plan.cards`."""
+    return () if spec.checkpoint else (WEIGHTS / f"tiny_{spec.name}.safetensors",)
+
+
 def network(name: str, **kwargs: Any) -> torch.nn.Module:
     """A network with random weights, for images of 64 x 64 pixels.
 

@@ -18,7 +18,7 @@ from torchvision.models import get_model_builder, get_model_weights, list_models
 from visionvitals import core, weight_files
 from visionvitals.backbones import _hub, _options, _parts, _preprocess
 from visionvitals.errors import VitalsError, near, require
-from visionvitals.registry import Spec, option, reads
+from visionvitals.registry import Spec, option, options, reads
 
 EXAMPLES: tuple[str, ...] = (
     "torchvision:squeezenet1_1?pretrained=false&size=64",
@@ -76,6 +76,13 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         module=module, architecture=name, preprocess=preprocess, build=kwargs, imagenet=True, notes=notes
     )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
+
+
+def files(spec: Spec) -> tuple[Path, ...] | None:
+    """See `plan.cards`. Published weights are looked for anew each time."""
+    asked = options(spec, Options)
+    own = spec.checkpoint is not None or asked.pretrained is False
+    return () if own and _options.without_names(asked.model) else None
 
 
 def _renamed(found: weight_files.Weights) -> weight_files.Weights:

@@ -108,7 +108,9 @@ def occlude_cells(
         shown = cells * (~gone).to(
             images.dtype
         )  # values are in [0, 1], so a product with 0 is 0 and one with 1 is the value
-        return (shown.add_(colour * gone) if bool(fill.any()) else shown).view(images.shape)
+        # black needs no second step; to ask a GPU for the colour would wait for it, and take longer than the step
+        coloured = fill.device.type != "cpu" or bool(fill.any())
+        return (shown.add_(colour * gone) if coloured else shown).view(images.shape)
     return torch.where(gone, fill.view(-1, 3, rows, height, columns, width), cells).view(images.shape)
 
 
@@ -133,7 +135,7 @@ def fill_pixels(
         blurred: Tensor = v2.gaussian_blur(images, kernel_size=[2 * math.ceil(2 * sigma) + 1] * 2, sigma=[sigma, sigma])
         return blurred
     colour = {"black": (0.0, 0.0, 0.0), "mean": mean, "gray": (0.5, 0.5, 0.5)}[fill]
-    return torch.tensor(colour, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    return torch.tensor(colour, dtype=images.dtype).view(1, 3, 1, 1).to(images.device, non_blocking=True)
 
 
 def shuffle(images: Float[Tensor, "b 3 h w"], order: Int64[Tensor, "b n"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
@@ -141,10 +143,11 @@ def shuffle(images: Float[Tensor, "b 3 h w"], order: Int64[Tensor, "b n"], grid:
     b, c, h, w = images.shape
     rows, columns = grid
     height, width = cell_size((h, w), grid)
-    cells = images.view(b, c, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5).reshape(b, rows * columns, -1)
-    moved = cells.gather(1, order[:, :, None].expand_as(cells))
-    whole = moved.view(b, rows, columns, c, height, width).permute(0, 3, 1, 4, 2, 5)
-    return whole.reshape(b, c, h, w)
+    source, device = order.view(b, 1, rows, 1, columns), images.device
+    plane = torch.arange(b * c, device=device).view(b, c, 1, 1, 1)
+    line = source // columns * height + torch.arange(height, device=device)[:, None]
+    strips = (plane * h + line) * columns + source % columns  # a line of a cell is a strip; all are copied in one pass
+    return images.reshape(-1, width).index_select(0, strips.flatten()).view(images.shape)
 
 
 def paste_in_corner(
@@ -153,10 +156,10 @@ def paste_in_corner(
     """Each image resized to `inner` (height, width; antialiased bilinear) in one corner of a black canvas of its own size."""
     h, w = images.shape[-2:]
     require(0 < inner[0] <= h and 0 < inner[1] <= w, f"`inner` must fit into the {h}x{w} canvas", inner)
-    small = v2.resize(images, list(inner), antialias=True).clamp(0, 1)
+    small = v2.resize(images, list(inner), antialias=True)
     canvas = torch.zeros_like(images)
     vertical, horizontal = corner.split("-")
     top = 0 if vertical == "top" else h - inner[0]
     left = 0 if horizontal == "left" else w - inner[1]
-    canvas[:, :, top : top + inner[0], left : left + inner[1]] = small
+    canvas[:, :, top : top + inner[0], left : left + inner[1]].copy_(small).clamp_(0, 1)
     return canvas

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from visionvitals import registry, study
 from visionvitals.core import Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, blamed, require, shortened
+from visionvitals.plan import cards
 from visionvitals.plan.companions import Companions
 from visionvitals.plan.drawn import drawn
 from visionvitals.plan.identity import cell_id, plain, spelled
@@ -50,6 +51,7 @@ class Planned:
         alignments: (backbone, image set) -> which of the backbone's outputs each of the set's classes is; missing where they do not
             fit.
         notes: how labels were mapped, and what the backbones and image sets say of themselves.
+        rates: backbone -> images per second of a forward pass, where they were asked for.
     """
 
     plan: Plan
@@ -60,6 +62,7 @@ class Planned:
     studies: Mapping[str, study.Study]
     alignments: "Mapping[tuple[str, str], Alignment]"
     notes: tuple[str, ...]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def by_id(self) -> Mapping[str, Cell]:
@@ -71,15 +74,16 @@ def make(
     plan: Plan,
     *,
     device: "torch.device",
-    visit: Callable[[Backbone], None] | None = None,
+    rate: Callable[[Backbone], float] | None = None,
+    batch_size: int = 1,
     only: Collection[str] | None = None,
 ) -> Planned:
-    """Resolve a plan. Each backbone is loaded for its card and freed before the next one.
+    """Resolve a plan. Each backbone whose card is not remembered (see `plan.cards`) is loaded for it, and freed before the next one.
 
     Args:
         plan: what to measure.
         device: where the backbones are loaded.
-        visit: called with each loaded backbone, e.g. to measure its speed.
+        rate: measures how many images a second a backbone takes in batches of `batch_size`; not asked where that is remembered.
         only: the backbones whose cells are asked for, of those of the plan; None for all.
 
     Raises:
@@ -90,15 +94,13 @@ def make(
         parse("backbones", text)
     sets = {text: open_images(text) for text in plan.sets}
     measured = {text: drawn(images, plan.limit, plan.seed) for text, images in sets.items()}
-    cards = {text: images.card for text, images in sets.items()}
-    making = _Making(plan, studies, cards, measured, Companions(functools.partial(load_backbone, device=device)))
+    opened = {text: images.card for text, images in sets.items()}
+    making = _Making(plan, studies, opened, measured, Companions(functools.partial(load_backbone, device=device)))
+    rates: dict[str, float] = {}
     for text in (text for text in plan.backbones if only is None or text in only):
-        backbone = load_backbone(text, device=device)
-        if visit is not None:
-            visit(backbone)
-        card = backbone.card
-        del backbone
-        making.backbone(card)
+        found = _known(text, device, rate, batch_size)
+        rates |= {} if (speed := found.rate(batch_size)) is None else {text: speed}
+        making.backbone(found.card)
     reasons = Counter(skip.reason for skip in making.skips).most_common(3)
     why = " ".join(f"{n} skipped: {reason}." for reason, n in reasons)
     require(bool(making.cells), "A plan must have something to measure", "none", why)
@@ -112,7 +114,23 @@ def make(
         studies=studies,
         alignments=making.alignments,
         notes=tuple(dict.fromkeys([*notes, *making.notes])),
+        rates=rates,
     )
+
+
+def _known(
+    text: str, device: "torch.device", rate: Callable[[Backbone], float] | None, batch_size: int
+) -> cards.Remembered:
+    """The card of a spelling, and its speed where that is asked for: remembered, or of the network, which is loaded and then remembered."""
+    key = cards.depends(text, str(device))
+    before = cards.recall(key)
+    if before is not None and (rate is None or before.rate(batch_size) is not None):
+        return before
+    backbone = load_backbone(text, device=device)
+    speed = {} if rate is None else {batch_size: rate(backbone)}
+    found = cards.Remembered(backbone.card, {**({} if before is None else before.rates), **speed})
+    cards.remember(key, found)
+    return found
 
 
 @dataclass

@@ -34,9 +34,9 @@ from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run import documents, groups, parts, requests, trust
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.progress import say
-from visionvitals.run.provenance import versions
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
+from visionvitals.source import versions
 
 ALIKE = ("seed", "limit", "decoder", "until")
 """What all requests of a run must share, so that its numbers can be compared. One that grows until its rules are decided is alone."""

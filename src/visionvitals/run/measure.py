@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from visionvitals import source
 from visionvitals.core import Backbone, Cell, Place
 from visionvitals.errors import VitalsError, require
 from visionvitals.job import Job
@@ -20,7 +21,7 @@ from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, grown, parts, provenance, wide
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.cell import Stored
-from visionvitals.run.memo import DiskMemos, code
+from visionvitals.run.memo import DiskMemos
 from visionvitals.run.progress import Meter
 from visionvitals.run.store import Store
 from visionvitals.study import REPEATS, Study
@@ -43,9 +44,6 @@ class Held:
 
     loaded: Backbone | None = None
     batch_size: int | None = None
-
-    def hold(self, loaded: Backbone) -> None:
-        self.loaded = loaded
 
 
 @dataclass(kw_only=True)
@@ -240,7 +238,11 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         kept.says[item, at] = says
 
     first_run = getattr(cell.condition, REPEATS, 0) == 0
-    facts: dict[str, Any] = {"decoder": cell.decoder, "limit": cell.limit, "code": {**code(), "study": cell.source}}
+    facts: dict[str, Any] = {
+        "decoder": cell.decoder,
+        "limit": cell.limit,
+        "code": {**source.computing(), "study": cell.source},
+    }
     if work.part:
         facts["part"] = hashlib.sha256("\0".join(work.data.ids).encode()).hexdigest()
     return Job(

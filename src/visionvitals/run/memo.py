@@ -8,7 +8,6 @@ other has written.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -26,7 +25,6 @@ from visionvitals.datasets.base.cache_folder import decoded_folder, make_room
 from visionvitals.errors import VitalsError
 from visionvitals.files import write_safely
 from visionvitals.job import Arrays, Columns, Fill
-from visionvitals.run.provenance import versions
 
 CHUNK = 1 << 22
 """Bytes of a column under one checksum."""
@@ -34,7 +32,6 @@ SAMPLED = 16
 """So many chunks of a column are verified when it is opened, evenly spread, the first and the last among them."""
 EVERY = 5.0
 """Seconds between two records of how many rows are on the disk: what a kill can cost."""
-_PACKAGE = Path(__file__).parent.parent
 
 
 class DiskMemos:
@@ -53,15 +50,6 @@ class DiskMemos:
             return {column: [list(array.shape), array.dtype.str] for column, array in made.items()}
 
         return _kept({"memo": name, "key": _plain(key)}, save)
-
-
-@functools.cache
-def code() -> dict[str, Any]:
-    """What computes: every file of this package, and the versions of the libraries below it."""
-    made = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        made.update(f"{path.relative_to(_PACKAGE)}\0".encode() + path.read_bytes())
-    return {"package": made.hexdigest(), "versions": versions()}
 
 
 def _kept(content: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> Arrays:

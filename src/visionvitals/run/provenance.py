@@ -7,16 +7,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import visionvitals
+from visionvitals.source import versions
 
 if TYPE_CHECKING:
     import torch
-
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +70,6 @@ def collect(
 def now() -> str:
     """The time, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions by name, read without importing anything."""
-    found = {"visionvitals": visionvitals.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @functools.cache

@@ -16,7 +16,8 @@ from visionvitals.plan.request import Plan
 from visionvitals.remote import AnyPath
 from visionvitals.run import documents, trust
 from visionvitals.run.calibrate import images_of
-from visionvitals.run.provenance import now, versions
+from visionvitals.run.provenance import now
+from visionvitals.source import versions
 
 SCHEMA = 2
 Request = Mapping[str, Any]

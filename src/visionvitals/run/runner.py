@@ -14,7 +14,7 @@ import numpy as np
 from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
-from visionvitals.plan import planner
+from visionvitals.plan import cards, planner
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
@@ -191,9 +191,13 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
     """Measure the cells of one backbone, image set by image set, in their order."""
     try:
         backbone = _load(run, spec)
-        planned = run.planned.backbones[spec].digest
+        planned, card = run.planned.backbones[spec], backbone.card
+        answers = None if card.answers is None or planned.answers is None else planned.answers.differs(card.answers)
+        if card != planned or answers is not None:
+            cards.forget(spec, str(run.device))
+        require(card.digest == planned.digest, f"`{spec}` must stay what it was when planned", "other weights or code")
         require(
-            backbone.card.digest == planned, f"`{spec}` must stay what it was when planned", "other weights or code"
+            answers is None, f"`{spec}` must answer as it did when planned", answers, "Give the same command again."
         )
     except Exception as error:  # it could be loaded for the plan; now its file is gone, or memory is full
         for cell in cells:

@@ -164,7 +164,7 @@ def _block(
             items = [item for some, _ in parts for item in some]
             joined[key] = whole if items == whole else items
         items = joined[key]
-        values = np.concatenate([_array(some) for _, some in parts])
+        values = _array([some for _, some in parts])
         if items is not whole:
             _check_items(study, metric, metrics[metric], items, position)
         _check_values(study, metric, metrics[metric], values)
@@ -184,9 +184,13 @@ def _block(
     return Block(order, spread)
 
 
-def _array(values: Any) -> np.ndarray:
-    tensor = hasattr(values, "detach")
-    return np.asarray(values.detach().cpu().numpy() if tensor else values, dtype=np.float64)
+def _array(parts: Sequence[Any]) -> np.ndarray:
+    """All values of a metric, float64 (n,). What a study left on its device is joined there, and copied once."""
+    if all(hasattr(values, "detach") for values in parts):
+        import torch
+
+        return np.asarray(torch.cat([values.detach().double() for values in parts]).cpu().numpy())
+    return np.concatenate([np.asarray(v.cpu() if hasattr(v, "detach") else v, dtype=np.float64) for v in parts])
 
 
 def _check_items(study: str, metric: str, declared: Metric, items: list[str], position: Mapping[str, int]) -> None:

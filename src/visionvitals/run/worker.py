@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from visionvitals import source
 from visionvitals.errors import VitalsError
 from visionvitals.remote import located
 from visionvitals.run.dealing import Done, Task
@@ -26,10 +27,9 @@ if TYPE_CHECKING:
 
 def here() -> dict[str, str]:
     """What must be the same on every machine, in words."""
-    from visionvitals.run.memo import code
-
-    versions = {**code()["versions"], "python": platform.python_version().rpartition(".")[0]}
-    return {**versions, "code of visionvitals": code()["package"][:12]}
+    code = source.computing()
+    versions = {**code["versions"], "python": platform.python_version().rpartition(".")[0]}
+    return {**versions, "code of visionvitals": code["package"][:12]}
 
 
 @dataclass(kw_only=True)
@@ -129,7 +129,7 @@ class Worker:
             self._held.loaded = None
             device, plan = devices.choose_device(self.device), plan_file.from_dict(self.plan, source="plan.json")
             say(f"Loading {plan.names.get(backbone, backbone)}")
-            found = planner.make(plan, device=device, visit=self._held.hold, only=[backbone])
+            found = planner.make(plan, device=device, only=[backbone])
             folder.join(located(self.out), found, frozenset(self._cells()[backbone]))
             self._planned[backbone] = found
         return self._planned[backbone]

@@ -23,6 +23,7 @@ Metrics: those of `clean`, `information_loss`, `mass_removed`.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Literal, get_args
 
 from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
@@ -232,10 +233,10 @@ def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> 
     c = condition
     rule = saliency.salient_drop if c.drop == "salient" else saliency.non_salient_drop
     dropped = rule(ranked, c.mass)
-    gone = patches.to_pixels(dropped.to(batch.images.device), c.grid, batch.card.preprocess.size)
+    gone = dropped.to(batch.images.device, non_blocking=True)
     keys = randomness.stream(seed, batch.ids, "salient/fill", device=batch.images.device)
     fill = patches.fill_pixels(c.fill, batch.images, keys, mean=batch.card.preprocess.mean)
-    return patches.occlude(batch.images, gone, fill), saliency.shares(ranked, dropped)
+    return patches.occlude_cells(batch.images, gone, c.grid, fill), saliency.shares(ranked, dropped)
 
 
 def measure(job: Job) -> Iterator[Scores]:
@@ -245,32 +246,36 @@ def measure(job: Job) -> Iterator[Scores]:
 
     c: Condition = job.condition
     weigh = weights(job, source=c.source, model=c.model, head=c.head, grid=c.grid)
-    now: dict[str, Tensor] = {}
-    used: set[str] = set()
-    broken: set[str] = set()  # no finite answer to the whole image, so no gradient
+    now: dict[str, Tensor] = {}  # of the batch
+    fit: set[str] = set()  # of the images that are shown, those with usable saliency
+    lost = 0
 
     def occluded(condition: Condition, batch: Batch, seed: int) -> "Tensor":
         ranked = weigh(batch.rows)
-        good = saliency.usable(ranked)
-        silent = ~ranked.isfinite().all(dim=1) & (c.source == "gradient")
+        now["good"] = good = saliency.usable(ranked)
+        # no finite answer to the whole image, so no gradient
+        now["silent"] = ~ranked.isfinite().all(dim=1) & (c.source == "gradient")
         ranked[~good] = 1.0  # these images are left out below; the batch keeps its shape
-        images, lost = without(condition, batch, seed, ranked)
-        now.update(mass_removed=lost.mass, information_loss=lost.pixels)
-        used.update(item for item, fits in zip(batch.ids, good.tolist(), strict=True) if fits)
-        broken.update(item for item, lost in zip(batch.ids, silent.tolist(), strict=True) if lost)
+        images, taken = without(condition, batch, seed, ranked)
+        now.update(mass_removed=taken.mass, information_loss=taken.pixels)
+        fit.update(job.exhibits.intersection(compress(batch.ids, good.tolist())))
         return images
 
     def keep(item: str, image: "Tensor") -> None:
-        if item in used:
+        if item in fit:
             job.keep(item, image)
 
     for block in score(dataclasses.replace(job, keep=keep), occluded):
-        rows = [k for k, item in enumerate(block.items) if item in used | broken]
-        items = [block.items[k] for k in rows]
-        silent = torch.tensor([item in broken for item in items], dtype=torch.bool)
-        columns = {
-            metric: torch.as_tensor(column).cpu()[rows].double() for metric, column in {**block.values, **now}.items()
-        }
-        yield Scores(items, {metric: column.masked_fill(silent, torch.nan) for metric, column in columns.items()})
-    if lost := len(job.ids) - len(used) - len(broken):
+        good, silent = now.pop("good"), now.pop("silent")
+        rows = (good | silent).nonzero()[:, 0]
+        lost += len(good) - len(rows)
+
+        def kept(column: "Tensor", rows: "Tensor" = rows, silent: "Tensor" = silent[rows]) -> "Tensor":
+            at = column.device
+            chosen = column.index_select(0, rows.to(at, non_blocking=True)).double()
+            return chosen.masked_fill(silent.to(at, non_blocking=True), torch.nan)
+
+        columns = {metric: kept(torch.as_tensor(column)) for metric, column in {**block.values, **now}.items()}
+        yield Scores([block.items[k] for k in rows.tolist()], columns)
+    if lost:
         job.warn(f"{lost} of {len(job.ids)} images have no usable saliency (source {c.source}) and are left out")

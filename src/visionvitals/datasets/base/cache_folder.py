@@ -84,7 +84,7 @@ def clear(keys: Collection[str] | None = None) -> int:
     """Delete entries of the cache, and return how many bytes that freed.
 
     Args:
-        keys: of the entries; None deletes all of them, and the notes of what was hashed before.
+        keys: of the entries; None deletes all of them, and the notes of what was hashed and loaded before.
 
     Raises:
         VitalsError: no entry has such a key, or the cache cannot be written.
@@ -100,7 +100,7 @@ def clear(keys: Collection[str] | None = None) -> int:
         if keys is None:
             for folder in _folders(_PART):
                 freed += _delete_if_abandoned(folder)
-            freed += _forget_hashes()
+            freed += _forget_notes()
     except OSError as error:
         raise VitalsError(f"The cache {cache_folder()} must be writable. Got: {error.strerror or error}.") from error
     return freed
@@ -152,10 +152,10 @@ def _delete_if_abandoned(folder: Path) -> int:
     return freed
 
 
-def _forget_hashes() -> int:
-    """Delete the notes of what was hashed before, and the indices of shards; other files in their folder stay."""
+def _forget_notes() -> int:
+    """Delete the notes of what was hashed, the indices of shards, and the cards of networks; other files in their folders stay."""
     freed = 0
-    for note in (cache_folder() / "hashes").glob("*"):
+    for note in (*(cache_folder() / "hashes").glob("*"), *(cache_folder() / "cards").glob("*.json")):
         if _KEY.fullmatch(note.stem) and note.suffix in (".json", ".npz") and note.is_file():
             freed += note.stat().st_size
             note.unlink(missing_ok=True)

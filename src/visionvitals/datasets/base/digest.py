@@ -22,7 +22,7 @@ from visionvitals.datasets.base.decode import PLAIN, Traits, traits
 from visionvitals.files import MAX_BYTES, read_regular, write_safely
 
 MISSING = "missing"
-_SETTLED = 2.0  # seconds
+SETTLED = 2.0  # seconds
 _CHUNK = 64
 
 
@@ -116,7 +116,7 @@ def _look(path: str, known: Mapping[str, _Entry], any_size: bool) -> _Entry:
         before = known.get(path) if any_size or status.st_size <= MAX_BYTES else None
         if before is not None and before[:3] == stamp:
             return before
-        settled = max(stamp[1:]) < (time.time() - _SETTLED) * 1e9
+        settled = max(stamp[1:]) < (time.time() - SETTLED) * 1e9
         if any_size and status.st_size > MAX_BYTES and stat.S_ISREG(status.st_mode):
             with open(path, "rb") as file:
                 return _Entry(*stamp, settled, hashlib.file_digest(file, "sha256").hexdigest(), ())
