@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from visionvitals.inside import Inside
+    from visionvitals.inside import Inside, Patches
 
 Preset = Literal["quick", "default", "paper"]
 Split = Literal["train", "val", "test"]
@@ -254,6 +254,8 @@ class Backbone:
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
         inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
+        patches: its patch embeddings, where images that differ in whole patches can share them; else None.
+        shares: what a pass for logits alone leaves out (`last block`) or can share (`patch embedding`), see docs/numerics.md.
 
     Example:
         >>> import torch
@@ -271,6 +273,8 @@ class Backbone:
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
     inside: "Inside | None" = None
+    patches: "Patches | None" = None
+    shares: tuple[str, ...] = ()
 
 
 Place = tuple[int | float | str, ...]

@@ -65,6 +65,7 @@ _PROVENANCE = {
     "platform": str,
     "device": str,
     "dtype": str,
+    "shares?": [str],
     "batch_size": int,
     "threads": int,
     "started": _time,

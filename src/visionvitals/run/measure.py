@@ -13,7 +13,7 @@ from PIL import Image
 
 from visionvitals.core import Backbone, Cell, Place
 from visionvitals.errors import VitalsError, require
-from visionvitals.job import Job
+from visionvitals.job import Embeddings, Job
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
@@ -109,6 +109,7 @@ class Work:
         outputs: for each class of the set the output of the backbone; None where they do not fit.
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
+        embeddings: of its patches, from cell to cell.
     """
 
     backbone: Backbone
@@ -117,6 +118,7 @@ class Work:
     shown: frozenset[str]
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
+    embeddings: Embeddings
     part: bool = False
 
     def labels(self, study: Study) -> np.ndarray:
@@ -183,6 +185,7 @@ def _numbers(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
                 raise
         run.batch_size //= 2  # below the handler, whose traceback would hold the memory
         run.state.say(f"Out of memory: {cell.study} goes on with batches of {run.batch_size}")
+        work.embeddings.forget()
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -263,6 +266,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         warn=lambda text: kept.said.append(text) if text not in kept.said else None,
         attach=kept.files.__setitem__,
         memos=DiskMemos(),
+        embeddings=work.embeddings,
         facts=facts,
     )
 

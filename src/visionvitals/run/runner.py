@@ -14,6 +14,7 @@ import numpy as np
 from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
+from visionvitals.job import Embeddings
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
@@ -203,6 +204,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
     facts = provenance.collect(
         device=run.device,
         dtype=None if weights is None else weights.dtype,
+        shares=backbone.shares,
         batch_size=run.batch_size,
         command=run.command,
     )
@@ -235,6 +237,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
                 shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
                 companion=companion,
                 provenance=facts,
+                embeddings=Embeddings(seeing, data.pixels),
             )
             for cell in same:
                 keeping.keep(run, work, cell)

@@ -175,7 +175,8 @@ def measure(job: Job) -> Iterator[Scores]:
     def loss(batch: Batch) -> "dict[str, Tensor]":
         return {"information_loss": (now["removed"] * areas).sum(dim=1) / (h * w)}
 
-    yield from score(job, covered, logits=logits_without if c.fill == "token" else None, more=loss)
+    whole = c.offset == 0 and c.fill in ("black", "mean", "gray") and covers_whole_patches(c.grid, card)
+    yield from score(job, covered, whole_patches=whole, logits=logits_without if c.fill == "token" else None, more=loss)
 
 
 def _removed(c: Condition, batch: Batch, seed: int) -> "Tensor":
@@ -196,7 +197,7 @@ def _covered(c: Condition, batch: Batch, seed: int, removed: "Tensor") -> "Tenso
     kind = "black" if c.fill == "token" else c.fill
     fill = patches.fill_pixels(kind, batch.images, keys, mean=batch.card.preprocess.mean)
     if c.offset == 0:
-        return patches.occlude_cells(batch.images, removed, c.grid, fill)
+        return patches.occlude_cells(batch.images, removed, c.grid, batch.shown(fill))
     pixels = patches.to_pixels(removed, c.grid, batch.card.preprocess.size, offset=c.offset)
     return patches.occlude(batch.images, pixels, fill)
 

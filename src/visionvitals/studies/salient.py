@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
+from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
 from visionvitals.studies._saliency import Source, weights
 from visionvitals.study import (
     BackboneCard,
@@ -232,10 +232,10 @@ def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> 
     c = condition
     rule = saliency.salient_drop if c.drop == "salient" else saliency.non_salient_drop
     dropped = rule(ranked, c.mass)
-    gone = patches.to_pixels(dropped.to(batch.images.device), c.grid, batch.card.preprocess.size)
     keys = randomness.stream(seed, batch.ids, "salient/fill", device=batch.images.device)
     fill = patches.fill_pixels(c.fill, batch.images, keys, mean=batch.card.preprocess.mean)
-    return patches.occlude(batch.images, gone, fill), saliency.shares(ranked, dropped)
+    gone = dropped.to(batch.images.device)
+    return patches.occlude_cells(batch.images, gone, c.grid, batch.shown(fill)), saliency.shares(ranked, dropped)
 
 
 def measure(job: Job) -> Iterator[Scores]:
@@ -264,7 +264,8 @@ def measure(job: Job) -> Iterator[Scores]:
         if item in used:
             job.keep(item, image)
 
-    for block in score(dataclasses.replace(job, keep=keep), occluded):
+    whole = c.fill in ("black", "mean", "gray") and covers_whole_patches(c.grid, job.backbone.card)
+    for block in score(dataclasses.replace(job, keep=keep), occluded, whole_patches=whole):
         rows = [k for k, item in enumerate(block.items) if item in used | broken]
         items = [block.items[k] for k in rows]
         silent = torch.tensor([item in broken for item in items], dtype=torch.bool)
