@@ -13,6 +13,7 @@ from PIL import Image
 
 from visionvitals.answers import Answers
 from visionvitals.errors import require
+from visionvitals.numerics import FP32, Numerics
 
 if TYPE_CHECKING:
     import torch
@@ -255,6 +256,7 @@ class Backbone:
         module: the network itself, for studies that look inside.
         inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
         patches: its patch embeddings, where images that differ in whole patches can share them; else None.
+        remade: change of the network's pass of normalised images (such as compiling it) -> `logits` by the changed one.
         shares: what a pass for logits alone leaves out (`last block`) or can share (`patch embedding`), see docs/numerics.md.
 
     Example:
@@ -275,6 +277,7 @@ class Backbone:
     inside: "Inside | None" = None
     patches: "Patches | None" = None
     shares: tuple[str, ...] = ()
+    remade: "Callable[[Callable[[Any], Any]], Callable[[Tensor], Tensor]] | None" = None
 
 
 Place = tuple[int | float | str, ...]
@@ -316,6 +319,7 @@ class Cell:
         companions: (spelling, digest of the content; of another backbone, of its weights and `Preprocess`) of the other backbones and of
             the folders that the condition names.
         source: digest of the study's own file where it is not one of ours.
+        numerics: how the passes are computed whose answers are scored.
 
     Example:
         >>> import torch
@@ -341,3 +345,4 @@ class Cell:
     decoder: Literal["pillow", "fast"] = "pillow"
     companions: tuple[tuple[str, str], ...] = ()
     source: str = ""
+    numerics: Numerics = FP32

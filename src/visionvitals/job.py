@@ -154,6 +154,7 @@ class Job:
         warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
         attach: called with a file name and the file's bytes: kept with the cell.
         memos: where `memo` and `memo_rows` keep what they are given.
+        scorer: the network by other numerics, where the run has others; it answers what is scored.
         embeddings: where the engine keeps patch embeddings from cell to cell; None computes them each time.
         facts: what decides the images of the job and their order, and the code that measures; part of the key of every memo.
 
@@ -186,6 +187,7 @@ class Job:
     warn: Callable[[str], None] = field(default=_ignore_warning)
     attach: Callable[[str, bytes], None] = field(default=_ignore_file)
     memos: Memos = field(default_factory=Forgetful)
+    scorer: Backbone | None = None
     embeddings: Embeddings | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -229,14 +231,15 @@ class Job:
     ) -> "tuple[Tensor, Tensor]":
         """The images to show and the network's logits for them, see `study.score`; where its embeddings were changed in their place, the
         images are as they were but for those of a batch with exhibits."""
-        patches = self.backbone.patches if whole_patches and perturb is not None else None
+        network = self.scorer or self.backbone
+        patches = network.patches if whole_patches and perturb is not None else None
         shared = patches is not None and patches.free()
         seen = batch.images
         if perturb is not None and not (shared and self.exhibits.isdisjoint(batch.ids)):
             seen = perturb(self.condition, batch, self.seed)
         if patches is not None and perturb is not None and shared:
             return seen, patches.logits(perturb(self.condition, self.embedded(batch), self.seed))
-        return seen, self.backbone.logits(seen) if logits is None else logits(seen, batch)
+        return seen, network.logits(seen) if logits is None else logits(seen, batch)
 
     def different(self, rows: Sequence[int] | np.ndarray, besides: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """The rows that show one picture each, the first of its copies, and none of the pictures that the rows `besides` show.

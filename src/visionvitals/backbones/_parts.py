@@ -160,6 +160,7 @@ def assemble(
         inside=inside,
         patches=_patches(run, shared) if "patch embedding" in shared.shares else None,
         shares=shared.shares,
+        remade=lambda change: run.through(change(own)),
     )
 
 

@@ -110,6 +110,7 @@ class Work:
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
         embeddings: of its patches, from cell to cell.
+        scorer: see `job.Job`.
     """
 
     backbone: Backbone
@@ -119,6 +120,7 @@ class Work:
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
     embeddings: Embeddings
+    scorer: Backbone | None
     part: bool = False
 
     def labels(self, study: Study) -> np.ndarray:
@@ -267,6 +269,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         attach=kept.files.__setitem__,
         memos=DiskMemos(),
         embeddings=work.embeddings,
+        scorer=work.scorer,
         facts=facts,
     )
 

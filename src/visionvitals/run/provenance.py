@@ -43,7 +43,7 @@ class Provenance:
     platform: str
     device: str
     dtype: str
-    shares: tuple[str, ...]
+    shares: tuple[str, ...] = ()
     batch_size: int
     threads: int
     command: tuple[str, ...]

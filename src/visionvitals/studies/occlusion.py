@@ -167,10 +167,11 @@ def measure(job: Job) -> Iterator[Scores]:
         return _covered(condition, batch, seed, now["removed"])
 
     def logits_without(seen: "Tensor", batch: Batch) -> "Tensor":
-        assert job.backbone.visible_logits is not None
+        visible_logits = (job.scorer or job.backbone).visible_logits
+        assert visible_logits is not None
         assert card.patch_grid is not None
         per_patch = patches.to_pixels(now["removed"], c.grid, card.patch_grid).flatten(1)
-        return job.backbone.visible_logits(batch.images, ~per_patch)
+        return visible_logits(batch.images, ~per_patch)
 
     def loss(batch: Batch) -> "dict[str, Tensor]":
         return {"information_loss": (now["removed"] * areas).sum(dim=1) / (h * w)}
