@@ -59,43 +59,30 @@ class Memos(Protocol):
 
 
 class Embeddings:
-    """The patch embeddings of the images that one network is shown, from cell to cell: those of the first batches, as many as fit.
-
-    Args:
-        backbone: the network.
-        pixels: uint8 (n, h, w, 3), all images.
-    """
+    """The patch embeddings of the images `pixels` (n, h, w, 3) that one network is shown, from cell to cell: those of the first batches, as
+    many as fit."""
 
     MOST = 256 * 2**20
     """Bytes. What does not fit is computed each time."""
 
     def __init__(self, backbone: Backbone, pixels: np.ndarray) -> None:
         self.backbone, self.pixels = backbone, pixels
-        self.bytes, self.maps = 0, dict[tuple[int, int], "Tensor"]()
+        self.maps: dict[tuple[int, int], Tensor] = {}
 
     def of(self, job: "Job", batch: Batch) -> "Tensor":
         """The map of a batch; by where its pixels lie in memory, so that other pictures never have it."""
         assert job.backbone.patches is not None
-        row = self._row(job, batch.rows.start)
-        found = None if row is None else self.maps.get((row, len(batch.ids)))
+        own, theirs = self.pixels, job.pixels
+        arrays = isinstance(own, np.ndarray) and isinstance(theirs, np.ndarray) and job.backbone is self.backbone
+        if not arrays or theirs.strides != own.strides or not np.may_share_memory(own, theirs):
+            return job.backbone.patches.embed(batch.images)
+        row = (theirs.ctypes.data - own.ctypes.data) // own.strides[0] + batch.rows.start
+        found = self.maps.get((row, len(batch.ids)))
         if found is None:
             found = job.backbone.patches.embed(batch.images)
-            size = found.numel() * found.element_size()
-            if row is not None and self.bytes + size <= self.MOST:
+            if sum(kept.nbytes for kept in self.maps.values()) + found.nbytes <= self.MOST:
                 self.maps[row, len(batch.ids)] = found
-                self.bytes += size
         return found
-
-    def forget(self) -> None:
-        self.bytes, self.maps = 0, {}
-
-    def _row(self, job: "Job", start: int) -> int | None:
-        own, theirs = self.pixels, job.pixels
-        if job.backbone is not self.backbone or not isinstance(own, np.ndarray) or not isinstance(theirs, np.ndarray):
-            return None
-        if theirs.strides != own.strides or not np.may_share_memory(own, theirs):
-            return None
-        return (theirs.ctypes.data - own.ctypes.data) // own.strides[0] + start
 
 
 class Forgetful:

@@ -63,7 +63,8 @@ def measure(
 
     folder.refuse_another(out, plan)
     chosen, start = _hands(engine, device, address)
-    precision.check(plan.numerics, chosen)
+    if engine == "local":
+        precision.check(plan.numerics, chosen)
     do = "Give each of its processes one."
     require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
     local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []

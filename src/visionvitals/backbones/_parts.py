@@ -315,7 +315,8 @@ def _patches(run: _Run, shared: _sharing.Shared) -> Patches:
     def logits(embedded: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b k"]:
         refuse_training_mode(run.module)
         with torch.no_grad():
-            return shared.finish(embedded, None)
+            answer: Tensor = shared.finish(embedded)
+            return answer
 
     return Patches(embed, colour, logits, lambda: not _sharing.watched(run.module))
 

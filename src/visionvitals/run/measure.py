@@ -187,7 +187,7 @@ def _numbers(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
                 raise
         run.batch_size //= 2  # below the handler, whose traceback would hold the memory
         run.state.say(f"Out of memory: {cell.study} goes on with batches of {run.batch_size}")
-        work.embeddings.forget()
+        work.embeddings.maps.clear()
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -45,8 +45,8 @@ def check(numerics: Numerics, device: "torch.device") -> None:
         f"`--precision {numerics.precision}` needs a device that computes so",
         "Leave it out, or take another device.",
     )
-    if device.type == "cuda" and numerics.precision == "bf16":
-        require(torch.cuda.is_bf16_supported(including_emulation=False), must, str(device), do)
+    emulated = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    require(numerics.precision != "bf16" or not emulated, must, str(device), do)
     small = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(32, 2)).to(device).eval()
     images = torch.zeros(2, 3, 4, 4, device=device)
     with torch.inference_mode():

@@ -19,8 +19,9 @@ from visionvitals.numerics import FP32
 from visionvitals.plan import planner
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
-from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, precision, provenance, taking
+from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
 from visionvitals.run.measure import Held, Running, Work
+from visionvitals.run.precision import calibrated
 from visionvitals.run.progress import duration, meter
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             try:
                 data = _decode(run, seeing, images)
                 if scorer is None and numerics != FP32:
-                    scorer, slower = precision.calibrated(run.out, backbone, numerics, data, images, run.batch_size)
+                    scorer, slower = calibrated(run.out, backbone, numerics, data, images, run.batch_size)
                     if slower:
                         run.warn(slower)
             except Exception as error:
