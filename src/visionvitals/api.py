@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from visionvitals.core import Interpolation, Preprocess, Preset
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.numerics import Numerics, Precision
 from visionvitals.reading import Run
 from visionvitals.remote import AnyPath, RemotePath, located
 
@@ -125,6 +126,9 @@ def audit(
     limit: int | None = None,
     seed: int = 0,
     decoder: Literal["pillow", "fast"] = "pillow",
+    precision: Precision = "fp32",
+    compile: bool = False,
+    channels_last: bool = False,
     device: "str | torch.device | None" = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -143,7 +147,8 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
+        preset, limit, seed, decoder, precision, compile, channels_last, device, batch_size, workers, reuse, engine, address: as the options of
+            `vitals audit`.
         rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
             then gives the verdict of the last look.
 
@@ -172,9 +177,11 @@ def audit(
     own = [(name, text) for name, sets in data_for.items() for text in _texts("data_for", sets)]
     how: dict[str, Any] = {"preset": preset, "limit": _count("limit", limit)}
     how |= {"seed": _whole("seed", seed, least=-(2**63), most=2**63 - 1), "decoder": decoder}
-    asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
+    by: dict[str, Any] = {"precision": precision, "compile": compile, "channels_last": channels_last}
     files = {"rules": None if rules is None else str(rules), "baseline": None if against is None else str(against)}
-    told = {"data": data, "data_for": dict(data_for), "studies": names, **how, "out": str(out), **files}
+    told = {"data": data, "data_for": dict(data_for), "studies": names, **how, **by, "out": str(out), **files}
+    how["numerics"] = Numerics(**by)
+    asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
     said = _call(spelled, **told, until_decided=until_decided)
     asked = deciding.asked(
         asked, until_decided=until_decided, rules=None if rules is None else _path("rules", rules), baseline=against

@@ -19,6 +19,7 @@ import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.core import Preset
 from visionvitals.errors import Terminated, VitalsError, require, shortened
+from visionvitals.numerics import Numerics, Precision
 from visionvitals.options import Count, RunFolder, Seed, Threads
 from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run.progress import say
@@ -71,6 +72,9 @@ class Choices:
         limit: Only so many images of each set, by a seeded draw.
         seed: Root of all randomness.
         decoder: pillow is the reference; fast needs the extra [fast].
+        precision: Of the passes whose answers are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
+        compile: Compile these passes.
+        channels_last: Keep weights and images in this layout for them.
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -80,6 +84,9 @@ class Choices:
     limit: Count = None
     seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"
+    precision: Precision = "fp32"
+    compile: Annotated[bool, Parameter(negative=())] = False
+    channels_last: Annotated[bool, Parameter(negative=())] = False
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
         from visionvitals.plan import request
@@ -93,6 +100,7 @@ class Choices:
             seed=self.seed,
             limit=self.limit,
             decoder=self.decoder,
+            numerics=Numerics(precision=self.precision, compile=self.compile, channels_last=self.channels_last),
         )
 
 

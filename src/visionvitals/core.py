@@ -13,12 +13,13 @@ from PIL import Image
 
 from visionvitals.answers import Answers
 from visionvitals.errors import require
+from visionvitals.numerics import FP32, Numerics
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from visionvitals.inside import Inside
+    from visionvitals.inside import Inside, Patches
 
 Preset = Literal["quick", "default", "paper"]
 Split = Literal["train", "val", "test"]
@@ -254,6 +255,9 @@ class Backbone:
             has one for each and `logits` is their mean; empty elsewhere.
         module: the network itself, for studies that look inside.
         inside: its blocks and its attention, found when it was loaded; None where there is nothing to see.
+        patches: its patch embeddings, where images that differ in whole patches can share them; else None.
+        remade: change of the network's pass of normalised images (such as compiling it) -> `logits` by the changed one.
+        shares: what a pass for logits alone leaves out (`last block`) or can share (`patch embedding`), see docs/numerics.md.
 
     Example:
         >>> import torch
@@ -271,6 +275,9 @@ class Backbone:
     visible_logits: "Callable[[Tensor, Tensor], Tensor] | None" = None
     heads: "Mapping[str, Callable[[Tensor], Tensor]]" = field(default_factory=dict)
     inside: "Inside | None" = None
+    patches: "Patches | None" = None
+    shares: tuple[str, ...] = ()
+    remade: "Callable[[Callable[[Any], Any]], Callable[[Tensor], Tensor]] | None" = None
 
 
 Place = tuple[int | float | str, ...]
@@ -312,6 +319,7 @@ class Cell:
         companions: (spelling, digest of the content; of another backbone, of its weights and `Preprocess`) of the other backbones and of
             the folders that the condition names.
         source: digest of the study's own file where it is not one of ours.
+        numerics: how the passes are computed whose answers are scored.
 
     Example:
         >>> import torch
@@ -337,3 +345,4 @@ class Cell:
     decoder: Literal["pillow", "fast"] = "pillow"
     companions: tuple[tuple[str, str], ...] = ()
     source: str = ""
+    numerics: Numerics = FP32

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
         labels: int64 (b,), as the job's.
         rows: where they stand in the job's arrays.
         card: of the backbone that will see them.
+        colour: where `images` are maps of patch embeddings (see `score`), a colour (1, 3, 1, 1) -> what a patch of it is there.
 
     Example:
         >>> batch = next(job.batches())  # of the example of `Job`
@@ -36,6 +37,11 @@ class Batch(NamedTuple):
     labels: "Tensor"
     rows: slice
     card: BackboneCard
+    colour: "Callable[[Tensor], Tensor] | None" = None
+
+    def shown(self, fill: "Tensor") -> "Tensor":
+        """A fill of pixels as the images are: the same, or the embedding of a patch of this colour."""
+        return fill if self.colour is None else self.colour(fill)
 
 
 Columns = Mapping[str, tuple[tuple[int, ...], str]]
@@ -50,6 +56,33 @@ class Memos(Protocol):
 
     def rows(self, name: str, key: Mapping[str, Any], n: int, columns: Columns, fill: Fill) -> Arrays: ...
     def whole(self, name: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays: ...
+
+
+class Embeddings:
+    """The patch embeddings of the images `pixels` (n, h, w, 3) that one network is shown, from cell to cell: those of the first batches, as
+    many as fit."""
+
+    MOST = 256 * 2**20
+    """Bytes. What does not fit is computed each time."""
+
+    def __init__(self, backbone: Backbone, pixels: np.ndarray) -> None:
+        self.backbone, self.pixels = backbone, pixels
+        self.maps: dict[tuple[int, int], Tensor] = {}
+
+    def of(self, job: "Job", batch: Batch) -> "Tensor":
+        """The map of a batch; by where its pixels lie in memory, so that other pictures never have it."""
+        assert job.backbone.patches is not None
+        own, theirs = self.pixels, job.pixels
+        arrays = isinstance(own, np.ndarray) and isinstance(theirs, np.ndarray) and job.backbone is self.backbone
+        if not arrays or theirs.strides != own.strides or not np.may_share_memory(own, theirs):
+            return job.backbone.patches.embed(batch.images)
+        row = (theirs.ctypes.data - own.ctypes.data) // own.strides[0] + batch.rows.start
+        found = self.maps.get((row, len(batch.ids)))
+        if found is None:
+            found = job.backbone.patches.embed(batch.images)
+            if sum(kept.nbytes for kept in self.maps.values()) + found.nbytes <= self.MOST:
+                self.maps[row, len(batch.ids)] = found
+        return found
 
 
 class Forgetful:
@@ -108,6 +141,8 @@ class Job:
         warn: called with a sentence about the cell that its readers must know; it is kept with the cell and shown by the run.
         attach: called with a file name and the file's bytes: kept with the cell.
         memos: where `memo` and `memo_rows` keep what they are given.
+        scorer: the network by other numerics, where the run has others; it answers what is scored.
+        embeddings: where the engine keeps patch embeddings from cell to cell; None computes them each time.
         facts: what decides the images of the job and their order, and the code that measures; part of the key of every memo.
 
     Example:
@@ -139,6 +174,8 @@ class Job:
     warn: Callable[[str], None] = field(default=_ignore_warning)
     attach: Callable[[str, bytes], None] = field(default=_ignore_file)
     memos: Memos = field(default_factory=Forgetful)
+    scorer: Backbone | None = None
+    embeddings: Embeddings | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -164,6 +201,33 @@ class Job:
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
                 yield Batch(tuple(self.ids[part]), images, labels[part], part, self.backbone.card)
+
+    def embedded(self, batch: Batch) -> "Batch":
+        """A batch of `batches` with the map of its patch embeddings in place of its images, for a backbone that has `patches`."""
+        kept, patches = self.embeddings, self.backbone.patches
+        assert patches is not None
+        found = patches.embed(batch.images) if kept is None else kept.of(self, batch)
+        return batch._replace(images=found, colour=patches.colour)
+
+    def answered(
+        self,
+        batch: Batch,
+        perturb: "Callable[[Any, Batch, int], Tensor] | None",
+        logits: "Callable[[Tensor, Batch], Tensor] | None" = None,
+        *,
+        whole_patches: bool = False,
+    ) -> "tuple[Tensor, Tensor]":
+        """The images to show and the network's logits for them, see `study.score`; where its embeddings were changed in their place, the
+        images are as they were but for those of a batch with exhibits."""
+        network = self.scorer or self.backbone
+        patches = network.patches if whole_patches and perturb is not None else None
+        shared = patches is not None and patches.free()
+        seen = batch.images
+        if perturb is not None and not (shared and self.exhibits.isdisjoint(batch.ids)):
+            seen = perturb(self.condition, batch, self.seed)
+        if patches is not None and perturb is not None and shared:
+            return seen, patches.logits(perturb(self.condition, self.embedded(batch), self.seed))
+        return seen, network.logits(seen) if logits is None else logits(seen, batch)
 
     def different(self, rows: Sequence[int] | np.ndarray, besides: Sequence[int] | np.ndarray = ()) -> np.ndarray:
         """The rows that show one picture each, the first of its copies, and none of the pictures that the rows `besides` show.

@@ -58,10 +58,12 @@ def measure(
     """
     from visionvitals.plan import plan_file, planner
     from visionvitals.report import milestones
-    from visionvitals.run import calibrate, folder, requests, runner, shards
+    from visionvitals.run import calibrate, folder, precision, requests, runner, shards
 
     folder.refuse_another(out, plan)
     chosen, start = _hands(engine, device, address)
+    if engine == "local":
+        precision.check(plan.numerics, chosen)
     do = "Give each of its processes one."
     require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
     local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []

@@ -291,6 +291,7 @@ def score(
     perturb: "Callable[[Any, Batch, int], Tensor] | None",
     *,
     at: Place = (),
+    whole_patches: bool = False,
     logits: "Callable[[Tensor, Batch], Tensor] | None" = None,
     more: "Callable[[Batch], Mapping[str, Tensor]] | None" = None,
 ) -> Iterator[Scores]:
@@ -300,6 +301,8 @@ def score(
         job: the cell's work.
         perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; None shows them as they are.
         at: the place on the study's axes.
+        whole_patches: whether `perturb` only moves whole patches of the network, or fills them with `Batch.shown` of a colour: then it is
+            given the map of their embeddings where the network has one, and answers as for the images within 1e-5 of the largest logit.
         logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
         more: batch -> further metrics of its images, (b,) each; called after `perturb`.
     """
@@ -307,8 +310,7 @@ def score(
 
     for batch in job.batches():
         with torch.inference_mode():
-            seen = batch.images if perturb is None else perturb(job.condition, batch, job.seed)
-            out = job.backbone.logits(seen) if logits is None else logits(seen, batch)
+            seen, out = job.answered(batch, perturb, logits, whole_patches=whole_patches)
             measured = answers(out.float(), batch.labels) | dict({} if more is None else more(batch))
         for position in sorted(map(batch.ids.index, job.exhibits.intersection(batch.ids))):
             job.keep(batch.ids[position], seen[position])

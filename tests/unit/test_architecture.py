@@ -17,6 +17,7 @@ NOUNS = {
     "errors",
     "figure",
     "job",
+    "numerics",
     "randomness",
     "files",
     "pixels",
@@ -25,7 +26,20 @@ NOUNS = {
     "inside",
     "registry",
 }
-READERS = {"answers", "core", "errors", "figure", "files", "registry", "remote", "stats", "source", "study", "job"}
+READERS = {
+    "answers",
+    "core",
+    "errors",
+    "figure",
+    "files",
+    "registry",
+    "remote",
+    "stats",
+    "source",
+    "study",
+    "job",
+    "numerics",
+}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "remote": {"errors"},
@@ -35,7 +49,8 @@ ALLOWED: dict[str, set[str]] = {
     "pixels": set(),
     "randomness": set(),
     "answers": set(),
-    "core": {"answers", "errors", "inside"},
+    "numerics": {"errors"},
+    "core": {"answers", "errors", "inside", "numerics"},
     "figure": {"errors"},
     "job": {"answers", "core", "pixels"},
     "inside": {"core", "errors"},

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from visionvitals import core, registry
 from visionvitals.answers import Answers
-from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _outputs, _token_removal
+from visionvitals.backbones import _answers, _certify, _classes, _identity, _layout, _outputs, _sharing, _token_removal
 from visionvitals.errors import VitalsError, require
-from visionvitals.inside import Inside, attention, heads
+from visionvitals.inside import Inside, Patches, attention, heads
 from visionvitals.inside.blocks import Layout
 from visionvitals.perturb import position
 
-Pass = Callable[[Tensor], Any]
+Pass = Callable[..., Any]
 _T = TypeVar("_T")
 HEADLESS = "has no classifier: what it gives are features, so studies of its answers are skipped"
 _HEADS = ("head", "fc", "classifier", "heads")
@@ -114,17 +114,20 @@ def assemble(
     module.eval().requires_grad_(False).to(device)
     tokens = _token_removal.find(module) if network.tokens is None else network.tokens
     run = _Run(module, network.preprocess, device, spelling)
-    logits = run.through(network.forward or module)
+    own = network.forward or module
+    logits = run.through(own)
     outputs, last, inside, tokens, seen = _look(network, logits, tokens, device, spelling)
-    features = network.features or (heads.given(last, network.forward or module) if last else None)
-    features = features or (None if outputs else network.forward or module)
+    features = network.features or (heads.given(last, own) if last else None)
+    features = features or (None if outputs else own)
     removable = tokens.keep is not None and tokens.grid is not None
     answers = _answers.ask(logits, network.preprocess.size, device)
     given = _classes.from_file(classes) if classes else network.names
     names, assumed = _names(outputs, given, network.imagenet, spelling)
-    of_tokens = {
-        t: run.through(heads.gave(layer, network.forward or module)) for t, layer in heads.find(module).items()
-    }
+    of_tokens = {t: run.through(heads.gave(layer, own)) for t, layer in heads.find(module).items()}
+    with _answers.exact(device):
+        shared = _sharing.find(
+            module, own, tokens, run.through(lambda x: x)(_answers.pictures(network.preprocess.size, device))
+        )
     provides = _provided(inside, features=features is not None, removable=removable, heads=bool(of_tokens))
     card = core.BackboneCard(
         spec=spelling,
@@ -147,12 +150,17 @@ def assemble(
     return core.Backbone(
         card=card,
         device=device,
-        logits=logits,
+        logits=run.through(shared.logits),
         module=module,
         features=run.through(features) if features else None,
-        visible_logits=_visible_logits(logits, tokens, device) if removable else None,
+        visible_logits=_token_removal.visible_logits(run.through(shared.logits), tokens.grid)
+        if removable and tokens.grid
+        else None,
         heads=of_tokens,
         inside=inside,
+        patches=_patches(run, shared) if "patch embedding" in shared.shares else None,
+        shares=shared.shares,
+        remade=lambda change: run.through(change(own)),
     )
 
 
@@ -170,8 +178,8 @@ class _Run:
     device: torch.device
     spelling: str
 
-    def through(self, function: Pass) -> Callable[[Tensor], Tensor]:
-        """`function` of normalised images as one of images in [0, 1]."""
+    def through(self, function: Pass) -> Callable[..., Tensor]:
+        """`function` of normalised images, and of what else it takes, as one of images in [0, 1]."""
         channels = (1, 3, 1, 1)
         mean = torch.tensor(self.preprocess.mean, device=self.device).view(channels)
         std = torch.tensor(self.preprocess.std, device=self.device).view(channels)
@@ -179,11 +187,11 @@ class _Run:
         do = f"Another size is another backbone: {registry.way(self.spelling, 'size', value='')}."
         must = f"`{self.spelling}` takes images of shape (b, {', '.join(map(str, expected))})"
 
-        def run(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        def run(images: Float[Tensor, "b 3 h w"], *more: Tensor) -> Float[Tensor, "b k"]:
             refuse_training_mode(self.module)
             require(images.shape[1:] == expected, must, tuple(images.shape), do)
             with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-                return logits_of(function(torch.sub(images, mean).div_(std)))
+                return logits_of(function(torch.sub(images, mean).div_(std), *more))
 
         return run
 
@@ -298,25 +306,19 @@ def _provided(inside: Inside | None, *, features: bool, removable: bool, heads: 
     return tuple(name for name, there in has.items() if there)
 
 
-def _visible_logits(
-    logits: Pass, tokens: _token_removal.Tokens, device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
-    keep, grid = tokens.keep, tokens.grid
-    assert keep is not None
-    assert grid is not None
+def _patches(run: _Run, shared: _sharing.Shared) -> Patches:
+    embed = run.through(shared.embed)
 
-    def visible_logits(images: Float[Tensor, "b 3 h w"], visible: Bool[Tensor, "b n"]) -> Float[Tensor, "b k"]:
-        indices = _token_removal.visible_indices(visible.to(device), grid)
-        must = "`visible` must have one row for each image"
-        require(len(visible) == len(images), must, (len(visible), len(images)))
-        with keep(indices):
-            result: Tensor = logits(images)
-        if indices.shape[1] == 0:
-            must = "This network pools its patch tokens, so at least one must be visible"
-            require(bool(result.isfinite().all()), must, "none")
-        return result
+    def colour(of: Float[Tensor, "1 3 1 1"]) -> Float[Tensor, "1 d 1 1"]:
+        return embed(of.expand(1, 3, *run.preprocess.size))[:, :, :1, :1]
 
-    return visible_logits
+    def logits(embedded: Float[Tensor, "b d rows columns"]) -> Float[Tensor, "b k"]:
+        refuse_training_mode(run.module)
+        with torch.no_grad():
+            answer: Tensor = shared.finish(embedded)
+            return answer
+
+    return Patches(embed, colour, logits, lambda: not _sharing.watched(run.module))
 
 
 def _unseen(size: tuple[int, int], grid: tuple[int, int] | None) -> tuple[str, ...]:

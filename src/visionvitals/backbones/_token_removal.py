@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from timm.layers import HybridEmbed, PatchEmbed
 from timm.models.eva import Eva
 from timm.models.tnt import TNT
@@ -154,3 +154,21 @@ def visible_indices(visible: Tensor, grid: tuple[int, int]) -> Int64[Tensor, "b 
     counts = visible.sum(dim=1)
     require(bool((counts == counts[:1]).all()), "Each row of `visible` must mark equally many tokens", counts.tolist())
     return visible.nonzero()[:, 1].view(visible.shape[0], -1)
+
+
+def visible_logits(
+    logits: Callable[[Tensor, Tensor], Tensor], grid: tuple[int, int]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """`core.Backbone.visible_logits` of a pass that takes images and the indices (b, m) of the visible patches."""
+
+    def of_visible(images: Float[Tensor, "b 3 h w"], visible: Bool[Tensor, "b n"]) -> Float[Tensor, "b k"]:
+        indices = visible_indices(visible.to(images.device), grid)
+        must = "`visible` must have one row for each image"
+        require(len(visible) == len(images), must, (len(visible), len(images)))
+        result = logits(images, indices)
+        if indices.shape[1] == 0:
+            must = "This network pools its patch tokens, so at least one must be visible"
+            require(bool(result.isfinite().all()), must, "none")
+        return result
+
+    return of_visible

@@ -96,26 +96,27 @@ def occlude(
 
 
 def occlude_cells(
-    images: Float[Tensor, "b 3 h w"], dropped: Bool[Tensor, "b n"], grid: Grid, fill: Float[Tensor, "#b 3 #h #w"]
-) -> Float[Tensor, "b 3 h w"]:
-    """`occlude` by whole cells: the same values without a mask of pixels, which takes half the time."""
+    images: Float[Tensor, "b c h w"], dropped: Bool[Tensor, "b n"], grid: Grid, fill: Float[Tensor, "#b c #h #w"]
+) -> Float[Tensor, "b c h w"]:
+    """`occlude` by whole cells: the same values without a mask of pixels, which takes half the time. Also for maps of a network's patches."""
     rows, columns = grid
     height, width = cell_size((images.shape[2], images.shape[3]), grid)
-    cells = images.view(len(images), 3, rows, height, columns, width)
+    channels = images.shape[1]
+    cells = images.view(len(images), channels, rows, height, columns, width)
     gone = dropped.view(-1, 1, rows, 1, columns, 1)
     if fill.shape[2:] == (1, 1):
-        colour = fill.view(-1, 3, 1, 1, 1, 1)
+        colour = fill.reshape(-1, channels, 1, 1, 1, 1)
         shown = cells * (~gone).to(
             images.dtype
-        )  # values are in [0, 1], so a product with 0 is 0 and one with 1 is the value
+        )  # values are finite, so a product with 0 is 0 and one with 1 is the value
         # black needs no second step; to ask a GPU for the colour would wait for it, and take longer than the step
         coloured = fill.device.type != "cpu" or bool(fill.any())
-        return (shown.add_(colour * gone) if coloured else shown).view(images.shape)
-    return torch.where(gone, fill.view(-1, 3, rows, height, columns, width), cells).view(images.shape)
+        return (shown.add_(colour * gone) if coloured else shown).reshape(images.shape)
+    return torch.where(gone, fill.view(-1, channels, rows, height, columns, width), cells).reshape(images.shape)
 
 
 def fill_pixels(
-    fill: Fill, images: Float[Tensor, "b 3 h w"], keys: Int64[Tensor, " b"], *, mean: tuple[float, float, float]
+    fill: Fill, images: Float[Tensor, "b c h w"], keys: Int64[Tensor, " b"], *, mean: tuple[float, float, float]
 ) -> Float[Tensor, "#b 3 #h #w"]:
     """What a dropped pixel shows.
 
@@ -123,7 +124,7 @@ def fill_pixels(
         fill: `black`: 0 before normalisation, the paper's choice; `mean`: the backbone's own mean colour, which is zero after
             normalisation; `gray`: 0.5; `noise`: uniform in [0, 1) per pixel and channel; `blur`: the image itself under a
             Gaussian of sigma = 1/20 of its shorter side, which keeps colour and loses detail.
-        images: the clean images.
+        images: the clean images; those of a single colour look only at the type and the device of what is given.
         keys: per-image keys, used by `noise` only.
         mean: the backbone's per-channel mean on the [0, 1] scale.
     """
@@ -138,8 +139,8 @@ def fill_pixels(
     return torch.tensor(colour, dtype=images.dtype).view(1, 3, 1, 1).to(images.device, non_blocking=True)
 
 
-def shuffle(images: Float[Tensor, "b 3 h w"], order: Int64[Tensor, "b n"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
-    """The cells of each image in another order: cell k of the result is cell `order[:, k]` of the image."""
+def shuffle(images: Float[Tensor, "b c h w"], order: Int64[Tensor, "b n"], grid: Grid) -> Float[Tensor, "b c h w"]:
+    """The cells of each image, or map of patches, in another order: cell k of the result is cell `order[:, k]` of the image."""
     b, c, h, w = images.shape
     rows, columns = grid
     height, width = cell_size((h, w), grid)

@@ -29,8 +29,9 @@ from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
 from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, blamed, near, shortened
+from visionvitals.numerics import NAMES, Numerics, Precision
 from visionvitals.plan import planner, request
-from visionvitals.plan.identity import plain
+from visionvitals.plan.identity import changed, plain
 from visionvitals.plan.request import Decoder, Plan, Section, Until
 
 _DEPTH = 12
@@ -55,6 +56,9 @@ class _File:
     seed: int = 0
     limit: int | None = None
     decoder: Decoder = "pillow"
+    precision: Precision = "fp32"
+    compile: bool = False
+    channels_last: bool = False
     until: Until | None = None
 
 
@@ -111,6 +115,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
                     problems.append(_Problem((key, number), str(error)))
     if not problems:
         rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
+        rest["numerics"] = Numerics(**{k: values[k] for k in NAMES if k in values})
         rest |= {"until": Until(**values["until"])} if "until" in values else {}
         try:
             sections = tuple(found) if "studies" in values else request.sections("all")
@@ -147,6 +152,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
             "decoder": plan.decoder,
         }
         | ({} if plan.limit is None else {"limit": plan.limit})
+        | changed(plan.numerics)
         | until
     )
 

@@ -206,6 +206,7 @@ class _Making:
             seed=self.plan.seed,
             limit=limit if limit is not None and limit < images.n else None,
             decoder=self.plan.decoder,
+            numerics=self.plan.numerics,
             companions=others,
             source=chosen.source,
         )

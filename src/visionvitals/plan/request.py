@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import VitalsError, near, require, shortened
+from visionvitals.numerics import FP32, Numerics
 
 Decoder = Literal["pillow", "fast"]
 
@@ -68,6 +69,7 @@ class Plan:
         seed: root of all randomness.
         limit: only so many images of each set, by a seeded draw.
         decoder: which decoder makes the pixels.
+        numerics: how the passes are computed whose answers are scored.
         until: the rules that end it; `limit` then grows from look to look.
     """
 
@@ -79,6 +81,7 @@ class Plan:
     seed: int = 0
     limit: int | None = None
     decoder: Decoder = "pillow"
+    numerics: Numerics = FP32
     until: Until | None = None
 
     def __post_init__(self) -> None:

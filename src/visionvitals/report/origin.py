@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from visionvitals.numerics import said
 from visionvitals.results import words
 from visionvitals.results.run import Run
+from visionvitals.run import precision
 from visionvitals.run.cell import Stored
 
 
@@ -42,7 +44,9 @@ def settings(run: Run) -> list[tuple[str, str]]:
         ("decoder", _distinct(c.cell["decoder"] for c in cells)),
         ("study versions", _distinct(f"{c.cell['study']} {c.cell['version']}" for c in cells)),
         ("device", _distinct(p["device"] for p in found)),
-        ("precision", _distinct(p["dtype"] for p in found)),
+        ("weights", _distinct(p["dtype"] for p in found)),
+        ("numerics", _distinct(said(c.cell.get("numerics")) for c in cells)),
+        *(("measured before the run", line) for line in precision.lines(run.folder)),
         ("batch", f"{batches} images at a time, torch threads: {threads}" if batches else ""),
         ("platform", _distinct(p["platform"] for p in found)),
         ("commit", commits),

@@ -43,6 +43,8 @@ def differing(pair: Pair) -> list[str]:
         limits = [readable(each.settings[CUT]) for each in (p, q)]
         if limits[0] != limits[1]:
             found.append(f"limit {limits[0]} and {limits[1]}: compared on the pictures that both have")
+        how = [each.settings["numerics"] for each in (p, q)]
+        found += [f"numerics {how[0]} and {how[1]}: compared as they are"] if how[0] != how[1] else []
         only = sorted({*p.metrics} ^ {*q.metrics})
         found += [f"not compared: {p.study}: {words.listed(only)}, which one side lacks"] if only else []
         sides = [_seen(pair.run, each) for each in (p, q)]

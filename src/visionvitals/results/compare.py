@@ -2,7 +2,8 @@
 
 Two numbers are comparable where all that decides a number beside the backbone is equal: the condition, the content of the images, the seed,
 the decoder, the version and the source of the study, and its companions. Where only `--limit` differs they are compared on the images
-that both have. Everything else is refused with what differs. What a network does to a picture before it sees it belongs to the network.
+that both have, and where the numerics do, that is said. Everything else is refused with what differs. What a network does to a picture before
+it sees it belongs to the network.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from visionvitals.errors import near, require
 from visionvitals.figure import Metric
 from visionvitals.results import signs
 from visionvitals.results.fields import readable
-from visionvitals.results.run import CUT, Point, Run, apart
+from visionvitals.results.run import MAY_DIFFER, Point, Run, apart
 from visionvitals.results.signs import Column
 
 NAMED_MARGIN = 0.02
@@ -131,7 +132,7 @@ class Pair:
                 continue
             nearest = min(same, key=lambda q: len(apart(p, q)))
             differing = apart(p, nearest)
-            if set(differing) <= {CUT}:
+            if MAY_DIFFER.issuperset(differing):
                 found.append((p, nearest))
             else:
                 told = [f"{k} {readable(p.settings[k])} and {readable(nearest.settings[k])}" for k in differing]

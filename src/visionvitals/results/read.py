@@ -16,6 +16,7 @@ from visionvitals import registry, study
 from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
 from visionvitals.files import lexists
+from visionvitals.numerics import said as said_numerics
 from visionvitals.remote import AnyPath
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
@@ -178,7 +179,8 @@ def _points(
         cell = stored.cell
         backbone, data = _content(cell["backbone"]), _content(cell["images"])
         condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
-        settings = tuple(tupled(cell[name]) for name in SETTINGS)
+        held_by = {**cell, "numerics": said_numerics(cell.get("numerics"))}
+        settings = tuple(tupled(held_by[name]) for name in SETTINGS)
         work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
     named, sets = _named(backbones, names), _named(images, names)
     apart = [(key, twin, group) for key, several in work.items() for twin, group in _told_apart(several)]

@@ -20,10 +20,12 @@ from visionvitals.results.frame import Frame, Group, Summary, Values
 from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
 
-SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
+SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "numerics")
 """What else decides a number, beside condition, backbone and images."""
 CUT = "limit"
-"""The one of them that may differ between two numbers that are compared: on the images that both have."""
+"""The one of them that decides which images were measured: two numbers of two limits are compared on those that both have."""
+MAY_DIFFER = frozenset({CUT, "numerics"})
+"""Between two numbers that are compared; what differs is said."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,11 @@ import numpy as np
 from visionvitals import stats, study
 from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
-from visionvitals.results.run import CUT, Point, Run, apart
+from visionvitals.results.run import MAY_DIFFER, Point, Run, apart
 
 UNBOUNDED = (-math.inf, math.inf)
 Fields = tuple[tuple[str, Any], ...]
-SAME = ("seed", "limit", "decoder")
+SAME = ("seed", "limit", "decoder", "numerics")
 """Settings in which a point and its baseline must agree."""
 
 
@@ -154,7 +154,7 @@ def difference(
     together = list(zip(a.points, b.points, strict=False))[: 1 if extreme else None]
     free = column.sign.x if extreme else None
     fields = [[{k: v for k, v in p.fields.items() if k != free} for p in pair] for pair in together]
-    alike = all(p == q for p, q in fields) and not any(set(apart(p, q)) - {CUT} for p, q in together)
+    alike = all(p == q for p, q in fields) and not any(set(apart(p, q)) - MAY_DIFFER for p, q in together)
     if not alike or (len(a.points) != len(b.points) and not extreme):
         return None
     scores = _scores(run, column.sign, (*a.points, *b.points))

@@ -58,6 +58,7 @@ _BACKBONE = {
     "patch_grid": lambda value: value is None or fits(value, [int, int]),
     "notes": [str],
 }
+_NUMERICS = {"precision": str, "compile": bool, "channels_last": bool}
 _PROVENANCE = {
     "versions": {str: str},
     "commit": (str, NoneType),
@@ -65,6 +66,7 @@ _PROVENANCE = {
     "platform": str,
     "device": str,
     "dtype": str,
+    "shares?": [str],
     "batch_size": int,
     "threads": int,
     "started": _time,
@@ -81,6 +83,7 @@ CELL = {
         "decoder": str,
         "companions": [[str, str]],
         "source": str,
+        "numerics?": _NUMERICS,
     },
     "axes": [str],
     "parts": [{
@@ -111,6 +114,7 @@ _REQUEST: dict[str, Any] = {
         "studies": [{"name": str, "data?": [str]}],
         "preset": str,
         "limit?": _MAYBE,
+        **{f"{key}?": form for key, form in _NUMERICS.items()},
         "until?": {
             "rules": [{str: lambda value: True}],
             "most": lambda value: isinstance(value, int) and value > 0,
@@ -134,6 +138,15 @@ PLAN = {**_REQUEST, "later?": [_REQUEST], "superseded?": [str], "answered?": {st
 STUDIES: dict[type, dict[str, Any]] = {str: {}}
 WARNINGS = [str]
 NOTES = [{"time": _time, "text": str}]
+NUMERICS = {
+    "backbone": str,
+    "images": str,
+    "numerics": _NUMERICS,
+    "n": int,
+    "speed": _NUMBER,
+    "changed": [_NUMBER, _NUMBER, _NUMBER],
+    "error": (*_NUMBER, NoneType),
+}
 GROUPS = {"images": str, "items": [str], "columns": {str: {"names": [str], "of": [int]}}}
 
 

@@ -25,6 +25,7 @@ from visionvitals.answers import Answers
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
 from visionvitals.files import lexists, matching, read_regular, write_safely
+from visionvitals.numerics import NAMES
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import order_of, plain
 from visionvitals.plan.planner import Planned
@@ -38,7 +39,7 @@ from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 from visionvitals.source import versions
 
-ALIKE = ("seed", "limit", "decoder", "until")
+ALIKE = ("seed", "limit", "decoder", *NAMES, "until")
 """What all requests of a run must share, so that its numbers can be compared. One that grows until its rules are decided is alone."""
 _ROW_BYTES = 30  # of one image's rows in a cell, compressed: measured 24 with float64 cross-entropies
 _CELL_BYTES = 60_000  # of cell.json and four exhibits
@@ -55,7 +56,7 @@ def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
         command: what the user typed, as words; the first one of a plan stays.
 
     Raises:
-        VitalsError: a run of another seed, limit or decoder, a network that answers otherwise with the same weights, foreign files, no
+        VitalsError: a run of another seed, limit, decoder or numerics, a network that answers otherwise with the same weights, foreign files, no
             right to write, no room.
     """
     content = requests.document(
@@ -151,7 +152,7 @@ def refuse_another(out: AnyPath, plan: Plan) -> Mapping[str, Any] | None:
         The content of its `plan.json`; None for a new or empty folder.
 
     Raises:
-        VitalsError: the folder holds a run of another seed, limit or decoder, or foreign files.
+        VitalsError: the folder holds a run of another seed, limit, decoder or numerics, or foreign files.
     """
     try:
         if isinstance(out, Path):

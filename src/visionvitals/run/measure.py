@@ -14,7 +14,7 @@ from PIL import Image
 from visionvitals import source
 from visionvitals.core import Backbone, Cell, Place
 from visionvitals.errors import VitalsError, require
-from visionvitals.job import Job
+from visionvitals.job import Embeddings, Job
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
@@ -107,6 +107,8 @@ class Work:
         outputs: for each class of the set the output of the backbone; None where they do not fit.
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
+        embeddings: of its patches, from cell to cell.
+        scorer: see `job.Job`.
     """
 
     backbone: Backbone
@@ -115,6 +117,8 @@ class Work:
     shown: frozenset[str]
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
+    embeddings: Embeddings
+    scorer: Backbone | None
     part: bool = False
 
     def labels(self, study: Study) -> np.ndarray:
@@ -181,6 +185,7 @@ def _numbers(run: Running, work: Work, cell: Cell, study: Study) -> tuple[wide.W
                 raise
         run.batch_size //= 2  # below the handler, whose traceback would hold the memory
         run.state.say(f"Out of memory: {cell.study} goes on with batches of {run.batch_size}")
+        work.embeddings.maps.clear()
         gc.collect()
         if run.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -265,6 +270,8 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         warn=lambda text: kept.said.append(text) if text not in kept.said else None,
         attach=kept.files.__setitem__,
         memos=DiskMemos(),
+        embeddings=work.embeddings,
+        scorer=work.scorer,
         facts=facts,
     )
 

@@ -28,6 +28,7 @@ class Provenance:
         platform: operating system and architecture.
         device: kind and name, e.g. `cuda: NVIDIA H200`.
         dtype: of the weights.
+        shares: what passes that give only logits left out or shared, equal to the plain pass within 1e-5 (see `core.Backbone.shares`).
         batch_size: images a forward pass, as the run began; a cell that had to halve it says so in its warnings.
         threads: of torch inside one operation.
         command: what the user typed, as words.
@@ -40,6 +41,7 @@ class Provenance:
     platform: str
     device: str
     dtype: str
+    shares: tuple[str, ...] = ()
     batch_size: int
     threads: int
     command: tuple[str, ...]
@@ -47,7 +49,12 @@ class Provenance:
 
 
 def collect(
-    *, device: "torch.device", dtype: "torch.dtype | None", batch_size: int, command: Sequence[str]
+    *,
+    device: "torch.device",
+    dtype: "torch.dtype | None",
+    batch_size: int,
+    command: Sequence[str],
+    shares: tuple[str, ...] = (),
 ) -> Provenance:
     """The provenance of what this process computes from now on."""
     import torch
@@ -60,6 +67,7 @@ def collect(
         platform=platform.platform(),
         device=f"{device.type}: {_device_name(device)}",
         dtype="none" if dtype is None else str(dtype).removeprefix("torch."),
+        shares=shares,
         batch_size=batch_size,
         threads=torch.get_num_threads(),
         command=tuple(command),

@@ -14,11 +14,14 @@ import numpy as np
 from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
+from visionvitals.job import Embeddings
+from visionvitals.numerics import FP32
 from visionvitals.plan import cards, planner
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
 from visionvitals.run.measure import Held, Running, Work
+from visionvitals.run.precision import calibrated
 from visionvitals.run.progress import duration, meter
 
 if TYPE_CHECKING:
@@ -207,10 +210,12 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
     facts = provenance.collect(
         device=run.device,
         dtype=None if weights is None else weights.dtype,
+        shares=backbone.shares,
         batch_size=run.batch_size,
         command=run.command,
     )
     companion = functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=run.device))
+    numerics, scorer = run.planned.plan.numerics, None
     for images in run.planned.sets:
         mine = [cell for cell in cells if cell.images.spec == images]
         if not mine:
@@ -228,6 +233,10 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             seeing = dataclasses.replace(backbone, card=dataclasses.replace(backbone.card, preprocess=cut))
             try:
                 data = _decode(run, seeing, images)
+                if scorer is None and numerics != FP32:
+                    scorer, slower = calibrated(run.out, backbone, numerics, data, images, run.batch_size)
+                    if slower:
+                        run.warn(slower)
             except Exception as error:
                 for cell in same:
                     run.fail(cell, error)
@@ -239,6 +248,8 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
                 shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
                 companion=companion,
                 provenance=facts,
+                embeddings=Embeddings(seeing, data.pixels),
+                scorer=scorer,
             )
             for cell in same:
                 keeping.keep(run, work, cell)

@@ -167,15 +167,17 @@ def measure(job: Job) -> Iterator[Scores]:
         return _covered(condition, batch, seed, now["removed"])
 
     def logits_without(seen: "Tensor", batch: Batch) -> "Tensor":
-        assert job.backbone.visible_logits is not None
+        visible_logits = (job.scorer or job.backbone).visible_logits
+        assert visible_logits is not None
         assert card.patch_grid is not None
         per_patch = patches.to_pixels(now["removed"], c.grid, card.patch_grid).flatten(1)
-        return job.backbone.visible_logits(batch.images, ~per_patch)
+        return visible_logits(batch.images, ~per_patch)
 
     def loss(batch: Batch) -> "dict[str, Tensor]":
         return {"information_loss": (now["removed"] * areas).sum(dim=1) / (h * w)}
 
-    yield from score(job, covered, logits=logits_without if c.fill == "token" else None, more=loss)
+    whole = c.offset == 0 and c.fill in ("black", "mean", "gray") and covers_whole_patches(c.grid, card)
+    yield from score(job, covered, whole_patches=whole, logits=logits_without if c.fill == "token" else None, more=loss)
 
 
 def _removed(c: Condition, batch: Batch, seed: int) -> "Tensor":
@@ -196,7 +198,7 @@ def _covered(c: Condition, batch: Batch, seed: int, removed: "Tensor") -> "Tenso
     kind = "black" if c.fill == "token" else c.fill
     fill = patches.fill_pixels(kind, batch.images, keys, mean=batch.card.preprocess.mean)
     if c.offset == 0:
-        return patches.occlude_cells(batch.images, removed, c.grid, fill)
+        return patches.occlude_cells(batch.images, removed, c.grid, batch.shown(fill))
     pixels = patches.to_pixels(removed, c.grid, batch.card.preprocess.size, offset=c.offset)
     return patches.occlude(batch.images, pixels, fill)
 

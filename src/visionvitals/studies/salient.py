@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING, Literal, get_args
 
-from visionvitals.perturb.cells import PAPER_GRID, default_grid, division_refusal
+from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
 from visionvitals.studies._saliency import Source, weights
 from visionvitals.study import (
     BackboneCard,
@@ -236,7 +236,7 @@ def without(condition: Condition, batch: Batch, seed: int, ranked: "Tensor") -> 
     gone = dropped.to(batch.images.device, non_blocking=True)
     keys = randomness.stream(seed, batch.ids, "salient/fill", device=batch.images.device)
     fill = patches.fill_pixels(c.fill, batch.images, keys, mean=batch.card.preprocess.mean)
-    return patches.occlude_cells(batch.images, gone, c.grid, fill), saliency.shares(ranked, dropped)
+    return patches.occlude_cells(batch.images, gone, c.grid, batch.shown(fill)), saliency.shares(ranked, dropped)
 
 
 def measure(job: Job) -> Iterator[Scores]:
@@ -265,7 +265,8 @@ def measure(job: Job) -> Iterator[Scores]:
         if item in fit:
             job.keep(item, image)
 
-    for block in score(dataclasses.replace(job, keep=keep), occluded):
+    whole = c.fill in ("black", "mean", "gray") and covers_whole_patches(c.grid, job.backbone.card)
+    for block in score(dataclasses.replace(job, keep=keep), occluded, whole_patches=whole):
         good, silent = now.pop("good"), now.pop("silent")
         rows = (good | silent).nonzero()[:, 0]
         lost += len(good) - len(rows)

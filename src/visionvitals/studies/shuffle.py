@@ -9,16 +9,18 @@ per image and run (theirs: per batch).
 Metrics: those of `clean`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionvitals.perturb.cells import divides, division_refusal
-from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Preset, Sign, require
+from visionvitals.perturb.cells import covers_whole_patches, divides, division_refusal
+from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Job, Preset, Scores, Sign, require, score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "Patch shuffle"
+PER_IMAGE = True
 CHARTS = (
     Chart(
         x="grid",
@@ -72,3 +74,7 @@ def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
     c = condition
     keys = randomness.stream(seed, batch.ids, f"shuffle/run={c.run}", device=batch.images.device)
     return patches.shuffle(batch.images, randomness.permutation(keys, c.grid[0] * c.grid[1]), c.grid)
+
+
+def measure(job: Job) -> Iterator[Scores]:
+    yield from score(job, perturb, whole_patches=covers_whole_patches(job.condition.grid, job.backbone.card))
