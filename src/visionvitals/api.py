@@ -125,6 +125,8 @@ def audit(
     limit: int | None = None,
     seed: int = 0,
     decoder: Literal["pillow", "fast"] = "pillow",
+    half_width: float | None = None,
+    minutes: float | None = None,
     device: "str | torch.device | None" = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -143,7 +145,7 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
+        preset, limit, seed, decoder, half_width, minutes, device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
         rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
             then gives the verdict of the last look.
 
@@ -172,6 +174,7 @@ def audit(
     own = [(name, text) for name, sets in data_for.items() for text in _texts("data_for", sets)]
     how: dict[str, Any] = {"preset": preset, "limit": _count("limit", limit)}
     how |= {"seed": _whole("seed", seed, least=-(2**63), most=2**63 - 1), "decoder": decoder}
+    how |= {"half_width": _number("half_width", half_width), "minutes": _number("minutes", minutes)}
     asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
     files = {"rules": None if rules is None else str(rules), "baseline": None if against is None else str(against)}
     told = {"data": data, "data_for": dict(data_for), "studies": names, **how, "out": str(out), **files}
@@ -277,6 +280,12 @@ def _whole(what: str, given: Any, *, least: int = 1, most: int = 2**31 - 1) -> i
 
 def _count(what: str, given: Any, *, most: int = 2**31 - 1) -> int | None:
     return None if given is None else _whole(what, given, most=most)
+
+
+def _number(what: str, given: Any) -> float | None:
+    found = _plain(given)
+    require(found is None or type(found) in (int, float), f"`{what}` must be a number", given)
+    return None if found is None else float(found)
 
 
 def _plain(given: Any) -> Any:

@@ -70,6 +70,8 @@ class Choices:
         limit: Only so many images of each set, by a seeded draw.
         seed: Root of all randomness.
         decoder: pillow is the reference; fast needs the extra [fast].
+        half_width: Points, e.g. 1.0. A cell ends as soon as the interval of its first share (mostly top-1) is so narrow on either side.
+        minutes: Every cell gets 256 images; what is left of the time is spent where intervals are widest.
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -79,6 +81,8 @@ class Choices:
     limit: Count = None
     seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"
+    half_width: float | None = None
+    minutes: float | None = None
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
         from visionvitals.plan import request
@@ -92,6 +96,8 @@ class Choices:
             seed=self.seed,
             limit=self.limit,
             decoder=self.decoder,
+            half_width=self.half_width,
+            minutes=self.minutes,
         )
 
 

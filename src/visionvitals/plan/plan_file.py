@@ -56,6 +56,8 @@ class _File:
     limit: int | None = None
     decoder: Decoder = "pillow"
     until: Until | None = None
+    half_width: float | None = None
+    minutes: float | None = None
 
 
 class _Problem(NamedTuple):
@@ -110,7 +112,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
                 except VitalsError as error:
                     problems.append(_Problem((key, number), str(error)))
     if not problems:
-        rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
+        rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder", "half_width", "minutes") if k in values}
         rest |= {"until": Until(**values["until"])} if "until" in values else {}
         try:
             sections = tuple(found) if "studies" in values else request.sections("all")
@@ -146,7 +148,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
             "seed": plan.seed,
             "decoder": plan.decoder,
         }
-        | ({} if plan.limit is None else {"limit": plan.limit})
+        | {k: v for k in ("limit", "half_width", "minutes") if (v := getattr(plan, k)) is not None}
         | until
     )
 

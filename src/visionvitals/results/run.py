@@ -20,10 +20,10 @@ from visionvitals.results.frame import Frame, Group, Summary, Values
 from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
 
-SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder")
+SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "half_width", "minutes")
 """What else decides a number, beside condition, backbone and images."""
-CUT = "limit"
-"""The one of them that may differ between two numbers that are compared: on the images that both have."""
+CUTS = ("limit", "half_width", "minutes")
+"""Those of them that may differ between two numbers that are compared: on the images that both have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +209,18 @@ class Run:
         spec: str = cards[name]["spec"]
         alone = sum(card["spec"] == spec for card in cards.values()) == 1
         return spec if alone and spec not in self.plan.get("names", {}) else name
+
+
+def comparable(p: Point, q: Point) -> bool:
+    """Whether two points differ in nothing but their images. Those of two limits that may both end early have no looks in common."""
+    differing = set(apart(p, q))
+    return differing <= {*CUTS} and not ("limit" in differing and early(p) and early(q))
+
+
+def early(*points: Point) -> stats.Early | None:
+    """How far all of these points were measured, where one of them may have ended early."""
+    known = [p.group.early for p in points if p.group.early is not None]
+    return min(known, default=None)
 
 
 def apart(p: Point, q: Point) -> list[str]:
