@@ -19,10 +19,10 @@ from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.plan.identity import cell_id, work_id
-from visionvitals.report import tables
+from visionvitals.report import build, milestones, tables
 from visionvitals.results import compare, signs
 from visionvitals.results.frame import Frame, Group
-from visionvitals.run import keeping, measure, runner
+from visionvitals.run import calibrate, keeping, measure, runner
 from visionvitals.run.store import Store
 
 torch = pytest.importorskip("torch")
@@ -54,16 +54,21 @@ def images() -> str:
     return vv.images(pictures, labels.tolist(), name="plain", classes=CLASSES)
 
 
-def audit(out: Path, *, right: float = 0.4993, name: str = "net", **more: Any) -> vv.Run:
+def audit(out: Path, *, right: float = 0.4993, page: bool = False, **more: Any) -> vv.Run:
     how = {"size": SIDE, "resize": SIDE, "mean": (0, 0, 0), "std": (1, 1, 1), "classes": CLASSES}
     options: dict[str, Any] = {"studies": STUDIES, "preset": "quick", "device": "cpu", "batch_size": 32} | more
     options.setdefault("data", "memory:plain")
-    return vv.audit(vv.backbone(Planted(right), name=name, **how), out=out, **options)
+    network = vv.backbone(Planted(right), name="net", **how)
+    with pytest.MonkeyPatch.context() as patched:
+        if not page:
+            patched.setattr(build, "build", lambda run: None)
+            patched.setattr(milestones, "writer", lambda out, say: lambda headline: None)
+        return vv.audit(network, out=out, **options)
 
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> vv.Run:
-    return audit(tmp_path_factory.mktemp("budget") / "narrow", half_width=5.0)
+    return audit(tmp_path_factory.mktemp("budget") / "narrow", half_width=5.0, page=True)
 
 
 def held(out: Path) -> dict[str, tuple[Any, ...]]:
@@ -303,40 +308,34 @@ def test_of_both_the_first_to_come_ends_a_cell(tmp_path: Path) -> None:
     assert [row["stopped"].partition(", ")[2] for row in rows] == ["stopped early"]
 
 
-@pytest.fixture(scope="module")
-def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("planned") / "run"
-    asked = [
-        "tiny:cnn",
-        "--data",
-        "shapes:test?n=400",
-        "--studies",
-        "clean,shuffle",
-        "--preset",
-        "quick",
-        "--device",
-        "cpu",
-    ]
-    assert cli.main(["plan", *asked, "--half-width", "12", "--out", str(out)]) == 0
-    return out
+SHARED = [
+    "tiny:cnn",
+    "tiny:vit",
+    "--data",
+    "shapes:test?n=300",
+    "--studies",
+    "clean",
+    "--preset",
+    "quick",
+    "--device",
+    "cpu",
+    "--half-width",
+    "10",
+]
 
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
-def test_shards_change_nothing(planned: Path, tmp_path: Path, shards: int, held_by_one: dict[str, Any]) -> None:
-    shutil.copytree(planned, tmp_path / "run")
+def test_shards_change_nothing(tmp_path: Path, shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "rate", lambda backbone, **how: 1000.0)
+    monkeypatch.setattr(build, "build", lambda run: "no page")
+    assert cli.main(["plan", *SHARED, "--out", str(tmp_path / "run")]) == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "alone")
+    assert cli.main(["run", str(tmp_path / "alone"), "--device", "cpu", "--trust"]) == 0
     for index in reversed(range(shards)):
-        assert (
-            cli.main(["run", str(tmp_path / "run"), "--shard", f"{index}/{shards}", "--device", "cpu", "--trust"]) == 0
-        )
-    assert held(tmp_path / "run") == held_by_one
-
-
-@pytest.fixture(scope="module")
-def held_by_one(planned: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("one") / "run"
-    shutil.copytree(planned, out)
-    assert cli.main(["run", str(out), "--device", "cpu", "--trust"]) == 0
-    return held(out)
+        share = ["--shard", f"{index}/{shards}", "--device", "cpu", "--trust"]
+        assert cli.main(["run", str(tmp_path / "run"), *share]) == 0
+    assert held(tmp_path / "run") == held(tmp_path / "alone")
+    assert {end[0] for end, _ in held(tmp_path / "run").values()} == {("images", 256)}
 
 
 def test_a_study_of_several_images_is_measured_whole() -> None:
