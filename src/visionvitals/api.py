@@ -129,6 +129,8 @@ def audit(
     precision: Precision = "fp32",
     compile: bool = False,
     channels_last: bool = False,
+    half_width: float | None = None,
+    minutes: float | None = None,
     device: "str | torch.device | None" = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -147,8 +149,8 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, precision, compile, channels_last, device, batch_size, workers, reuse, engine, address: as the options of
-            `vitals audit`.
+        preset, limit, seed, decoder, precision, compile, channels_last, half_width, minutes, device, batch_size, workers, reuse, engine,
+            address: as the options of `vitals audit`.
         rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
             then gives the verdict of the last look.
 
@@ -178,6 +180,7 @@ def audit(
     how: dict[str, Any] = {"preset": preset, "limit": _count("limit", limit)}
     how |= {"seed": _whole("seed", seed, least=-(2**63), most=2**63 - 1), "decoder": decoder}
     by: dict[str, Any] = {"precision": precision, "compile": compile, "channels_last": channels_last}
+    how |= {"half_width": _number("half_width", half_width), "minutes": _number("minutes", minutes)}
     files = {"rules": None if rules is None else str(rules), "baseline": None if against is None else str(against)}
     told = {"data": data, "data_for": dict(data_for), "studies": names, **how, **by, "out": str(out), **files}
     how["numerics"] = Numerics(**by)
@@ -284,6 +287,12 @@ def _whole(what: str, given: Any, *, least: int = 1, most: int = 2**31 - 1) -> i
 
 def _count(what: str, given: Any, *, most: int = 2**31 - 1) -> int | None:
     return None if given is None else _whole(what, given, most=most)
+
+
+def _number(what: str, given: Any) -> float | None:
+    found = _plain(given)
+    require(found is None or type(found) in (int, float), f"`{what}` must be a number", given)
+    return None if found is None else float(found)
 
 
 def _plain(given: Any) -> Any:

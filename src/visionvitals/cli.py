@@ -75,6 +75,8 @@ class Choices:
         precision: Of the passes whose answers are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
         compile: Compile these passes.
         channels_last: Keep weights and images in this layout for them.
+        half_width: Points, e.g. 1.0. A cell ends as soon as the interval of its first share (mostly top-1) is so narrow on either side.
+        minutes: Every cell gets 256 images; what is left of the time is spent where intervals are widest.
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -87,6 +89,8 @@ class Choices:
     precision: Precision = "fp32"
     compile: Annotated[bool, Parameter(negative=())] = False
     channels_last: Annotated[bool, Parameter(negative=())] = False
+    half_width: float | None = None
+    minutes: float | None = None
 
     def plan(self, backbones: Sequence[str]) -> "Plan":
         from visionvitals.plan import request
@@ -101,6 +105,8 @@ class Choices:
             limit=self.limit,
             decoder=self.decoder,
             numerics=Numerics(precision=self.precision, compile=self.compile, channels_last=self.channels_last),
+            half_width=self.half_width,
+            minutes=self.minutes,
         )
 
 

@@ -36,7 +36,7 @@ def status(run_folder: RunFolder, /) -> int:
         print_line(
             f"{superseded} superseded cells are left out of the numbers; to remove them: vitals clean {run_folder}"
         )
-    for line in (*noted.lines(run_folder), *precision.lines(run_folder)):
+    for line in (*progress_of.stopped(run_folder), *noted.lines(run_folder), *precision.lines(run_folder)):
         print_line(line)
     left, look = sum(p.missing + p.failed for p in found), progress_of.look(run_folder)
     if look is not None:

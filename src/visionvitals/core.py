@@ -320,6 +320,8 @@ class Cell:
             the folders that the condition names.
         source: digest of the study's own file where it is not one of ours.
         numerics: how the passes are computed whose answers are scored.
+        half_width: points, above 0; measured only until the interval of its main share is so narrow on either side (see `run.stopping`), or None.
+        minutes: measured only as long as a run of so many minutes had time for it, or None.
 
     Example:
         >>> import torch
@@ -346,3 +348,10 @@ class Cell:
     companions: tuple[tuple[str, str], ...] = ()
     source: str = ""
     numerics: Numerics = FP32
+    half_width: float | None = None
+    minutes: float | None = None
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether it may end before all images are measured."""
+        return self.half_width is not None or self.minutes is not None

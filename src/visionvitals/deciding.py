@@ -126,9 +126,7 @@ def measured(
         if (found := folder.finished(out, now)) is not None:
             outcomes.append(Outcome(measured=0, found=found))
             return
-        smaller = [each.images for each in looks[: look.number - 1]]
-        options = {"out": out, "command": command, "say": say, "studies": studies, "earlier": smaller, **machine}
-        outcomes.append(measure(now, **options))
+        outcomes.append(measure(now, out=out, command=command, say=say, studies=studies, **machine))
 
     for look in (look for look in looks if look.images >= stands):
         at(look, growing)

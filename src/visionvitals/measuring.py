@@ -39,7 +39,6 @@ def measure(
     engine: Engine = "local",
     address: str | None = None,
     studies: Collection[str] | None = None,
-    earlier: Sequence[int] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> "Outcome":
     """Measure what a run folder lacks of a plan. While it goes on, the report is written anew now and then, see `report.milestones`.
@@ -50,7 +49,7 @@ def measure(
         command: what the user typed, as words.
         device, batch_size, workers, reuse, engine, address: as the options of `vitals audit`.
         shard: only this share of a run that was planned, see `run.shards`; the report is not written then.
-        studies, earlier: see `run.runner.execute`.
+        studies: see `run.runner.execute`.
         say: is told how far it is.
 
     Raises:
@@ -66,6 +65,8 @@ def measure(
         precision.check(plan.numerics, chosen)
     do = "Give each of its processes one."
     require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
+    must, do = "A time must be spent by one process", "Give one device, or --half-width."
+    require(start is None or plan.minutes is None, must, device or "--engine ray", do)
     local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []
     do = "Save it as a checkpoint or a folder, or use one device."
     require(not local, "What lives in one process cannot be measured by several", ", ".join(local), do)
@@ -95,7 +96,6 @@ def measure(
         by="" if shard is None else f"{shard.index}-of-{shard.count}",
         milestone=milestones.writer(out, say) if shard is None else lambda headline: None,
         studies=studies,
-        earlier=earlier,
     )
 
 

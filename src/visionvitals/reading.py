@@ -226,7 +226,8 @@ class Run:
         for pair in signs.pairs(self.results):
             estimates = [c.readings[pair].estimate if pair in c.readings else None for c in columns]
             values = [
-                "" if e is None else words.measured(e, share=c.share) for c, e in zip(columns, estimates, strict=True)
+                "" if e is None else words.measured(e, share=c.share) + (f", n = {words.n(e)}" if e.early else "")
+                for c, e in zip(columns, estimates, strict=True)
             ]
             rows.append([*pair, *values])
         head = "".join(f"<th>{escape(text)}</th>" for text in heads)

@@ -60,8 +60,7 @@ class Study(Record):
         conditions: (preset, size) -> the points of the experiment for a network input of `size` (height, width).
         refusal: (condition, backbone card, image set card) -> why this condition cannot be measured on that backbone and image set,
             as one sentence, or None. Default: never.
-        unfit: (condition, backbone card, card of a backbone that the condition names) -> why that other one cannot be used for it, as one
-            sentence, or None. Default: never.
+        unfit: (condition, backbone card, card of a backbone that the condition names) -> why that other one cannot be used, or None.
         passes: condition -> forward passes per image, for the estimate of time; a backward pass counts as two. Default 1.
         cut: (condition, preprocess of the backbone) -> how the pictures are brought to the size of its input, which stays. Default: as
             the backbone says.
@@ -86,6 +85,11 @@ class Study(Record):
     per_image: bool
     file: str
     source: str = ""
+
+    @property
+    def splits(self) -> bool:
+        """Whether some of the images can be measured without the others."""
+        return self.per_image and self.item is str
 
 
 PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "PER_IMAGE", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")

@@ -172,7 +172,8 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         print_line(f"note: {note}")
     total = duration(sum(times.values()))
     speeds = ", ".join(f"{spec} {rate:,.0f} images/s" for spec, rate in rates.items())
-    print_line(f"{len(planned.cells)} cells, about {total} of forward passes on {device} ({speeds}).")
+    about = "at most" if any(cell.may_stop for cell in planned.cells) else "about"
+    print_line(f"{len(planned.cells)} cells, {about} {total} of forward passes on {device} ({speeds}).")
     print_line("Decoding comes on top, once for each image set and input size.")
 
 
@@ -189,6 +190,11 @@ def show_vital_signs(run: "Run") -> None:
         for pair in signs.pairs(run)
     ]
     print_table(["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)], rows)
+    for backbone, images in signs.pairs(run):
+        ends = {c.sign.title: r.estimate for c in columns if (r := c.readings.get((backbone, images))) is not None}
+        told = [f"{title} n = {words.n(e)}" for title, e in ends.items() if e.early and e.early.by]
+        if told:
+            _wrapped(f"{backbone} on {images}: {'; '.join(told)}", indent=2)
 
 
 def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
@@ -287,7 +293,7 @@ def _show_conditions(conditions: "Sequence[Difference]") -> None:
                 words.value(d.b, share=d.share),
                 words.difference(d.value, share=d.share),
                 words.flips(d.lost, d.gained) if d.metric.unit == "share" else "",
-                d.value.n,
+                words.n(d.value) if d.value.early else d.value.n,
             ]
             for d in several
         ]

@@ -100,13 +100,13 @@ def test_it_measures_each_image_once_and_holds_what_one_measurement_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    some = measure._some
+    numbers = measure._numbers
 
-    def counted(work: measure.Work, rows: np.ndarray) -> measure.Work:
-        asked.append(len(rows))
-        return some(work, rows)
+    def counted(run: Any, work: measure.Work, cell: Any, of: study.Study) -> Any:
+        asked.extend([len(work.data.ids)] if work.part else [])
+        return numbers(run, work, cell, of)
 
-    monkeypatch.setattr(measure, "_some", counted)
+    monkeypatch.setattr(measure, "_numbers", counted)
     rules = AT_LEAST.format(0.72)
     grown = measured(tmp_path / "grown", 0.8, rules=rules, studies="clean,occlusion,shuffle")
     look = verdict(grown).look

@@ -23,6 +23,11 @@ def cell_id(cell: Cell) -> str:
     return f"{cell.study}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def work_id(cell: Cell) -> str:
+    """The id of the same work on all images: equal for cells whose images are the beginning of one seeded order."""
+    return cell_id(dataclasses.replace(cell, limit=None, half_width=None, minutes=None))
+
+
 def identity(cell: Cell) -> dict[str, Any]:
     """The facts that determine the numbers of a cell, as plain JSON values."""
     contents = dict(cell.companions)

@@ -60,6 +60,8 @@ class _File:
     compile: bool = False
     channels_last: bool = False
     until: Until | None = None
+    half_width: float | None = None
+    minutes: float | None = None
 
 
 class _Problem(NamedTuple):
@@ -114,7 +116,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
                 except VitalsError as error:
                     problems.append(_Problem((key, number), str(error)))
     if not problems:
-        rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder") if k in values}
+        rest = {k: values[k] for k in ("preset", "seed", "limit", "decoder", "half_width", "minutes") if k in values}
         rest["numerics"] = Numerics(**{k: values[k] for k in NAMES if k in values})
         rest |= {"until": Until(**values["until"])} if "until" in values else {}
         try:
@@ -151,7 +153,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
             "seed": plan.seed,
             "decoder": plan.decoder,
         }
-        | ({} if plan.limit is None else {"limit": plan.limit})
+        | {k: v for k in ("limit", "half_width", "minutes") if (v := getattr(plan, k)) is not None}
         | changed(plan.numerics)
         | until
     )

@@ -1,6 +1,7 @@
 """What the user asked for, as he spelled it: backbones, image sets, studies, and how much of them. Nothing is opened or loaded here."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -71,6 +72,8 @@ class Plan:
         decoder: which decoder makes the pixels.
         numerics: how the passes are computed whose answers are scored.
         until: the rules that end it; `limit` then grows from look to look.
+        half_width: points, in (0, 50): a cell ends when the interval of its main share is so narrow on either side, see `run.stopping`.
+        minutes: above 0: what of this time is left after the first look at every cell is spent where intervals are widest.
     """
 
     backbones: tuple[str, ...]
@@ -83,6 +86,8 @@ class Plan:
     decoder: Decoder = "pillow"
     numerics: Numerics = FP32
     until: Until | None = None
+    half_width: float | None = None
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         require(len(self.backbones) > 0, "A plan must name a backbone", self.backbones, "Try `tiny:vit`.")
@@ -94,6 +99,12 @@ class Plan:
         decoders = get_args(Decoder)
         require(self.decoder in decoders, f"`decoder` must be one of {', '.join(decoders)}", self.decoder)
         require(self.limit is None or self.limit > 0, "`limit` must be positive", self.limit)
+        for name, value, most in (("half_width", self.half_width, 50), ("minutes", self.minutes, math.inf)):
+            must = f"`{name}` must be above 0" + (f" and below {most} points" if most < math.inf else "")
+            require(value is None or 0 < value < most, must, value)
+        alone = self.until is None or (self.half_width, self.minutes) == (None, None)
+        do = "Leave --half-width and --minutes away."
+        require(alone, "Only the rules must say when a run ends that goes on until they are decided", "both", do)
         own = [(f"data` of `{section.name}", section.data) for section in self.studies]
         for name, values in (("backbones", self.backbones), ("data", self.data), *own):
             twice = sorted({v for v in values if values.count(v) > 1})

@@ -273,7 +273,7 @@ def _environment() -> Any:
     def exact(e: stats.Estimate) -> str:
         """A value as it is, for those who point at it."""
         between = "" if e.low != e.low else f", 95 % interval {e.low:.4f} to {e.high:.4f}"
-        return f"{e.value:.4f}{between}, n = {e.n:,}".replace("-", "−")
+        return f"{e.value:.4f}{between}, n = {words.n(e)}".replace("-", "−")
 
     environment = templates.environment()
     environment.filters |= {"prose": prose, "breakable": breakable, "exact": exact}

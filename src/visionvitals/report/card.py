@@ -131,7 +131,7 @@ def _row(column: signs.Column, reading: signs.Reading, images: str) -> list[str]
     title = column.sign.title + (", %" if column.share else "")
     value = CHANCE if reading.at_chance else words.measured(reading.estimate, share=column.share)
     better = {"high": "higher", "low": "lower"}.get(column.better or "", "")
-    return [title, images, _condition(column, reading), value, f"{reading.estimate.n:,}", better]
+    return [title, images, _condition(column, reading), value, words.n(reading.estimate), better]
 
 
 def _condition(column: signs.Column, reading: signs.Reading) -> str:
@@ -152,11 +152,12 @@ def _metric(column: signs.Column, reading: signs.Reading) -> dict[str, Any]:
     where = _condition(column, reading)
     condition = {"condition": where} if where else {}
     better = {"better": column.better} if column.better else {}
+    stopped = {"stopped": words.n(e)} if e.early and e.early.by else {}
     return {
         "type": "accuracy" if accuracy else f"{column.study}_{sign.kind}",
         "value": _short(e.value),
         "name": sign.title,
-        "args": {**between, "n": e.n, "unit": column.unit, **better, **condition},
+        "args": {**between, "n": e.n, **stopped, "unit": column.unit, **better, **condition},
     }
 
 

@@ -83,7 +83,7 @@ def plots(run: Run, study: str) -> list[Plot]:
 
 def counted(records: Iterable[Mapping[str, Any]]) -> str:
     """How many items stand behind some records: `n = 300`, or `n = 12 to 300`; "" where they do not say it."""
-    counts = sorted({r["n"] for r in records if "n" in r}, key=lambda n: int(n.replace(",", "")))
+    counts = sorted({r["n"] for r in records if "n" in r}, key=lambda n: int(n.replace(",", "").split()[0]))
     return f"n = {counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''}" if counts else ""
 
 
@@ -178,7 +178,7 @@ def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
         "high": _finite(high),
         "value": text,
         "told": words.exact(e._replace(low=low, high=high), share=metric.share),
-        "n": f"{e.n:,}",
+        "n": words.n(e),
         "runs": str(p.runs),
         "label": f"{p.backbone}{_at(chart.x, at)}{_at(chart.y, words.short(p.condition.get(chart.y)))}: {text}",
     } | exact

@@ -8,7 +8,7 @@ from visionvitals import stats, study
 from visionvitals.report import notes, origin
 from visionvitals.results import signs, words
 from visionvitals.results.compare import NAMED_MARGIN
-from visionvitals.results.run import CUT, Run
+from visionvitals.results.run import Run
 from visionvitals.results.signs import Column
 
 Pair = tuple[str, str]
@@ -112,7 +112,7 @@ def _extremes(column: Column, *, several: bool) -> str:
 def measured(run: Run, images: str) -> str:
     """How many images of a set were asked, e.g. `300 images`, or `40 of 300 images` where a limit was set."""
     n = run.images[images]["n"]
-    limits = {p.settings[CUT] or n for p in run.points if p.images == images}
+    limits = {p.settings["limit"] or n for p in run.points if p.images == images}
     asked = words.listed(f"{min(limit, n):,}" for limit in sorted(limits) if limit < n or len(limits) > 1)
     return f"{asked} of {words.count(n, 'image')}" if asked else words.count(n, "image")
 

@@ -30,7 +30,7 @@ class Table:
 
     fields: tuple[str, ...]
     metrics: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...], tuple[str, ...], int, int], ...]
+    rows: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str, int], ...]
     fixed: Mapping[str, Any]
     averaged: bool
     mixed: bool
@@ -47,7 +47,7 @@ class Beside(NamedTuple):
     backbone: str
     images: str
     ours: str
-    n: int
+    n: str
 
     @property
     def where(self) -> str:
@@ -66,7 +66,7 @@ def of_study(run: Run, study: str) -> Table:
     for p in sorted(points, key=lambda p: position[p.backbone, p.images]):
         where = (*((p.images,) if several else ()), *(words.short(p.condition.get(f)) for f in varies))
         values = tuple(_value(run, p, m) for m in metrics)
-        rows.append((p.backbone, where, values, max(_sizes(run, p), default=0), p.runs))
+        rows.append((p.backbone, where, values, _sizes(run, p)[-1], p.runs))
     return Table(
         fields=(*(("data",) if several else ()), *varies),
         metrics=tuple(run.metric(study, m).head for m in metrics),
@@ -91,7 +91,7 @@ def beside_published(run: Run, study: str) -> list[Beside]:
             backbone=p.backbone,
             images=p.images,
             ours=words.with_unit(run.estimate(p, published.metric), share=metric.share),
-            n=run.estimate(p, published.metric).n,
+            n=words.n(run.estimate(p, published.metric)),
         )
         for published in (record.published if record else ())
         for metric in (run.metric(study, published.metric),)
@@ -111,9 +111,10 @@ def _was_published(run: Run, p: Point, published: Published) -> bool:
     )
 
 
-def _sizes(run: Run, p: Point) -> set[int]:
-    """How many items the metrics of a point have."""
-    return {run.estimate(p, m).n for m in p.metrics}
+def _sizes(run: Run, p: Point) -> list[str]:
+    """How many items the metrics of a point have, each number once, the largest last."""
+    found = {e.n: words.n(e) for e in (run.estimate(p, m) for m in p.metrics)}
+    return [found[n] for n in sorted(found)] or ["0"]
 
 
 def _value(run: Run, p: Point, metric: str) -> str:

@@ -13,7 +13,7 @@ from visionvitals.errors import VitalsError
 from visionvitals.results import words
 from visionvitals.results.compare import Pair
 from visionvitals.results.fields import readable
-from visionvitals.results.run import CUT, SETTINGS, Point, Run
+from visionvitals.results.run import CUTS, SETTINGS, Point, Run
 
 PIXELS = ("size", "resize", "interpolation", "stretch", "crop")
 """Of a preprocessing, what decides which pixels a network sees; mean and std belong to the network."""
@@ -40,9 +40,9 @@ def differing(pair: Pair) -> list[str]:
     found = [f"not compared: {study}: {reason}" for study, reasons in pair.matched[1].items() for reason in reasons]
     found += _alone(pair)
     for p, q in pair.matched[0]:
-        limits = [readable(each.settings[CUT]) for each in (p, q)]
-        if limits[0] != limits[1]:
-            found.append(f"limit {limits[0]} and {limits[1]}: compared on the pictures that both have")
+        for cut in CUTS:
+            a, b = (readable(each.settings[cut]) for each in (p, q))
+            found += [f"{cut} {a} and {b}: compared on the pictures that both have"] if a != b else []
         how = [each.settings["numerics"] for each in (p, q)]
         found += [f"numerics {how[0]} and {how[1]}: compared as they are"] if how[0] != how[1] else []
         only = sorted({*p.metrics} ^ {*q.metrics})
@@ -81,7 +81,7 @@ def _alone(pair: Pair) -> Iterator[str]:
 
 def _facts(run: Run, p: Point) -> dict[str, Any]:
     where = {"study": p.study, "fields": [[k, readable(v)] for k, v in p.fields.items()]}
-    settings = {name: p.settings[name] for name in SETTINGS}
+    settings = {k: v for k in SETTINGS if (v := p.settings[k]) is not None or k not in ("half_width", "minutes")}
     return where | {"images": run.images[p.images]["digest"], "metrics": sorted(p.metrics)} | settings | _seen(run, p)
 
 

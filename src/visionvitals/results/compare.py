@@ -16,9 +16,9 @@ import numpy as np
 from visionvitals import registry, stats
 from visionvitals.errors import near, require
 from visionvitals.figure import Metric
-from visionvitals.results import signs
+from visionvitals.results import signs, words
 from visionvitals.results.fields import readable
-from visionvitals.results.run import MAY_DIFFER, Point, Run, apart
+from visionvitals.results.run import Point, Run, apart, comparable, early
 from visionvitals.results.signs import Column
 
 NAMED_MARGIN = 0.02
@@ -77,7 +77,7 @@ class Difference:
         """A sentence, e.g. `b is higher, better (75.0 points, 63.0 to 85.0, n = 300)`."""
         e, scale = self.value, 100 if self.share else 1
         if np.isnan(e.low):
-            return f"no interval: n = {e.n}"
+            return f"no interval: n = {words.n(e)}"
 
         def of(x: float, sign: str = "") -> str:
             return f"{x * scale:{sign}.{1 if self.share else 2}f}"
@@ -86,14 +86,14 @@ class Difference:
         if self.decided:
             low, high = sorted((abs(e.low), abs(e.high)))
             good = "" if self.good is None else ", better" if self.good else ", worse"
-            size = f"{of(abs(e.value))}{unit}, {of(low)} to {of(high)}, n = {e.n:,}"
+            size = f"{of(abs(e.value))}{unit}, {of(low)} to {of(high)}, n = {words.n(e)}"
             return f"b is {'higher' if e.value > 0 else 'lower'}{good} ({size})"
         more = stats.needed(e, NAMED_MARGIN) if self.share else None
         tells = f"{of(self.detectable)}{unit} would have shown"
         if more is not None and more > e.n:
             tells += f", about {float(f'{more:.2g}'):,.0f} {self.metric.over} would tell 2 points"
         between = f"{of(e.value, '+')}{unit}, {of(e.low, '+')} to {of(e.high, '+')}"
-        return f"not distinguishable: {between}, n = {e.n:,}; {tells}"
+        return f"not distinguishable: {between}, n = {words.n(e)}; {tells}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class Pair:
                 continue
             nearest = min(same, key=lambda q: len(apart(p, q)))
             differing = apart(p, nearest)
-            if MAY_DIFFER.issuperset(differing):
+            if comparable(p, nearest):
                 found.append((p, nearest))
             else:
                 told = [f"{k} {readable(p.settings[k])} and {readable(nearest.settings[k])}" for k in differing]
@@ -163,9 +163,12 @@ class Pair:
                 pairs = self.run.aligned([(p, name), (q, name)])
                 pairs = pairs[~np.isnan(pairs).any(axis=1)]
                 if len(pairs):
-                    d = _difference(p, name, self.run.metric(p.study, name), pairs)
-                    a, b = (self.run.over_runs(e, name, each) for e, each in ((d.a, p), (d.b, q)))
-                    found.append(replace(d, a=a, b=b, value=self.run.over_runs(d.value, name, q, p)))
+                    ended = early(p, q)
+                    level = stats.at_look(stats.LEVEL, ended)
+                    d = _difference(p, name, self.run.metric(p.study, name), pairs, ended)
+                    a, b = (self.run.over_runs(e, name, each, level=level) for e, each in ((d.a, p), (d.b, q)))
+                    value = self.run.over_runs(d.value, name, q, p, level=level)
+                    found.append(replace(d, a=a, b=b, value=value))
         return found
 
     @cached_property
@@ -289,9 +292,11 @@ def named(run: Run, name: str, side: int) -> str:
     return spelled[name]
 
 
-def _difference(p: Point, name: str, metric: Metric, pairs: np.ndarray) -> Difference:
+def _difference(p: Point, name: str, metric: Metric, pairs: np.ndarray, ended: stats.Early | None) -> Difference:
     first, second = pairs.T
     moved = second - first
+    level = stats.at_look(stats.LEVEL, ended)
+    value = stats.paired_difference(second, first, bounds=metric.bounds, level=level)
     return Difference(
         study=p.study,
         images=p.images,
@@ -300,9 +305,9 @@ def _difference(p: Point, name: str, metric: Metric, pairs: np.ndarray) -> Diffe
         metric=metric,
         share=metric.share,
         better=metric.better,
-        a=stats.estimate(first, bounds=metric.bounds),
-        b=stats.estimate(second, bounds=metric.bounds),
-        value=stats.paired_difference(second, first, bounds=metric.bounds),
+        a=stats.estimate(first, bounds=metric.bounds, early=ended),
+        b=stats.estimate(second, bounds=metric.bounds, early=ended),
+        value=value._replace(early=ended),
         gained=float(np.maximum(moved, 0).mean()),
         lost=float(np.maximum(-moved, 0).mean()),
     )

@@ -83,6 +83,7 @@ def rows(of: Compared) -> list[dict[str, Any]]:
             "condition": words.condition(d.condition),
             "metric": d.title,
             "n": d.value.n,
+            **({"stopped": words.n(d.value)} if any(x.value.early for x in (*of.signs, *of.conditions)) else {}),
             "a": d.a.value,
             "b": d.b.value,
             "difference": d.value.value,
@@ -132,7 +133,7 @@ def as_markdown(of: Compared) -> str:
             d.metric.head,
             *(words.value(e, share=d.share) for e in (d.a, d.b)),
             words.difference(d.value, share=d.share),
-            str(d.value.n),
+            words.n(d.value),
         ]
         for d in of.conditions
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.results import words
 from visionvitals.results.compare import Pair
-from visionvitals.results.run import Point, Run
+from visionvitals.results.run import Point, Run, early
 from visionvitals.results.signs import columns
 from visionvitals.run.cell import Stored
 from visionvitals.study import REPEATS
@@ -92,7 +92,8 @@ def flips(pair: Pair, p: Point, q: Point) -> Flips | None:
             count[2] += bool(moved[k] > 0)
     classes = [(name, n, down, up) for name, (n, down, up) in counts.items() if down + up]
     classes.sort(key=lambda each: (-each[2] - each[3], each[0]))
-    agreement = stats.error_consistency(*_rightness(run, p, q, items))
+    level = stats.at_look(stats.LEVEL, early(p, q))
+    agreement = stats.error_consistency(*_rightness(run, p, q, items), level=level)
     runs = max(p.runs, q.runs)
     return Flips(p.study, p.images, p.fields, int(there.sum()), runs, gained, lost, tuple(classes), agreement)
 

@@ -57,6 +57,12 @@ class Group:
     shared: bool = False
 
     @cached_property
+    def early(self) -> stats.Early | None:
+        """How far all cells were measured, where one of them may have ended early."""
+        ends = (cell.facts["stopped"] for cell in self.cells if "stopped" in cell.facts)
+        return min((stats.Early(*(end[k] for k in stats.Early._fields)) for end in ends), default=None)
+
+    @cached_property
     def alike(self) -> bool:
         """Whether all cells hold the same items at the same places, in the same order."""
         first, *others = ([part["points"] for part in cell.facts["parts"]] for cell in self.cells)
@@ -113,10 +119,11 @@ class Frame:
 
     def _estimate(self, group: Group, at: Place, metric: str, values: np.ndarray) -> stats.Estimate:
         bounds = group.metrics[metric].bounds
-        e = stats.estimate(values, bounds=bounds)
+        e = stats.estimate(values, bounds=bounds, early=group.early)
         if not group.shared:
             return e
-        return stats.over_draws(e, np.array([*self.by_run(group, at, metric).values()]), bounds=bounds)
+        level = stats.at_look(stats.LEVEL, group.early)
+        return stats.over_draws(e, np.array([*self.by_run(group, at, metric).values()]), bounds=bounds, level=level)
 
     def by_run(self, group: Group, at: Place, metric: str) -> dict[int, float]:
         """run -> its mean over items, of those that have the metric there."""
@@ -167,7 +174,8 @@ class Frame:
             if len(cells) == 1 or group.alike:
                 found = self._columns(cells, metrics)
             else:
-                found = {m: {at: self._united_values(cells, at, m) for at in group.points} for m in metrics}
+                ended = group.early is not None
+                found = {m: {at: self._united_values(cells, at, m, ended) for at in group.points} for m in metrics}
         except DamagedCell as error:
             self.damaged[error.id] = error
             return self._read(group, metrics)
@@ -196,8 +204,10 @@ class Frame:
             for metric, column in columns.items()
         }
 
-    def _united_values(self, cells: Sequence[Stored], at: Place, metric: str) -> tuple[Values, list[float]]:
-        """Of cells with other rows: averaged over all items that any of them has."""
+    def _united_values(
+        self, cells: Sequence[Stored], at: Place, metric: str, common: bool
+    ) -> tuple[Values, list[float]]:
+        """Of cells with other rows: averaged over all items that any of them has; over the `common` ones where cells ended early."""
         parts = []
         for cell in (c for c in cells if metric in c.points.get(at, ())):
             key = cell.items_key(at)
@@ -205,7 +215,7 @@ class Frame:
             parts.append((key, cell.place(at, cell.columns([metric])[metric])))
         if not parts:
             return NO_VALUES, []
-        items, rows = self._rows([key for key, _ in parts], common=False)
+        items, rows = self._rows([key for key, _ in parts], common=common)
         average = Average()
         for (_, values), chosen in zip(parts, rows, strict=True):
             average.add(values if chosen is None else np.append(values, np.nan)[chosen])

@@ -87,14 +87,14 @@ class Outcome:
         unit = (" points" if against else " %") if self.rule.share else ""
         sign = "+" if against else ""
         if math.isnan(e.low):
-            return f"{e.value * (100 if self.rule.share else 1):.1f}{' %' if self.rule.share else ''}, no interval, n = {e.n:,}"
+            return f"{e.value * (100 if self.rule.share else 1):.1f}{' %' if self.rule.share else ''}, no interval, n = {words.n(e)}"
         value, low, high = (
             f"{x * (100 if self.rule.share else 1):{sign}.{1 if self.rule.share else 3}f}" for x in e[:3]
         )
         beside = " better than the baseline" if against else ""
         beside = " better than that" if against and self.rule.relative else beside
         more = f"; about {words.count(self.more, 'image')} more would decide" if self.more else ""
-        return f"{value}{unit} ({low} to {high}){beside}, n = {e.n:,}{more}"
+        return f"{value}{unit} ({low} to {high}){beside}, n = {words.n(e)}{more}"
 
     @property
     def where(self) -> str:
@@ -281,7 +281,7 @@ def _better_by(
     up = column.better == "high"
     kept = 1.0 if not rule.relative else 1 - rule.value if up else 1 + rule.value
     e = signs.difference(pair.comparable, column, a, b, of=kept, level=level) or stats.NOTHING
-    return e if up else stats.Estimate(-e.value, -e.high, -e.low, e.n)
+    return e if up else e._replace(value=-e.value, low=-e.high, high=-e.low)
 
 
 def _column(run: Run, rule: Rule, level: float) -> signs.Column | None:

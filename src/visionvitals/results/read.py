@@ -21,7 +21,7 @@ from visionvitals.remote import AnyPath
 from visionvitals.results.fields import rank
 from visionvitals.results.frame import Group
 from visionvitals.results.known import Known
-from visionvitals.results.run import SETTINGS, Lacking, Point, Run, left_out, metric_of
+from visionvitals.results.run import CUTS, SETTINGS, Lacking, Point, Run, left_out, metric_of
 from visionvitals.run.cell import Stored
 from visionvitals.run.documents import STUDIES, spared
 from visionvitals.run.folder import warned
@@ -180,7 +180,7 @@ def _points(
         backbone, data = _content(cell["backbone"]), _content(cell["images"])
         condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
         held_by = {**cell, "numerics": said_numerics(cell.get("numerics"))}
-        settings = tuple(tupled(held_by[name]) for name in SETTINGS)
+        settings = tuple(tupled(held_by.get(name)) for name in SETTINGS)
         work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
     named, sets = _named(backbones, names), _named(images, names)
     apart = [(key, twin, group) for key, several in work.items() for twin, group in _told_apart(several)]
@@ -231,9 +231,9 @@ def _varying(found: Iterable[tuple[str, tuple[Any, ...]]]) -> dict[str, set[str]
 
 def _shown(settings: Mapping[str, Any], twin: str) -> dict[str, Any]:
     """Settings as values of a condition's fields."""
-    limit = "none" if settings["limit"] is None else settings["limit"]
+    cuts = {name: "none" if settings[name] is None else settings[name] for name in CUTS}
     others = ", ".join(f"{spec} {digest[:8]}" for spec, digest in settings["companions"])
-    short = {"limit": limit, "companions": others, "source": settings["source"][:8], "cell": twin}
+    short = {**cuts, "companions": others, "source": settings["source"][:8], "cell": twin}
     return {**settings, **short}
 
 

@@ -20,11 +20,11 @@ from visionvitals.results.frame import Frame, Group, Summary, Values
 from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
 
-SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "numerics")
+SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "numerics", "half_width", "minutes")
 """What else decides a number, beside condition, backbone and images."""
-CUT = "limit"
-"""The one of them that decides which images were measured: two numbers of two limits are compared on those that both have."""
-MAY_DIFFER = frozenset({CUT, "numerics"})
+CUTS = ("limit", "half_width", "minutes")
+"""Those of them that decide which images were measured: two numbers that differ in them are compared on those that both have."""
+MAY_DIFFER = frozenset({*CUTS, "numerics"})
 """Between two numbers that are compared; what differs is said."""
 
 
@@ -211,6 +211,18 @@ class Run:
         spec: str = cards[name]["spec"]
         alone = sum(card["spec"] == spec for card in cards.values()) == 1
         return spec if alone and spec not in self.plan.get("names", {}) else name
+
+
+def comparable(p: Point, q: Point) -> bool:
+    """Whether two points differ in nothing but their images. Those of two limits that may both end early have no looks in common."""
+    differing = set(apart(p, q))
+    return differing <= MAY_DIFFER and not ("limit" in differing and early(p) and early(q))
+
+
+def early(*points: Point) -> stats.Early | None:
+    """How far all of these points were measured, where one of them may have ended early."""
+    known = [p.group.early for p in points if p.group.early is not None]
+    return min(known, default=None)
 
 
 def apart(p: Point, q: Point) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from visionvitals import stats, study
 from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
-from visionvitals.results.run import MAY_DIFFER, Point, Run, apart
+from visionvitals.results.run import Point, Run, comparable, early
 
 UNBOUNDED = (-math.inf, math.inf)
 Fields = tuple[tuple[str, Any], ...]
@@ -150,11 +150,17 @@ def difference(
 
     Extremes need no equal places: a network of more blocks has a worst one too.
     """
+    ended = early(*a.points, *b.points)
+    e = _difference(run, column, a, b, of, stats.at_look(level, ended))
+    return e if e is None else e._replace(early=ended)
+
+
+def _difference(run: Run, column: Column, a: Reading, b: Reading, of: float, level: float) -> stats.Estimate | None:
     extreme = column.sign.kind in ("lowest", "highest")
     together = list(zip(a.points, b.points, strict=False))[: 1 if extreme else None]
     free = column.sign.x if extreme else None
     fields = [[{k: v for k, v in p.fields.items() if k != free} for p in pair] for pair in together]
-    alike = all(p == q for p, q in fields) and not any(set(apart(p, q)) - MAY_DIFFER for p, q in together)
+    alike = all(p == q for p, q in fields) and all(comparable(p, q) for p, q in together)
     if not alike or (len(a.points) != len(b.points) and not extreme):
         return None
     scores = _scores(run, column.sign, (*a.points, *b.points))
@@ -201,7 +207,8 @@ def column_of(run: Run, record: Record, sign: Sign, *, level: float = stats.LEVE
     for pair, own in by_pair.items():
         if (reading := _reading(run, record, sign, own, popularity, level)) is not None:
             unknown = sign.kind != "mean" and any(p.group.shared for p in reading.points)  # no interval knows the runs
-            e = reading.estimate._replace(low=math.nan, high=math.nan) if unknown else reading.estimate
+            e = reading.estimate._replace(early=early(*reading.points))
+            e = e._replace(low=math.nan, high=math.nan) if unknown else e
             readings[pair] = replace(reading, estimate=e)
     over = {pair: tuple(p.fields.get(str(sign.x)) for p in r.points) for pair, r in readings.items()}
     if sign.kind == "area" and len(set(over.values())) > 1:  # areas over other ranges are other numbers
@@ -223,8 +230,9 @@ def _reading(
     if sign.kind == "mean":
         e = run.estimate(points[0], sign.metric)
         if level != stats.LEVEL:
-            e = stats.estimate(run.values(points[0], sign.metric)[1], bounds=metric.bounds, level=level)
-            e = run.over_runs(e, sign.metric, points[0], level=level)
+            values, ended = run.values(points[0], sign.metric)[1], early(points[0])
+            e = stats.estimate(values, bounds=metric.bounds, level=level, early=ended)
+            e = run.over_runs(e, sign.metric, points[0], level=stats.at_look(level, ended))
         return Reading(e, (points[0],), fixed)
     if sign.kind == "kept":
         return _of_kept(run, sign, points[0], fixed, metric, level)
@@ -234,28 +242,25 @@ def _reading(
     scores = _scores(run, sign, points)
     if len(scores) == 0:
         return None
-    return Reading(_value(sign, metric, points, scores, level=level), tuple(points), fixed)
+    level = stats.at_look(level, early(*points))
+    return Reading(_value(sign, metric, points, scores, level), tuple(points), fixed)
 
 
 def alone(run: Run, column: Column, a: Reading, b: Reading) -> tuple[stats.Estimate, stats.Estimate]:
     """Both readings over the items that both have, where these are not all of each."""
-    scores = _scores(run, column.sign, (*a.points, *b.points))
-    parts = ((a, scores[:, : len(a.points)]), (b, scores[:, len(a.points) :]))
-    first, second = (
-        r.estimate if r.estimate.n == len(own) else _value(column.sign, column.metric, r.points, own)
-        for r, own in parts
-    )
-    return first, second
+    scores, ended = _scores(run, column.sign, (*a.points, *b.points)), early(*a.points, *b.points)
+
+    def on(r: Reading, own: np.ndarray) -> stats.Estimate:
+        if r.estimate.n == len(own):
+            return r.estimate
+        level = stats.at_look(stats.LEVEL, ended)
+        return _value(column.sign, column.metric, r.points, own, level)._replace(early=ended)
+
+    return on(a, scores[:, : len(a.points)]), on(b, scores[:, len(a.points) :])
 
 
 def _value(
-    sign: Sign,
-    metric: Metric,
-    points: Sequence[Point],
-    scores: np.ndarray,
-    *,
-    chance: float | None = None,
-    level: float = stats.LEVEL,
+    sign: Sign, metric: Metric, points: Sequence[Point], scores: np.ndarray, level: float, chance: float | None = None
 ) -> stats.Estimate:
     """A sign of one backbone from the values of its items at its points."""
     if sign.kind == "mean":
@@ -283,7 +288,8 @@ def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, 
         return None
     both = _scores(run, sign, (same[0], point))
     chance = _chance(run, sign, same[0]) if metric.share else None
-    e = _value(sign, metric, (same[0], point), both, chance=chance, level=level)
+    level = stats.at_look(level, early(same[0], point))
+    e = _value(sign, metric, (same[0], point), both, level, chance)
     return Reading(e, (same[0], point), fixed, _at_chance(both[:, 0], chance, level))
 
 
@@ -292,10 +298,11 @@ def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level:
     assert sign.index is not None
     if len(scores) == 0 or sign.index([p.condition for p in own], scores.mean(axis=0)) is None:
         return None
+    level = stats.at_look(level, early(*own))
     base = None if sign.base is None else sign.base([p.condition for p in own])
     if base is not None and _at_chance(scores[:, base], _chance(run, sign, own[base]), level):
         return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), (), at_chance=True)
-    return Reading(_value(sign, metric, own, scores, level=level), tuple(own), ())
+    return Reading(_value(sign, metric, own, scores, level), tuple(own), ())
 
 
 def _chance(run: Run, sign: Sign, point: Point) -> float | None:

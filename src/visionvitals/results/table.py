@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, as_text, near, require
 from visionvitals.files import write_safely
-from visionvitals.results import slices
+from visionvitals.results import slices, words
 from visionvitals.results.fields import readable
-from visionvitals.results.run import Run
+from visionvitals.results.run import Run, early
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,7 +24,8 @@ def rows(
 
     Columns: study, backbone, data, with `by` that column (`class`, or a further column of a csv), every field that occurs in a condition
     (None where a study has no such field), metric, n (items), runs, value, low, high (95 %; NaN for a property of what was done, which is no
-    sample), std_over_items (of the items, each averaged over its runs), std_over_runs (of the means of the runs).
+    sample), std_over_items (of the items, each averaged over its runs), std_over_runs (of the means of the runs);
+    where measuring might stop early also stopped (at how many of all images, in words).
 
     Raises:
         VitalsError: the run has no such study, metric or column.
@@ -37,7 +38,7 @@ def rows(
         require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
     if by is None:
         return _rows(run, study, metric, {})
-    taken = {*_FIXED, *(name for p in points for name in p.condition)}
+    taken = {*_FIXED, "stopped", *(name for p in points for name in p.condition)}
     called = f"{by} of the image" if by in taken else by
     return [row for value, part in slices.by(run, by) for row in _rows(part, study, metric, {called: value})]
 
@@ -49,6 +50,7 @@ def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, s
         if p.metrics:
             run.summary(p, p.metrics[0])
     fields = sorted({name for p in points for name in p.condition})
+    any_early = early(*points) is not None
     spelled = {name: run.spelled(name) for name in run.backbones}
     result = []
     for p in (p for p in points if run.frame.whole(p.group)):
@@ -63,6 +65,7 @@ def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, s
                 head
                 | {"metric": name, "n": e.n, "runs": p.runs, "value": e.value, "low": low, "high": high}
                 | {"std_over_items": over_items, "std_over_runs": over_runs}
+                | ({"stopped": words.n(e) if e.early and e.early.by else ""} if any_early else {})
             )
     return result
 

@@ -113,7 +113,7 @@ def _percent(misses: float) -> str:
 def _plain(o: Outcome) -> dict[str, Any]:
     rule = {f.name: getattr(o.rule, f.name) for f in dataclasses.fields(o.rule) if f.name != "what"}
     what = {"number": o.rule.what.title, "metric": o.rule.what.metric, "where": dict(o.rule.what.where)}
-    found = {name: None if math.isnan(x) else x for name, x in o.estimate._asdict().items()}
+    found = {k: None if math.isnan(x := getattr(o.estimate, k)) else x for k in ("value", "low", "high", "n")}
     said = {"status": o.status, "exit_code": o.exit_code, "found": o.measured, "asked": o.asked, "more_images": o.more}
     return {
         "rule": rule | what,

@@ -72,6 +72,21 @@ def exact(e: Estimate, *, share: bool = True) -> str:
     return f"{value}{unit}" + ("" if math.isnan(e.low) else f" ({low} to {high})")
 
 
+def n(e: Estimate) -> str:
+    """How many images or other items, and at how many images measuring stopped early where it did.
+
+    Example:
+        >>> from visionvitals.stats import Early
+        >>> n(Estimate(0.5, 0.4, 0.6, 282, Early(282, 50_000, "half_width")))
+        '282 of 50,000, stopped early'
+    """
+    if e.early is None or not e.early.by:
+        return f"{e.n:,}"
+    images, of, by = e.early
+    how = "stopped by time" if by == "minutes" else "stopped early"
+    return f"{e.n:,} of {of:,}, {how}" if e.n == images else f"{e.n:,}, {how} at {images:,} of {of:,} images"
+
+
 def wrapped(said: str, *, first: str, rest: str) -> list[str]:
     """A sentence as lines of 80 columns, which begin with `first` and `rest`; a word that is longer stays whole."""
     return textwrap.wrap(

@@ -97,6 +97,7 @@ CELL = {
     "skipped?": [[str, str]],
     "seconds?": _NUMBER,
     "broken?": {str: [str]},
+    "stopped?": {"images": int, "of": int, "look": int, "looks": int, "by": str},
     "provenance?": _PROVENANCE,
 }  # fmt: skip
 """Of `cell.json`, beside its schema and id."""
@@ -120,6 +121,8 @@ _REQUEST: dict[str, Any] = {
             "most": lambda value: isinstance(value, int) and value > 0,
             "baseline": str,
         },
+        "half_width?": _NUMBER,
+        "minutes?": _NUMBER,
     },
     "digests": {str: {str: lambda value: True}},
     "answers": {str: _ANSWERS},

@@ -90,7 +90,7 @@ def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
     held = store.held({*planned.by_id, *gone})
     missing = [cell for identifier, cell in planned.by_id.items() if identifier not in held]
     finished = gone & held
-    if finished and planned.plan.until is None:
+    if finished and (same == len(known) or known[same]["plan"] == content["plan"]):  # else others take their place
         say(_superseded(out, known, content, len(finished)))
     try:
         if isinstance(out, Path):
@@ -280,7 +280,7 @@ def _digests(planned: Planned) -> dict[str, Any]:
 
 
 def _planned(identifier: str, cell: Cell, of: study.Study) -> dict[str, Any]:
-    count = len(parts.of(of, images_of(cell)))
+    count = len(parts.of(of, images_of(cell), may_stop=cell.may_stop))
     return requests.planned_cell(identifier, cell, passes=of.passes(cell.condition), parts=count)
 
 

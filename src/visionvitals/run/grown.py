@@ -1,18 +1,17 @@
-"""A cell of more images than a finished one of the same work: where a study measures each image by itself (`Study.per_image`), the numbers of
-the smaller cell are taken and the other images are measured. A smaller draw is part of a larger one, see `datasets.base.cache.draw`.
+"""A cell of more or fewer images than a finished one of the same work: where a study measures each image by itself (`Study.per_image`), the
+numbers of that one are taken and the other images are measured. A smaller draw is part of a larger one, see `datasets.base.cache.draw`.
 """
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from visionvitals.core import Cell
-from visionvitals.plan.identity import cell_id
+from visionvitals.plan.identity import work_id
 from visionvitals.remote import AnyPath
-from visionvitals.run import parts, wide
+from visionvitals.run import requests, wide
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.store import Store
 from visionvitals.study import Study
@@ -20,7 +19,7 @@ from visionvitals.study import Study
 
 @dataclass(frozen=True)
 class Earlier:
-    """A cell of fewer images, and its numbers."""
+    """A cell of other images, and its numbers."""
 
     cell: Stored
     numbers: wide.Wide
@@ -34,38 +33,40 @@ class Earlier:
         return {item for block in self.numbers.blocks.values() for item in block.items}
 
 
-def find(store: Store, cell: Cell, study: Study, limits: Iterable[int]) -> Earlier | None:
-    """The largest finished cell of one of these limits whose images are some of those of `cell`; None where there is none to take."""
-    for identifier in _smaller(cell, limits) if parts.splits(study) else ():
-        if store.has(identifier):
-            try:
-                return Earlier(found := store.cell(identifier), _read(found))
-            except DamagedCell:
-                continue
+def others(store: Store, cells: Mapping[str, Cell]) -> dict[str, list[Stored]]:
+    """`work_id` -> the finished cells of other ids than these, the most images first."""
+    found: dict[str, list[Stored]] = {}
+    for stored in store.tried(sorted(set(store.ids()) - cells.keys())):
+        if isinstance(stored, Stored):
+            found.setdefault(stored.facts.get("work", ""), []).append(stored)
+    return {work: sorted(several, key=lambda each: -each.facts.get("n", 0)) for work, several in found.items()}
+
+
+def find(others: Mapping[str, Sequence[Stored]], cell: Cell, study: Study) -> Earlier | None:
+    """The largest of the `others` that is the same work as `cell` on more or fewer images; None where there is none to take."""
+    for stored in others.get(work_id(cell), ()) if study.splits else ():
+        try:
+            return Earlier(stored, numbers_of(stored))
+        except DamagedCell:
+            continue
     return None
 
 
-def drop(store: Store, cells: Mapping[str, Cell], limits: Sequence[int]) -> None:
-    """Remove the cells of these limits, of each cell (by id) that is finished with more images.
+def drop(out: AnyPath, store: Store, cells: Mapping[str, Cell]) -> None:
+    """Remove what was superseded by cells (by id) that are finished with as many images, or more.
 
     Raises:
         OSError: the disk refuses it.
     """
-    for identifier, cell in cells.items() if limits else ():
-        if store.has(identifier):
-            for smaller in filter(store.has, _smaller(cell, limits)):
-                store.remove(smaller)
+    superseded = store.held(requests.content_of(out).get("superseded", ()))
+    known = others(store, cells) if superseded else {}
+    for identifier, cell in cells.items() if known else ():
+        for stored in known.get(work_id(cell), ()) if store.has(identifier) else ():
+            if stored.id in superseded and stored.facts["n"] <= store.cell(identifier).facts["n"]:
+                store.remove(stored.id)
 
 
-def _smaller(cell: Cell, limits: Iterable[int]) -> Iterator[str]:
-    """The ids of the same work on fewer images, the most images first."""
-    whole = cell.images.n if cell.limit is None else cell.limit
-    for limit in sorted(set(limits), reverse=True):
-        if limit < whole:
-            yield cell_id(dataclasses.replace(cell, limit=limit))
-
-
-def _read(stored: Stored) -> wide.Wide:
+def numbers_of(stored: Stored) -> wide.Wide:
     """The numbers of a cell; each list of items is read once."""
     columns = stored.columns(list(dict.fromkeys(metric for metrics in stored.points.values() for metric in metrics)))
     lists: dict[str, list[str]] = {}
@@ -83,7 +84,8 @@ def look(images: int) -> str:
     return f"{images}-images"
 
 
-def forget(out: AnyPath, looks: Iterable[int]) -> None:
-    """Remove what was noticed at looks whose numbers are no longer there."""
-    for images in looks:
-        (out / f"warnings.{look(images)}.json").unlink(missing_ok=True)
+def forget(out: AnyPath, stands: str) -> None:
+    """Remove what was noticed at other `look`s than the one at which a run stands: their numbers are no longer there."""
+    for path in out.glob("warnings.*-images.json"):
+        if path.name != f"warnings.{stands}.json":
+            path.unlink(missing_ok=True)

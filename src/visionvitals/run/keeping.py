@@ -10,30 +10,82 @@ from visionvitals import stats
 from visionvitals.core import Cell
 from visionvitals.errors import Unreachable, VitalsError
 from visionvitals.plan.identity import cell_id
-from visionvitals.run import grown, order, parts
-from visionvitals.run.cell import Stored
+from visionvitals.run import exhibits, grown, order, parts, stopping, wide
+from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.run.checks import WrongOrder, check_chance, check_order
 from visionvitals.run.measure import Kept, Running, Work, counted, marks_of, measured
 from visionvitals.run.shelf import Unwritable
-from visionvitals.study import BASELINE, Study
+from visionvitals.study import BASELINE
 
 
 def keep(run: Running, work: Work, cell: Cell) -> None:
     """Measure what this process measures of a cell; keep the cell where all its parts are there. A failure of whatever kind is recorded."""
     new: list[Kept] = []
+    turn = run.open.pop(identifier := cell_id(cell), None) is not None and not run.over
     try:
-        earlier = grown.find(run.store, cell, run.planned.studies[cell.study], run.earlier)
-        if found := _parts(run, work, cell, earlier, new):
-            _finish(run, work, cell, found, earlier)
+        earlier = grown.find(run.earlier, cell, run.planned.studies[cell.study])
+        if cell.may_stop:
+            _grow(run, work, cell, earlier, new, turn)
+        elif found := _parts(run, work, cell, earlier, new):
+            _finish(run, work, cell, parts.together(found), earlier)
     except (Unwritable, Unreachable, WrongOrder):
         raise
     except (Exception, SystemExit) as error:
-        run.state.advance(-sum(kept.counted for kept in new), run.passes(cell))
-        run.fail(cell, error)
-        return
-    unmeasured = run.images(cell) - sum(kept.images for kept in new)
-    run.state.finish_cell(unmeasured=unmeasured, passes=run.passes(cell))
+        if not (
+            isinstance(error, DamagedCell) and run.store.has(identifier)
+        ):  # else another process kept it, and has removed its parts
+            run.state.advance(-sum(kept.counted for kept in new), run.passes(cell))
+            run.fail(cell, error)
+            return
+    run.measured[identifier] += sum(kept.images for kept in new)
+    if identifier not in run.open:
+        run.state.finish_cell(unmeasured=run.images(cell) - run.measured[identifier], passes=run.passes(cell))
     run.milestone(False)
+
+
+def _grow(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, new: list[Kept], turn: bool) -> None:
+    """Look at a cell, and keep it where it ends: its interval is narrow enough, all is measured, or the time is over. One that the time may
+    end is left open after its first look, what is known beyond it, and one more where it is its turn. What looks left goes into `new`."""
+    assert work.order is not None, "it is there where a cell may end early"
+    store, identifier, study = run.store, cell_id(cell), run.planned.studies[cell.study]
+    ids, rows = work.data.ids, work.order
+    looks, found, width, half = stats.prefixes(len(rows)), list[Stored](), stopping.Width(study), 0.0
+    shown = exhibits.choose([ids[row] for row in rows[: looks[0].images]], seed=cell.seed)
+    work = dataclasses.replace(work, shown=shown)
+    for k, look in enumerate(looks):
+        part = range(looks[k - 1].images if k else 0, look.images)
+        if store.has(identifier):  # another process was faster
+            return
+        there, here = store.part(identifier, part), np.sort(rows[part.start : part.stop])
+        known = earlier is not None and not len(earlier.rest([ids[row] for row in here], frozenset()))
+        if there is None and found and cell.minutes is not None and not known and not turn:
+            look = looks[k - 1]
+            break
+        if there is None:
+            there, kept = _part(run, work.some(here), cell, part, earlier)
+            new.append(kept)
+            turn = turn and known
+            store.keep_part(there, part)
+        found.append(there)
+        half = width.after(there, look)
+        if stopping.narrow(cell, half):
+            break
+    if cell.minutes is not None and look.images < look.most and not (run.over or stopping.narrow(cell, half)):
+        run.open[identifier] = half
+        return
+    several = parts.together(found)
+    by = "" if look.images == look.most else "half_width" if stopping.narrow(cell, half) else "minutes"
+    end = {"images": look.images, "of": look.most, "look": look.number, "looks": look.of, "by": by}
+    facts = {**several.facts, "stopped": end}
+    if not any("provenance" in part for part in several.facts["parts"]):  # one machine measured all: one file
+        prefix = [ids[row] for row in np.sort(rows[: look.images])]
+        one = store.lay(cell, wide.joined(grown.numbers_of(several), wide.Wide(0, 0, {}), prefix), axes=study.axes)
+        gone = {part["file"] for part in several.facts["parts"]}
+        facts["parts"] = one.facts["parts"]
+        for key in ("sha256", "bytes"):
+            facts[key] = {n: v for n, v in several.facts[key].items() if n not in gone} | one.facts[key]
+    _finish(run, work, cell, dataclasses.replace(several, facts=facts), earlier)
+    store.prune(several)
 
 
 def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, new: list[Kept]) -> list[Stored]:
@@ -46,7 +98,7 @@ def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, 
         if store.has(identifier):  # another process was faster
             return []
         if (there := store.part(identifier, rows)) is None:
-            there, kept = _part(run, work, cell, rows, earlier)
+            there, kept = _part(run, work.some(rows), cell, rows, earlier)
             new.append(kept)
             if len(every) > 1:
                 store.keep_part(there, rows)
@@ -57,10 +109,10 @@ def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, 
     return [part for part in whole if part is not None] if None not in whole else []
 
 
-def _part(run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earlier | None) -> tuple[Stored, Kept]:
+def _part(run: Running, here: Work, cell: Cell, rows: range, earlier: grown.Earlier | None) -> tuple[Stored, Kept]:
     """Measure a part of a cell, and write its files."""
     started = time.perf_counter()
-    study, here = run.planned.studies[cell.study], work.some(rows)
+    study = run.planned.studies[cell.study]
     numbers, kept = measured(run, here, cell, rows, earlier)
     spent = time.perf_counter() - started
     said, marks = marks_of(here, cell, study, numbers, kept) if kept.pictures else ({}, {})
@@ -69,7 +121,7 @@ def _part(run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earl
         numbers,
         axes=study.axes,
         facts={
-            "provenance": dataclasses.asdict(dataclasses.replace(work.provenance, batch_size=run.batch_size)),
+            "provenance": dataclasses.asdict(dataclasses.replace(here.provenance, batch_size=run.batch_size)),
             "skipped": [list(pair) for pair in here.data.skipped],
             "n": len(here.data.ids),
             "seconds": round(spent, 4),
@@ -83,11 +135,11 @@ def _part(run: Running, work: Work, cell: Cell, rows: range, earlier: grown.Earl
     return laid, kept
 
 
-def _finish(run: Running, work: Work, cell: Cell, found: Sequence[Stored], earlier: grown.Earlier | None) -> None:
+def _finish(run: Running, work: Work, cell: Cell, found: Stored, earlier: grown.Earlier | None) -> None:
     """Judge the whole cell, and let it count as complete. A store that cannot be written ends the run: nothing could be kept."""
     study = run.planned.studies[cell.study]
     try:
-        whole = counted(parts.together(found), study, earlier)
+        whole = counted(found, study, earlier)
         if cell.study == BASELINE:  # before the cell is kept: a kill in between must not lose the warning
             check_order(run, work, cell, whole)
             check_chance(run, cell, whole)
@@ -99,7 +151,7 @@ def _finish(run: Running, work: Work, cell: Cell, found: Sequence[Stored], earli
     say_skipped(run, cell.images.spec, [(item, reason) for item, reason in whole.facts["skipped"]])
     for warning in whole.facts["warnings"]:
         run.warn(f"{cell.study} on {cell.backbone.spec}: {warning}")
-    width = _width(study, whole)
+    width = stopping.Width(study).after(whole)
     run.store.finish(whole)
     run.widths[order.work_of(cell)] = max(width, run.widths.get(order.work_of(cell), 0.0))
 
@@ -112,16 +164,3 @@ def say_skipped(run: Running, spec: str, skipped: Sequence[tuple[str, str]]) -> 
         more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         of = f"{len(skipped)} of {n if limit is None else min(limit, n)} images"
         run.warn(f"{spec}: {of} cannot be read and are left out: {named}{more}.")
-
-
-def _width(study: Study, cell: Stored) -> float:
-    """Of the interval of a cell's first share: how little is known of it yet."""
-    shares = [m for ms in cell.points.values() for m in ms if study.metrics[m].share and study.metrics[m].averaged]
-    if not shares:
-        return 0.0
-    at = next(at for at, metrics in cell.points.items() if shares[0] in metrics)
-    values = cell.values(shares[:1], at)[shares[0]]
-    if len(values := values[np.isfinite(values)]) < 2:
-        return 0.0
-    e = stats.estimate(values, bounds=study.metrics[shares[0]].bounds)
-    return e.high - e.low

@@ -1,9 +1,11 @@
 """Measuring one cell or a part of it: the job that a study gets, what it leaves beside its numbers, and what happens where memory runs out."""
 
 import dataclasses
+import functools
 import gc
 import hashlib
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -49,8 +51,9 @@ class Held:
 @dataclass(kw_only=True)
 class Running:
     """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
-    loaded, how wide the intervals of each (study, backbone, images) are. `earlier` are the limits of looks before, see `grown`; `mine` are
-    the numbers of the parts of each cell (by id) that this process measures, None for all."""
+    loaded, how wide the intervals of each (study, backbone, images) are, and of each cell (by id) that may get another look, how many
+    images of each were measured, whether its time is over. `mine` are the numbers of the parts of each cell (by id) that this process
+    measures, None for all."""
 
     planned: Planned
     out: AnyPath
@@ -63,11 +66,13 @@ class Running:
     warnings: list[str]
     milestone: Callable[[bool], None]
     by: str = ""
-    earlier: Sequence[int] = ()
     mine: Mapping[str, Collection[int]] | None = None
     failures: dict[str, str] = field(default_factory=dict)
     loaded: Backbone | None = None
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    open: dict[str, float] = field(default_factory=dict)
+    measured: Counter[str] = field(default_factory=Counter)
+    over: bool = False
 
     def passes(self, cell: Cell) -> float:
         """Forward passes an image of a cell."""
@@ -75,12 +80,17 @@ class Running:
 
     def parts(self, cell: Cell, images: int) -> list[range]:
         """The parts of a cell over so many images that this process measures."""
-        every = parts.of(self.planned.studies[cell.study], images)
+        every = parts.of(self.planned.studies[cell.study], images, may_stop=cell.may_stop)
         return every if self.mine is None else [rows for k, rows in enumerate(every) if k in self.mine[cell_id(cell)]]
 
     def images(self, cell: Cell) -> int:
         """How many images of a cell this process measures, readable or not."""
         return sum(map(len, self.parts(cell, images_of(cell))))
+
+    @functools.cached_property
+    def earlier(self) -> Mapping[str, Sequence[Stored]]:
+        """What the folder holds of the same work on other images, see `grown.others`."""
+        return grown.others(self.store, self.planned.by_id)
 
     def warn(self, text: str) -> None:
         """Say a sentence and keep it with the run, once."""
@@ -95,6 +105,7 @@ class Running:
         sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
         self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
         self.state.say(f"Failed: {sentence}")
+        self.open.pop(cell_id(cell), None)
         self.state.finish_cell(unmeasured=self.images(cell), passes=self.passes(cell))
         self.failures[cell_id(cell)] = sentence
 
@@ -109,6 +120,7 @@ class Work:
         part: whether these are not all images of the cell.
         embeddings: of its patches, from cell to cell.
         scorer: see `job.Job`.
+        order: positions of the images in the order in which cells that may end early measure them; None where there are none.
     """
 
     backbone: Backbone
@@ -120,6 +132,7 @@ class Work:
     embeddings: Embeddings
     scorer: Backbone | None
     part: bool = False
+    order: np.ndarray | None = None
 
     def labels(self, study: Study) -> np.ndarray:
         """As the study reads them."""
@@ -158,7 +171,7 @@ def measured(
     if len(left):
         numbers, kept = _numbers(run, here.some(left), cell, study)
     if earlier is not None:
-        numbers = wide.joined(earlier.numbers, numbers, ids)
+        numbers = wide.joined(numbers, earlier.numbers, ids)  # what was known stays as it was
     return dataclasses.replace(numbers, start=rows.start, stop=rows.stop), kept
 
 
@@ -207,7 +220,8 @@ def counted(whole: Stored, study: Study, earlier: grown.Earlier | None) -> Store
         facts = earlier.cell.facts
         before = [text for text in facts.get("warnings", ()) if text not in _unscored(study, earlier.cell)]
         more = whole.facts["n"] - facts["n"]
-        said = before + [f"of {more} images more: {text}" for text in said if text not in before]
+        lead = f"of {more} images more: " if more > 0 else ""
+        said = before + [f"{lead}{text}" for text in said if text not in before]
         seconds += facts.get("seconds", 0.0)
     facts = {**whole.facts, "warnings": [*said, *_unscored(study, whole)], "seconds": seconds}
     return dataclasses.replace(whole, facts=facts)

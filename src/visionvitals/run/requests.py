@@ -72,8 +72,10 @@ def together(
 
 
 def same(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether two plans, as plain values, are one request. The limit of a run that grows until its rules are decided is where it stands."""
-    return there == here or ("until" in here and {**there, "limit": 0} == {**here, "limit": 0})
+    """Whether two plans, as plain values, are one request. The limit of a run that grows until its rules are decided is where it stands, and
+    cells of which more or fewer images are asked for take the place of those before."""
+    free = ("limit",) if "until" in here else ("half_width", "minutes")
+    return {**there, **dict.fromkeys(free)} == {**here, **dict.fromkeys(free)}
 
 
 def answered(content: Request) -> dict[str, Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, 
 from visionvitals.run.measure import Held, Running, Work
 from visionvitals.run.precision import calibrated
 from visionvitals.run.progress import duration, meter
+from visionvitals.run.stopping import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +68,6 @@ def execute(
     rates: Mapping[str, float] = MappingProxyType({}),
     milestone: Callable[[bool], None] = lambda headline: None,
     studies: Collection[str] | None = None,
-    earlier: Sequence[int] = (),
     held: Held | None = None,
 ) -> Outcome:
     """Measure every cell of a plan that `out` does not hold yet.
@@ -86,8 +87,6 @@ def execute(
         milestone: called after each cell; with True once, when the cells that signs are read from are all there (see `run.order`), and
             more are to come.
         studies: names of the studies whose cells are measured now; None for all.
-        earlier: smaller limits that the same request had before: what their cells hold is not measured again where a study allows it
-            (see `run.grown`), and they are removed when the larger ones are there.
         held: what the call before has kept, of a process that is called for a few cells at a time; who calls it clears the store.
 
     Raises:
@@ -116,7 +115,6 @@ def execute(
             warnings=folder.warn(out, (), by=by),
             milestone=milestone,
             by=by,
-            earlier=earlier,
             mine=mine,
             loaded=None if held is None else held.loaded,
         )
@@ -141,8 +139,9 @@ def _clear(run: Running, cells: Mapping[str, Cell], held: Held | None) -> None:
         held.loaded, held.batch_size = run.loaded, run.batch_size
         return
     run.store.clear()
-    grown.drop(run.store, cells, run.earlier)
-    grown.forget(run.out, run.earlier)
+    grown.drop(run.out, run.store, cells)
+    if run.planned.plan.until is not None:
+        grown.forget(run.out, run.by)
 
 
 def _set_aside(run: Running, damaged: Mapping[str, str]) -> None:
@@ -152,7 +151,9 @@ def _set_aside(run: Running, damaged: Mapping[str, str]) -> None:
 
 
 def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, float]) -> None:
-    """Measure cells, by id, in the order of `run.order`."""
+    """Measure cells, by id, in the order of `run.order`; of those that the time may end the first looks, and then as long as there is time."""
+    minutes = run.planned.plan.minutes
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     cost = order.headline(run.planned)
     first = [left[identifier] for identifier in sorted((i for i in left if i in cost), key=cost.__getitem__)]
     rest = [cell for identifier, cell in left.items() if identifier not in cost]
@@ -161,6 +162,10 @@ def _measure_all(run: Running, left: Mapping[str, Cell], rates: Mapping[str, flo
     if first and rest:
         run.milestone(True)
     _measure(run, order.widest_first(rest, run.widths))
+    while run.open and time.monotonic() < end:
+        _measure(run, [left[max(run.open, key=run.open.__getitem__)]])
+    run.over = True
+    _measure(run, [left[identifier] for identifier in run.open])
 
 
 def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: Mapping[str, float]) -> None:
@@ -250,6 +255,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
                 provenance=facts,
                 embeddings=Embeddings(seeing, data.pixels),
                 scorer=scorer,
+                order=seeded(data.ids, run.planned.plan.seed) if any(cell.may_stop for cell in same) else None,
             )
             for cell in same:
                 keeping.keep(run, work, cell)

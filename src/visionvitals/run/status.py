@@ -1,5 +1,6 @@
 """How far a run is, and what of it is no longer asked for. Loads no torch."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 from visionvitals.files import write_safely
 from visionvitals.remote import AnyPath
 from visionvitals.run import requests
+from visionvitals.run.cell import DamagedCell
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 
@@ -55,6 +57,19 @@ def of(out: AnyPath) -> tuple[list[Progress], list[dict[str, Any]], int]:
     gone = frozenset(whole_plan.get("superseded", ()))
     failed = [record for identifier, record in failures.items() if identifier not in whole | gone]
     return found, failed, len(gone & set(store.ids()))
+
+
+def stopped(out: AnyPath) -> list[str]:
+    """Which cells ended early, and at how many images: a sentence for each study, backbone and image set."""
+    content, store = requests.asked_of(requests.content_of(out)), Store(out / "store")
+    found: dict[str, list[tuple[int, int]]] = {}
+    for each in content["cells"]:
+        with contextlib.suppress(DamagedCell):
+            if (end := store.cell(each["id"]).facts.get("stopped", {"by": ""}))["by"]:
+                where = f"{each['study']} on {each['backbone']}, {each['images']}"
+                found.setdefault(where, []).append((end["images"], end["of"]))
+    said = "{}: {} stopped early, at {:,} to {:,} of {:,} images"
+    return [said.format(where, len(n), min(n)[0], *max(n)) for where, n in found.items()]
 
 
 def look(out: AnyPath) -> tuple[int, int] | None:

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.core import Cell, Place
-from visionvitals.plan.identity import cell_id, order_of, plain
+from visionvitals.plan.identity import cell_id, order_of, plain, work_id
 from visionvitals.remote import AnyPath
 from visionvitals.run import documents
 from visionvitals.run.cell import DamagedCell, Stored, base_of, place
@@ -266,6 +266,7 @@ class Store:
                 "schema": SCHEMA,
                 "id": identifier,
                 "cell": described(cell),
+                "work": work_id(cell),
                 **facts,
                 "axes": list(axes),
                 "parts": [self._rows(base, numbers, axes, kept)],
@@ -297,6 +298,15 @@ class Store:
         except OSError as error:
             raise Unwritable(self.shelf, error) from error
         self.drop_parts(whole.id)
+
+    def prune(self, parts: Stored) -> None:
+        """Remove the files of parts that the cell does not name which took their place.
+
+        Raises:
+            OSError: the disk refuses it.
+        """
+        named, base = self.cell(parts.id).facts["sha256"], base_of(parts.id)
+        self._removed([f"{base}/{part['file']}" for part in parts.facts["parts"] if part["file"] not in named])
 
     def _rows(self, base: str, wide: Wide, axes: Sequence[str], kept: dict[str, tuple[str, int]]) -> dict[str, Any]:
         import pyarrow.parquet as pq

@@ -7,13 +7,14 @@ is possible. docs/statistics.md says which method stands behind each function, w
 
 from visionvitals.stats._agreement import FEWEST, Agreement, error_consistency
 from visionvitals.stats._functions import extreme, extreme_difference, formula
-from visionvitals.stats._looks import Look, looks
+from visionvitals.stats._looks import Early, Look, at_look, looks, prefixes
 from visionvitals.stats._means import (
     LEVEL,
     NOTHING,
     UNBOUNDED,
     Bounds,
     Estimate,
+    clopper_pearson,
     estimate,
     needed,
     over_draws,
@@ -29,10 +30,13 @@ __all__ = [
     "UNBOUNDED",
     "Agreement",
     "Bounds",
+    "Early",
     "Estimate",
     "Look",
     "area",
     "area_difference",
+    "at_look",
+    "clopper_pearson",
     "error_consistency",
     "estimate",
     "extreme",
@@ -44,6 +48,7 @@ __all__ = [
     "needed",
     "over_draws",
     "paired_difference",
+    "prefixes",
     "std",
     "trapezoid",
     "wilson",

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from visionvitals.stats._looks import Early, at_look
+
 Z95 = 1.959963984540054
 Bounds = tuple[float, float]
 UNBOUNDED: Bounds = (-math.inf, math.inf)
@@ -17,12 +19,13 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A value with its interval, of 95 % where nothing else is said, and the number of images behind it."""
+    """A value with its interval, of 95 % where nothing else is said, the number of images behind it, and whether they might be fewer than all."""
 
     value: float
     low: float
     high: float
     n: int
+    early: Early | None = None
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
@@ -53,10 +56,23 @@ def wilson(successes: int, n: int, *, level: float = LEVEL) -> Estimate:
     return Estimate(p, 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half, n)
 
 
-def estimate(values: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL) -> Estimate:
+def clopper_pearson(successes: int, n: int, *, level: float = LEVEL) -> Estimate:
+    """A proportion with the exact interval (Clopper & Pearson 1934, *Biometrika* 26:404), which holds at every level; as `wilson`."""
+    from scipy import special
+
+    def low(k: int) -> float:
+        return float(special.betaincinv(k, n - k + 1, (1 - level) / 2)) if k else 0.0
+
+    return Estimate(successes / n, low(successes), 1 - low(n - successes), n) if n else NOTHING
+
+
+def estimate(
+    values: np.ndarray, *, bounds: Bounds | None = None, level: float = LEVEL, early: Early | None = None
+) -> Estimate:
     """The mean over images with its interval.
 
-    Zeros and ones: Wilson. Other values between finite bounds: Wilson with the effective number of images (`Means`). Else Student's t.
+    Zeros and ones: Wilson, or Clopper-Pearson at one of several looks. Other values between finite bounds: Wilson with the effective number of
+    images (`Means`). Else Student's t.
 
     Args:
         values: float (n,), one per image (already averaged over its runs). NaN marks an image that could not be scored; it is left
@@ -64,6 +80,7 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None, level: float =
         bounds: the smallest and the largest value that is possible, infinite where there is none. None: (0, 1) where all values are in
             [0, 1], else unbounded; say `stats.UNBOUNDED` for a metric that only happens to lie there.
         level: of the interval, in (0, 1).
+        early: which of several looks this is; their intervals hold together at the level.
 
     Convention: one image gives a NaN interval, unless its value is 0 or 1. Equal values say nothing about their spread: between bounds
     each image then counts as if it could have had either end (the widest possible spread), without bounds the interval is NaN.
@@ -73,16 +90,16 @@ def estimate(values: np.ndarray, *, bounds: Bounds | None = None, level: float =
     """
     missing = np.isnan(values)
     scored = values[~missing] if missing.any() else values
-    n = len(scored)
+    n, level = len(scored), at_look(level, early)
     if n == 0:
         return NOTHING
     inside = span(scored) if bounds is None else bounds
     ones = np.count_nonzero(scored == 1)
     if inside == _UNIT and ones + np.count_nonzero(scored == 0) == n:
-        return wilson(int(ones), n, level=level)
+        return (clopper_pearson if early else wilson)(int(ones), n, level=level)._replace(early=early)
     means, z = Means.of(scored[:, None], inside, level), normal(level)
     low, high = (float(means.limit(np.array([end]))[0]) for end in (-z, z))
-    return Estimate(float(means.value[0]), low, high, n)
+    return Estimate(float(means.value[0]), low, high, n, early)
 
 
 def over_draws(e: Estimate, draws: np.ndarray, *, bounds: Bounds, level: float = LEVEL) -> Estimate:

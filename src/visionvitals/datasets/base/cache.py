@@ -45,6 +45,7 @@ from visionvitals.datasets.base.cache_folder import (
 from visionvitals.datasets.base.copies import copies
 from visionvitals.datasets.base.decode import decode, decode_fast, decode_mask, require_fast
 from visionvitals.datasets.base.decoded import Decoded, NoneReadable, by_shard
+from visionvitals.datasets.base.digest import hashes
 from visionvitals.datasets.base.files import EncodedImages
 from visionvitals.errors import UnreadableImage, VitalsError, require
 from visionvitals.files import sync_folder, write_safely
@@ -150,8 +151,7 @@ def draw(images: ImageSet, limit: int | None, seed: int) -> Sequence[int]:
     if limit is None:
         return range(len(images))
     ids: Iterable[str] = images.ids if isinstance(images, EncodedImages) else map(str, range(len(images)))
-    hashes = (hashlib.blake2b(f"{seed}\0limit\0{id}".encode(), digest_size=8).digest() for id in ids)
-    return sorted(index for _, index in heapq.nsmallest(limit, zip(hashes, count())))
+    return sorted(index for _, index in heapq.nsmallest(limit, zip(hashes(ids, seed), count())))
 
 
 def _key(digest: str, preprocess: Preprocess, decoder: str, limit: int | None, seed: int) -> str:

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,3 +142,9 @@ def _read_note(note: Path) -> dict[str, _Entry]:
         IndexError,
     ):  # none yet, of an older form, or damaged: hash again
         return {}
+
+
+def hashes(ids: Iterable[str], seed: int) -> Iterator[int]:
+    """By which a seed draws pictures: those with the smallest ones, of (seed, id), come first."""
+    for id in ids:
+        yield int.from_bytes(hashlib.blake2b(f"{seed}\0limit\0{id}".encode(), digest_size=8).digest())
