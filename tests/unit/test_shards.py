@@ -131,7 +131,10 @@ def test_warnings_of_every_process_are_kept(tmp_path: Path, toy_backbone: str) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("3/2", "must read I/N with I from 0 to N - 1, or auto. Got '3/2'. The first of four is 0/4"),
+        ("3/2", "with I from 0 to N - 1 and N at most 999,999, or auto. Got '3/2'. The first of four is 0/4"),
+        ("0/1000000", "N at most 999,999"),
+        ("٠/٢", "must read I/N"),
+        ("0/2 ", "must read I/N"),
         ("2/2", "must read I/N"),
         ("0/0", "must read I/N"),
         ("-1/2", "must read I/N"),
@@ -166,7 +169,18 @@ def test_a_scheduler_says_which_share(
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"JOB_COMPLETION_INDEX": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}],
+    [
+        {},
+        {"JOB_COMPLETION_INDEX": "0"},
+        {"JOB_COMPLETION_INDEX": "", "JOB_COMPLETIONS": "4"},
+        {"JOB_COMPLETION_INDEX": "-1", "JOB_COMPLETIONS": "4"},
+        {"JOB_COMPLETION_INDEX": "9" * 7, "JOB_COMPLETIONS": "9" * 8},
+        {"JOB_COMPLETION_INDEX": "9" * 5000, "JOB_COMPLETIONS": "9" * 5001},
+        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "x", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "0"},
+    ],
 )
 def test_a_scheduler_that_does_not_say_it(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", environment)
@@ -244,6 +258,23 @@ def test_requests_that_are_added_while_shares_run_are_shared_too(tmp_path: Path,
     assert rows(out).keys() > whole.keys()
 
 
+def test_requests_that_are_planned_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
+    """Each process reads what was asked before, waits for all others, and writes: as a start from one script does."""
+    out = tmp_path / "run"
+    script = (
+        "import pathlib, sys, time\nfrom visionvitals import cli\nfrom visionvitals.run import folder\n"
+        "real = folder.refuse_another\n"
+        "def slow(*given):\n    found = real(*given)\n    time.sleep(0.5)\n    return found\n"
+        "folder.refuse_another = slow\nsys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", script, "plan", "tiny:vit", "--data", "shapes:test?n=24", "--out", str(out)]
+    names = ["clean", "corner", "shuffle"]
+    started = [subprocess.Popen([*words, "--studies", name], stdout=subprocess.DEVNULL) for name in names]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    asked = [request["plan"]["studies"][0]["name"] for request in requests.each(requests.content_of(out))]
+    assert sorted(asked) == names
+
+
 def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, capsys: Any) -> None:
     planned(tmp_path / "run")
     words = ["plan", "tiny:vit", "--data", "shapes:test?n=24", "--studies", "clean", "--out", str(tmp_path / "run")]
@@ -253,10 +284,29 @@ def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, c
     assert "Ask with the same, or give another --out" in said
 
 
+def test_a_plan_that_was_cut_in_the_middle_is_said_and_nothing_of_it_is_lost(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    planned(out)
+    assert cli.main(["run", str(out), "--shard", "0/2", "--batch-size", "8"]) == 0
+    before, plan = rows(out), (out / "plan.json").read_bytes()
+    (out / "plan.json").write_bytes(plan[:700])
+    capsys.readouterr()
+    more = ["plan", "tiny:vit", "--data", "shapes:test?n=24", "--studies", "clean", "--out"]
+    for words in (["run", str(out)], ["run", str(out), "--shard", "1/2"], [*more, str(out)]):
+        assert cli.main(words) == 2
+        assert "plan.json must be JSON as visionvitals wrote it. Got: Unterminated string" in capsys.readouterr().err
+    (out / "plan.json").write_bytes(plan)
+    assert rows(out) == before
+    assert cli.main(["run", str(out), "--shard", "1/2", "--batch-size", "8"]) == 0
+
+
 def test_a_share_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
     planned(tmp_path / "run")
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "3/2"]) == 2
-    assert "`--shard` must read I/N with I from 0 to N - 1, or auto. Got '3/2'." in capsys.readouterr().err
+    assert (
+        "`--shard` must read I/N with I from 0 to N - 1 and N at most 999,999, or auto. Got '3/2'."
+        in capsys.readouterr().err
+    )
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cuda:77"]) == 2
     assert "`--device` must be one of this machine's (cpu, cuda, cuda:N, mps). Got 'cuda:77'" in capsys.readouterr().err
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cpu:2"]) == 2
