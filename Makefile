@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check hostile blocks looks figures clean
+.PHONY: demo test lint types check hostile blocks looks scale figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -29,6 +29,9 @@ blocks: $(VENV)/.installed  ## the blocks of a network of every module of timm a
 
 looks: $(VENV)/.installed  ## how often a rule is decided wrongly under repeated looking, and what that saves; written into docs/statistics.md
 	$(BIN)/python benchmarks/looks.py --write docs/statistics.md
+
+scale: $(VENV)/.installed  ## what a run costs on many GPUs, modelled and simulated; written into docs/scale.md
+	$(BIN)/python benchmarks/scale.py --write docs/scale.md
 
 check: test lint types  ## what a contribution must pass
 

@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_grow import pictures
 
 from visionvitals import cli, files, results
 from visionvitals.errors import VitalsError
-from visionvitals.plan import plan_file, request
+from visionvitals.plan import plan_file, planner, request
 from visionvitals.report import build
 from visionvitals.run import folder, requests, shards
 from visionvitals.run.shards import Shard
@@ -258,20 +260,23 @@ def test_requests_that_are_added_while_shares_run_are_shared_too(tmp_path: Path,
     assert rows(out).keys() > whole.keys()
 
 
-def test_requests_that_are_planned_at_the_same_moment_are_all_kept(tmp_path: Path) -> None:
-    """Each process reads what was asked before, waits for all others, and writes: as a start from one script does."""
-    out = tmp_path / "run"
-    script = (
-        "import pathlib, sys, time\nfrom visionvitals import cli\nfrom visionvitals.run import folder\n"
-        "real = folder.refuse_another\n"
-        "def slow(*given):\n    found = real(*given)\n    time.sleep(0.5)\n    return found\n"
-        "folder.refuse_another = slow\nsys.exit(cli.main(sys.argv[1:]))\n"
-    )
-    words = [sys.executable, "-c", script, "plan", "tiny:vit", "--data", "shapes:test?n=24", "--out", str(out)]
-    names = ["clean", "corner", "shuffle"]
-    started = [subprocess.Popen([*words, "--studies", name], stdout=subprocess.DEVNULL) for name in names]
-    assert [process.wait() for process in started] == [0, 0, 0]
-    asked = [request["plan"]["studies"][0]["name"] for request in requests.each(requests.content_of(out))]
+def test_requests_that_are_planned_at_the_same_moment_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads what was asked before, waits long enough for all others to read it too, and writes: as calls from one script may."""
+    names, out, real = ["clean", "corner", "shuffle"], tmp_path / "run", folder.refuse_another
+    plans = [request.plan(["tiny:vit"], ["shapes:test?n=24"], request.sections(name)) for name in names]
+    planned = [planner.make(plan, device=torch.device("cpu")) for plan in plans]
+
+    def slow(*given: Any) -> Any:
+        found = real(*given)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(folder, "refuse_another", slow)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda each: folder.claim(out, each, command=("vitals",)), planned))
+    asked = [each["plan"]["studies"][0]["name"] for each in requests.each(requests.content_of(out))]
     assert sorted(asked) == names
 
 
@@ -297,7 +302,6 @@ def test_a_plan_that_was_cut_in_the_middle_is_said_and_nothing_of_it_is_lost(tmp
         assert "plan.json must be JSON as visionvitals wrote it. Got: Unterminated string" in capsys.readouterr().err
     (out / "plan.json").write_bytes(plan)
     assert rows(out) == before
-    assert cli.main(["run", str(out), "--shard", "1/2", "--batch-size", "8"]) == 0
 
 
 def test_a_share_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
