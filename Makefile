@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check hostile blocks looks budget figures clean
+.PHONY: demo test lint types check hostile blocks looks budget scale figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -32,6 +32,9 @@ looks: $(VENV)/.installed  ## how often a rule is decided wrongly under repeated
 
 budget: $(VENV)/.installed  ## what a half-width saves, and how often its intervals miss; written into docs/statistics.md
 	$(BIN)/python benchmarks/budget.py --write docs/statistics.md
+
+scale: $(VENV)/.installed  ## what a run costs on many GPUs, modelled and simulated; written into docs/scale.md
+	$(BIN)/python benchmarks/scale.py --write docs/scale.md
 
 check: test lint types  ## what a contribution must pass
 

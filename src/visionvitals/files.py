@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -133,6 +133,29 @@ def _clock(folder: Path) -> float:
         return path.stat().st_mtime
     finally:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(folder: AnyPath) -> Iterator[None]:
+    """Hold a folder alone among the processes that ask for it so; one that dies lets go of it. It is made where it is missing. A disk or a
+    store that knows no locks is left alone.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if isinstance(folder, RemotePath):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError, ImportError):
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = ["whole"]
         ("cpu:3", ["cpu"] * 3),
         ("cuda:0,cuda:2", ["cuda:0", "cuda:2"]),
         ("cuda:1,cpu:2", ["cuda:1", "cpu", "cpu"]),
+        ("cpu:2,cpu:2", ["cpu"] * 4),
     ],
 )
 def test_the_devices_of_an_option(name: str | None, found: list[str | None]) -> None:
@@ -40,12 +41,16 @@ def test_the_devices_of_an_option(name: str | None, found: list[str | None]) -> 
 def test_all_is_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert fleet.devices_of("all") == ["cuda:0", "cuda:1"]
+    assert fleet.devices_of("all,cpu") == ["cuda:0", "cuda:1", "cpu"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(VitalsError, match="`--device all` needs a GPU"):
         fleet.devices_of("all")
 
 
-@pytest.mark.parametrize("name", ["cpu:0", "cpu:x", "cpu:99999", "cpu,nonsense", "cpu,", "cuda:0,cuda:99"])
+@pytest.mark.parametrize(
+    "name",
+    ["cpu:0", "cpu:-1", "cpu:x", "cpu:²", "cpu:99999", "cpu,nonsense", "cpu,", "", "cuda:0,cuda:99", "cuda:-1", "meta"],
+)
 def test_a_device_that_is_not_there_is_said_before_anything_begins(tmp_path: Path, name: str, capsys: Any) -> None:
     words = ["audit", "tiny:vit", "--data", "shapes:test?n=8", "--studies", "clean", "--out", str(tmp_path / "run")]
     assert cli.main([*words, "--device", name]) == 2

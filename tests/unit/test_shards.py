@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_grow import pictures
 
 from visionvitals import cli, files, results
 from visionvitals.errors import VitalsError
-from visionvitals.plan import plan_file, request
+from visionvitals.plan import plan_file, planner, request
 from visionvitals.report import build
 from visionvitals.run import folder, requests, shards
 from visionvitals.run.shards import Shard
@@ -131,7 +133,10 @@ def test_warnings_of_every_process_are_kept(tmp_path: Path, toy_backbone: str) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("3/2", "must read I/N with I from 0 to N - 1, or auto. Got '3/2'. The first of four is 0/4"),
+        ("3/2", "with I from 0 to N - 1 and N at most 999,999, or auto. Got '3/2'. The first of four is 0/4"),
+        ("0/1000000", "N at most 999,999"),
+        ("٠/٢", "must read I/N"),
+        ("0/2 ", "must read I/N"),
         ("2/2", "must read I/N"),
         ("0/0", "must read I/N"),
         ("-1/2", "must read I/N"),
@@ -166,7 +171,18 @@ def test_a_scheduler_says_which_share(
 
 @pytest.mark.parametrize(
     "environment",
-    [{}, {"JOB_COMPLETION_INDEX": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "2"}],
+    [
+        {},
+        {"JOB_COMPLETION_INDEX": "0"},
+        {"JOB_COMPLETION_INDEX": "", "JOB_COMPLETIONS": "4"},
+        {"JOB_COMPLETION_INDEX": "-1", "JOB_COMPLETIONS": "4"},
+        {"JOB_COMPLETION_INDEX": "9" * 7, "JOB_COMPLETIONS": "9" * 8},
+        {"JOB_COMPLETION_INDEX": "9" * 5000, "JOB_COMPLETIONS": "9" * 5001},
+        {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "x", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "0"},
+    ],
 )
 def test_a_scheduler_that_does_not_say_it(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", environment)
@@ -244,6 +260,26 @@ def test_requests_that_are_added_while_shares_run_are_shared_too(tmp_path: Path,
     assert rows(out).keys() > whole.keys()
 
 
+def test_requests_that_are_planned_at_the_same_moment_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads what was asked before, waits long enough for all others to read it too, and writes: as calls from one script may."""
+    names, out, real = ["clean", "corner", "shuffle"], tmp_path / "run", folder.refuse_another
+    plans = [request.plan(["tiny:vit"], ["shapes:test?n=24"], request.sections(name)) for name in names]
+    planned = [planner.make(plan, device=torch.device("cpu")) for plan in plans]
+
+    def slow(*given: Any) -> Any:
+        found = real(*given)
+        time.sleep(0.2)
+        return found
+
+    monkeypatch.setattr(folder, "refuse_another", slow)
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda each: folder.claim(out, each, command=("vitals",)), planned))
+    asked = [each["plan"]["studies"][0]["name"] for each in requests.each(requests.content_of(out))]
+    assert sorted(asked) == names
+
+
 def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, capsys: Any) -> None:
     planned(tmp_path / "run")
     words = ["plan", "tiny:vit", "--data", "shapes:test?n=24", "--studies", "clean", "--out", str(tmp_path / "run")]
@@ -253,10 +289,28 @@ def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, c
     assert "Ask with the same, or give another --out" in said
 
 
+def test_a_plan_that_was_cut_in_the_middle_is_said_and_nothing_of_it_is_lost(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "run"
+    planned(out)
+    assert cli.main(["run", str(out), "--shard", "0/2", "--batch-size", "8"]) == 0
+    before, plan = rows(out), (out / "plan.json").read_bytes()
+    (out / "plan.json").write_bytes(plan[:700])
+    capsys.readouterr()
+    more = ["plan", "tiny:vit", "--data", "shapes:test?n=24", "--studies", "clean", "--out"]
+    for words in (["run", str(out)], ["run", str(out), "--shard", "1/2"], [*more, str(out)]):
+        assert cli.main(words) == 2
+        assert "plan.json must be JSON as visionvitals wrote it. Got: Unterminated string" in capsys.readouterr().err
+    (out / "plan.json").write_bytes(plan)
+    assert rows(out) == before
+
+
 def test_a_share_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path, capsys: Any) -> None:
     planned(tmp_path / "run")
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "3/2"]) == 2
-    assert "`--shard` must read I/N with I from 0 to N - 1, or auto. Got '3/2'." in capsys.readouterr().err
+    assert (
+        "`--shard` must read I/N with I from 0 to N - 1 and N at most 999,999, or auto. Got '3/2'."
+        in capsys.readouterr().err
+    )
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cuda:77"]) == 2
     assert "`--device` must be one of this machine's (cpu, cuda, cuda:N, mps). Got 'cuda:77'" in capsys.readouterr().err
     assert cli.main(["run", str(tmp_path / "run"), "--shard", "0/2", "--device", "cpu:2"]) == 2

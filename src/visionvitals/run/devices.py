@@ -21,7 +21,7 @@ def choose_device(name: str | None) -> "torch.device":
         return torch.device(best)
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
         raise VitalsError(

@@ -26,18 +26,19 @@ def devices_of(name: str | None) -> list[str | None]:
     """
     if name is None:
         return [None]
-    if name == "all":
-        import torch
-
-        count = torch.cuda.device_count()
-        require(count > 0, "`--device all` needs a GPU", "none", "Give cpu:N for N processes.")
-        return [f"cuda:{k}" for k in range(count)]
     found: list[str | None] = []
     for each in name.split(","):
+        if each == "all":
+            import torch
+
+            count = torch.cuda.device_count()
+            require(count > 0, "`--device all` needs a GPU", "none", "Give cpu:N for N processes.")
+            found += [f"cuda:{k}" for k in range(count)]
+            continue
         device, _, number = each.partition(":")
         if device == "cpu" and number:
             good = number.isdecimal() and 0 < int(number) <= 4096
-            require(good, "`--device cpu:N` must say how many processes", each)
+            require(good, "`--device cpu:N` must have N, of processes, from 1 to 4096", each, "Try cpu:2.")
         found += ["cpu"] * int(number) if device == "cpu" and number else [each]
     return found
 

@@ -24,7 +24,7 @@ from visionvitals import figure, study
 from visionvitals.answers import Answers
 from visionvitals.core import Cell
 from visionvitals.errors import VitalsError, require
-from visionvitals.files import lexists, matching, read_regular, write_safely
+from visionvitals.files import alone, is_temporary, lexists, matching, read_regular, write_safely
 from visionvitals.numerics import NAMES
 from visionvitals.plan import plan_file
 from visionvitals.plan.identity import order_of, plain
@@ -70,6 +70,31 @@ def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
         stamp=stamp(planned.plan),
         token=secrets.token_hex(16),
     )
+    inside = isinstance(out, RemotePath) or (out / "store").resolve().is_relative_to(out.resolve())
+    do = "It is a link: give another --out."
+    require(inside, "The store of a run must lie in its folder", str(out / "store"), do)
+    store = Store(out / "store")
+    try:
+        with alone(out):  # of two that ask at once, each adds to what the other one wrote
+            _ask(out, planned, content, store)
+        if isinstance(out, Path):
+            (out / "store").mkdir(exist_ok=True)
+        store.shelf.sweep()
+    except OSError as error:
+        raise VitalsError(
+            f"`--out` must be a folder that can be written. Got {out}: {error.strerror or error}. Give another --out."
+        ) from error
+    describe(out, planned.studies.values())
+    missing = planned.by_id.keys() - store.held(planned.by_id)
+    needed = sum(images_of(planned.by_id[identifier]) * _ROW_BYTES + _CELL_BYTES for identifier in missing)
+    free = shutil.disk_usage(out).free if isinstance(out, Path) else math.inf
+    must = f"The disk of {out} must have room for about {needed / 1e6:,.1f} MB of results"
+    require(free > needed, must, f"{free / 1e6:,.1f} MB free", "Free some, or give another --out.")
+    return store
+
+
+def _ask(out: AnyPath, planned: Planned, content: dict[str, Any], store: Store) -> None:
+    """Add a request, in the form of `requests.document`, to those of a run, or go on with it where it is one of them."""
     known = requests.each(there) if (there := refuse_another(out, planned.plan)) is not None else []
     answered = requests.answered(there) if there is not None else {}
     _refuse_other_answers(out, answered, content)
@@ -80,40 +105,15 @@ def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
         content |= {key: known[same][key] for key in ("command", "versions", "started", "token")}
     asked[same : same + 1] = [content]
     gone = requests.listed(known) - requests.listed(asked)
-    answered = {**answered, **requests.answered(content)}
-    whole = requests.together(asked, gone.union((there or {}).get("superseded", ())), answered)
-    inside = (out / "store").resolve().is_relative_to(out.resolve())
-    require(
-        inside, "The store of a run must lie in its folder", str(out / "store"), "It is a link: give another --out."
-    )
-    store = Store(out / "store")
-    held = store.held({*planned.by_id, *gone})
-    missing = [cell for identifier, cell in planned.by_id.items() if identifier not in held]
-    finished = gone & held
+    superseded = gone.union((there or {}).get("superseded", ()))
+    whole = requests.together(asked, superseded, {**answered, **requests.answered(content)})
+    finished = store.held(gone)
     if finished and (same == len(known) or known[same]["plan"] == content["plan"]):  # else others take their place
         say(_superseded(out, known, content, len(finished)))
-    try:
-        if isinstance(out, Path):
-            (out / "store").mkdir(parents=True, exist_ok=True)
-        begun = not known or trust.is_ours(out, there or {})
-        write_safely(out / "plan.json", json.dumps(whole, indent=1))
-        if begun:
-            trust.record(out, whole)
-        store.shelf.sweep()
-    except OSError as error:
-        raise VitalsError(
-            f"`--out` must be a folder that can be written. Got {out}: {error.strerror or error}. Give another --out."
-        ) from error
-    describe(out, planned.studies.values())
-    needed = sum(images_of(cell) * _ROW_BYTES + _CELL_BYTES for cell in missing)
-    free = shutil.disk_usage(out).free if isinstance(out, Path) else math.inf
-    require(
-        free > needed,
-        f"The disk of {out} must have room for about {needed / 1e6:,.1f} MB of results",
-        f"{free / 1e6:,.1f} MB free",
-        "Free some, or give another --out.",
-    )
-    return store
+    begun = not known or trust.is_ours(out, there or {})
+    write_safely(out / "plan.json", json.dumps(whole, indent=1))
+    if begun:
+        trust.record(out, whole)
 
 
 def join(out: AnyPath, planned: Planned, mine: frozenset[str]) -> Store:
@@ -162,7 +162,7 @@ def refuse_another(out: AnyPath, plan: Plan) -> Mapping[str, Any] | None:
             if isinstance(out, RemotePath):
                 foreign = bool(out.files())  # a store that does not exist says so when it is listed
             else:
-                foreign = lexists(out) and (not out.is_dir() or any(out.iterdir()))
+                foreign = lexists(out) and not (out.is_dir() and all(map(is_temporary, out.iterdir())))
             require(
                 not foreign, "`--out` must be a new or empty folder, or a run folder", str(out), "Give another --out."
             )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals.errors import VitalsError, require
+from visionvitals.errors import VitalsError, require, shortened
 from visionvitals.plan import plan_file
 from visionvitals.plan.request import Plan
 from visionvitals.run import requests
@@ -43,23 +43,32 @@ def read(text: str) -> Shard:
     """
     if text == "auto":
         return _of_scheduler(os.environ)
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    good = found is not None and int(found[1]) < int(found[2])
-    require(good, "`--shard` must read I/N with I from 0 to N - 1, or auto", text, "The first of four is 0/4.")
-    assert found is not None
-    return Shard(int(found[1]), int(found[2]))
+    index, _, count = text.partition("/")
+    place = _place(index, count)
+    must = "`--shard` must read I/N with I from 0 to N - 1 and N at most 999,999, or auto"
+    require(place is not None, must, text, "The first of four is 0/4.")
+    assert place is not None
+    return Shard(*place)
+
+
+def _place(index: str, count: str, first: str = "0") -> tuple[int, int] | None:
+    """(the index from 0, how many there are) of numbers as they are written; None where they are none, or do not fit."""
+    if not all(re.fullmatch("[0-9]{1,6}", number) for number in (index, count, first)):
+        return None
+    place = int(index) - int(first)
+    return (place, int(count)) if 0 <= place < int(count) else None
 
 
 def _of_scheduler(environment: Mapping[str, str]) -> Shard:
     known = [(i, n, f) for i, n, f in _SCHEDULERS if i in environment]
     for index, count, first in known:
-        values = [environment.get(name, "0" if name == first else "") for name in (index, count, first) if name]
-        if all(value.isdecimal() for value in values):
-            place = int(values[0]) - (int(values[2]) if first else 0)
-            if 0 <= place < int(values[1]):
-                return Shard(place, int(values[1]))
+        place = _place(environment[index], environment.get(count, ""), environment.get(first, "0"))
+        if place is not None:
+            return Shard(*place)
     names = ", ".join(f"{i} and {n}" for i, n, _ in known or _SCHEDULERS)
-    got = ", ".join(f"{name}={environment[name]}" for i, n, _ in known for name in (i, n) if name in environment)
+    got = ", ".join(
+        f"{name}={shortened(environment[name])}" for i, n, _ in known for name in (i, n) if name in environment
+    )
     do = "Kubernetes does not tell how many there are: set JOB_COMPLETIONS in the pod. Or give --shard I/N."
     raise VitalsError(f"`--shard auto` needs {names} in the environment. Got {got or 'none of them'}. {do}")
 
