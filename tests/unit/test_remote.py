@@ -23,7 +23,7 @@ from visionvitals import cli, remote, results
 from visionvitals.errors import VitalsError
 from visionvitals.files import read_regular, write_safely
 from visionvitals.remote import RemotePath, located
-from visionvitals.report import build
+from visionvitals.report import build, live
 from visionvitals.run import parts, requests, status
 from visionvitals.run.store import Store
 
@@ -128,6 +128,7 @@ def said_of(out: str, capsys: Any, *command: str) -> str:
 
 def test_a_run_on_s3_is_the_local_one(bucket: str, local: Path, capsys: Any, tmp_path: Path) -> None:
     out = f"{bucket}/runs/one"
+    fsspec.filesystem("s3").pipe_file(f"{out}/", b"")  # as consoles make a folder
     assert cli.main(["audit", *ASKED, "--out", out]) == 0
     assert f"Report: {out}/report.html" in capsys.readouterr().out
     assert rows(out) == rows(local)
@@ -443,6 +444,12 @@ def test_python_takes_a_url(local: Path) -> None:
     assert run.signs() == vv.Run(local).signs()
     assert run.note("ship")[0].endswith("ship")
     assert str(run.report()) == "memory://runs/py/report.html"
+    served = live.Live(run.folder)
+    assert served.progress()["done"] == len(rows("memory://runs/py"))
+    assert len(served.report()) > 100_000
+    before = served.progress()["state"]
+    run.note("again")
+    assert served.progress()["state"] != before
 
 
 @pytest.mark.usefixtures("no_report")
