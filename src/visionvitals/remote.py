@@ -81,9 +81,9 @@ class RemotePath:
     lstat = stat
 
     def files(self) -> dict[str, int]:
-        """Name below this folder -> bytes, of every file at any depth: one listing."""
+        """Name below this folder -> bytes, of every file at any depth: one listing. What a console makes for a folder is none."""
         found = self._get(lambda: self.fs.find(self.key, detail=True))
-        return {name[len(self.key) + 1 :]: info["size"] for name, info in found.items()}
+        return {n[len(self.key) + 1 :]: info["size"] for n, info in found.items() if n != self.key and n[-1] != "/"}
 
     def names(self, pattern: str) -> Iterator[str]:
         """The names of files below this folder, at the depth of a pattern of `glob`, that match it."""
