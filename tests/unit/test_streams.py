@@ -238,6 +238,19 @@ def test_a_shard_without_a_readable_picture_is_skipped(tmp_path: Path) -> None:
     assert [id for id, _ in found.skipped] == ["00000/dir/008"]
 
 
+def test_a_part_without_a_readable_picture_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SIZE", 2)
+    monkeypatch.setattr(groups, "MOST", 4)
+    order = [0, 1, BROKEN, BROKEN, 2]
+    tar(
+        tmp_path / "a.tar", [(f"{k}.{e}", d) for k, i in enumerate(order) for e, d in (("png", DATA[i]), ("cls", b"0"))]
+    )
+    measured(tmp_path / "run", f"webdataset:{tmp_path}/a.tar")
+    _, skipped, n = answers(tmp_path / "run")
+    assert ([id for id, _ in skipped], n) == (["00000/2", "00000/3"], 3)
+    assert cli.main(["report", str(tmp_path / "run")]) == 0
+
+
 def test_large_sets_keep_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = opened(tars(tmp_path / "t"))
     small = groups.of_set(images)
@@ -247,8 +260,6 @@ def test_large_sets_keep_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = groups.of_set(images)
     assert found is not None
     assert found.items == ()
-    measured(tmp_path / "run", tars(tmp_path / "t2"))
-    assert cli.main(["report", str(tmp_path / "run")]) == 0
 
 
 # ------------------------------------------------------------------------------------------------ the index
@@ -513,6 +524,29 @@ def test_shards_over_http(server: tuple[str, list[str]], tmp_path: Path) -> None
     assert len(opened(f"webdataset:{url}/flaky.tar")) == SHARDS[1], "asked until it answers"
     with pytest.raises(VitalsError, match=r"The file must exist\. Got `http.*/s-003\.tar`"):
         opened(f"webdataset:{url}/t/s-{{000..003}}.tar")
+
+
+def test_shards_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    import fsspec
+
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        store, local = fsspec.filesystem("s3", skip_instance_cache=True), opened(tars(tmp_path / "t"))
+        store.mkdir("bucket")
+        store.put([str(path) for path in (tmp_path / "t").iterdir()], "bucket/t/")
+        images = opened("webdataset:s3://bucket/t/s-{000..002}.tar")
+        assert images.card.digest == opened("webdataset:s3://bucket/t").card.digest == local.card.digest
+        assert np.array_equal(cache.decoded(images, HOW, limit=3).pixels, cache.decoded(local, HOW, limit=3).pixels)
+        with pytest.raises(VitalsError, match=r"The file must exist\. Got `s3://bucket/t/s-003\.tar`"):
+            opened("webdataset:s3://bucket/t/s-{000..003}.tar")
+    finally:
+        server.stop()
 
 
 def test_a_server_that_hangs_ends_in_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

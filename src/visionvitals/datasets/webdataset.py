@@ -51,7 +51,7 @@ def _scan(file: BinaryIO, url: str, *, field: str | None) -> Scan:
     left = Counter[str]()
     end = 0
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=2**20) as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
                 folder, _, name = member.name.rpartition("/")
