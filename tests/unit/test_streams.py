@@ -526,6 +526,37 @@ def test_shards_over_http(server: tuple[str, list[str]], tmp_path: Path) -> None
         opened(f"webdataset:{url}/t/s-{{000..003}}.tar")
 
 
+@pytest.mark.parametrize("make", [tars, parquets])
+def test_a_read_that_fails_is_tried_again_and_skips_no_picture(make, tmp_path: Path, monkeypatch) -> None:
+    images = opened(make(tmp_path / "x"))
+    expected = cache.decoded(images, HOW, limit=5)
+    clear()
+    left = [2]
+
+    class Flaky(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if left[0] and self.armed:
+                left[0] -= 1
+                raise ConnectionResetError("the peer hung up")
+            return super().read(size)
+
+    def flaky(self: located.Located) -> io.BytesIO:
+        found = Flaky(Path(self.path).read_bytes())
+        found.armed = True
+        return found
+
+    monkeypatch.setattr(located.Located, "ranges", flaky)
+    if make is tars:
+        again = cache.decoded(opened(images.card.spec), HOW, limit=5)
+        assert again.skipped == expected.skipped
+        assert np.array_equal(again.pixels, expected.pixels)
+        assert left == [0]
+        clear()
+    left[0] = 10**6
+    with pytest.raises(VitalsError, match="the peer hung up"):
+        cache.decoded(opened(images.card.spec), HOW, limit=5)
+
+
 def test_shards_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     moto = pytest.importorskip("moto.server")
