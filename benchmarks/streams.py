@@ -2,7 +2,7 @@
 
     python benchmarks/streams.py --out DIR [--small 8192 --large 200704 --pictures 2048 --repeats 3]
 
-Writes seeded pictures below DIR (about 250 MB with the defaults). Memory: two sets of tiny pictures in tars of 1,024, planned once each;
+Writes seeded pictures below DIR. Memory: two sets of tiny pictures in tars of 1,024, planned once each with an empty cache;
 then one process measures one part of 4,096 (`vitals run --shard`), and its largest resident size is read. First pass: photographs-like
 pictures of 256 px, once in tars and once in class folders, are opened and decoded with empty caches, in turn in this process.
 """
@@ -81,7 +81,8 @@ def memory(out: Path, counts: list[int], repeats: int) -> None:
     for count in counts:
         text = tars(out / "tiny" / str(count), count, 16)
         run = out / f"run-{count}"
-        shutil.rmtree(run, ignore_errors=True)
+        for folder in (run, out / "cache"):
+            shutil.rmtree(folder, ignore_errors=True)
         took = vitals("plan", "tiny:cnn", "--data", text, "--studies", "clean", "--out", str(run))
         print(f"{count:,} pictures, plan: {took[0]:.0f} MB, {took[1]:.1f} CPU seconds", flush=True)
     for repeat in range(repeats):

@@ -265,8 +265,8 @@ def _forms(text: str) -> list[str]:
 
 
 def _stem(path: Path) -> str:
-    """A file goes by its name; `weights.*`, as a training calls what it writes, by that of its folder."""
-    return path.parent.name if path.stem == "weights" and path.parent.name else path.stem
+    """A file goes by its name; `weights.*`, as a training calls what it writes, and `*` by that of its folder."""
+    return path.parent.name if path.stem in ("weights", "*") and path.parent.name else path.stem
 
 
 def names(kind: Kind) -> list[str]:

@@ -173,18 +173,34 @@ def located(name: str | os.PathLike[str] | RemotePath) -> AnyPath:
     """
     if not isinstance(name, str) or "://" not in name:
         return name if isinstance(name, RemotePath) else Path(name)
+    must = "A run folder must be a path, or a URL such as s3://bucket/run"
+    fs, key = opened(name, must)
+    require(bool(key.strip("/")), must, name)
+    return Path(key) if name.startswith(("file:", "local:")) else RemotePath(name.rstrip("/"), key.rstrip("/"), fs)
+
+
+def opened(url: str, must: str, **options: Any) -> tuple[Any, str]:
+    """(the file system of a URL, the key in it).
+
+    Args:
+        url: as a user wrote it.
+        must: what must hold, for errors.
+        options: of the file system.
+
+    Raises:
+        VitalsError: a URL with a password, a query or a chain, of an unknown protocol, or of one whose library is not installed.
+    """
     from fsspec.core import url_to_fs
 
-    must, protocol = "A run folder must be a path, or a URL such as s3://bucket/run", name.partition("://")[0]
+    protocol = url.partition("://")[0]
     do = "Credentials belong into the environment or into fsspec's configuration."
-    secret = "::" in name or "?" in name or ":" in name.partition("://")[2].rpartition("@")[0]
+    secret = "::" in url or "?" in url or ":" in url.partition("://")[2].rpartition("@")[0]
     require(not secret, f"{must}, without a password, a query or a chain", f"{protocol}://...", do)
     try:
-        fs, key = url_to_fs(name, use_listings_cache=False)
+        found: tuple[Any, str] = url_to_fs(url, use_listings_cache=False, **options)
     except ImportError as error:
         do = f"pip install 'visionvitals[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
         raise VitalsError(f"{must}, of a protocol whose library is installed. Got {protocol}://. {do}") from error
     except Exception as error:
-        raise VitalsError(f"{must}. Got {name!r}: {error}.") from error
-    require(bool(key.strip("/")), must, name)
-    return Path(key) if protocol in ("file", "local") else RemotePath(name.rstrip("/"), key.rstrip("/"), fs)
+        raise VitalsError(f"{must}. Got {url!r}: {error}.") from error
+    return found

@@ -22,7 +22,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_set(spelling: str) -> ImageSet:
-    spec = registry.parse(spelling, families=["folder", "csv", "masks", "cue_conflict"])
+    spec = registry.parse(spelling, families=["folder", "csv", "masks", "cue_conflict", "webdataset"])
     images: ImageSet = registry.load("datasets", spec.family).open(spec)
     return images
 
@@ -51,6 +51,25 @@ def test_every_file_is_read(spelling: str, n: int, classes: int | None, kind: st
     assert (images.card.kind, images.card.class_names[0]) == (kind, first)
     if classes is not None:
         assert len(images.card.classes) == len(set(found.labels.tolist())) == classes
+
+
+def test_photographs_in_shards_are_those_of_the_folder(tmp_path: Path) -> None:
+    import tarfile
+
+    paths = sorted((DATA / "imagenet_sample").glob("*/*"))
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as file:
+            for path in paths[shard * 100 : (shard + 1) * 100]:
+                key, label = path.stem, tmp_path / "label"
+                label.write_text(path.parent.name)
+                file.add(path, f"{key}{path.suffix}")
+                file.add(label, f"{key}.cls")
+    folder, shards = open_set(f"folder:{DATA}/imagenet_sample"), open_set(f"webdataset:{tmp_path}/{{0..2}}.tar")
+    assert shards.card.class_names == folder.card.class_names
+    for decoder in ("pillow", "fast"):
+        expected, found = decoded(folder, how(), decoder=decoder), decoded(shards, how(), decoder=decoder)
+        assert np.array_equal(np.asarray(found.pixels), expected.pixels)
+        assert found.labels.tolist() == expected.labels.tolist()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

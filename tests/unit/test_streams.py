@@ -238,6 +238,19 @@ def test_a_shard_without_a_readable_picture_is_skipped(tmp_path: Path) -> None:
     assert [id for id, _ in found.skipped] == ["00000/dir/008"]
 
 
+def test_a_part_without_a_readable_picture_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SIZE", 2)
+    monkeypatch.setattr(groups, "MOST", 4)
+    order = [0, 1, BROKEN, BROKEN, 2]
+    tar(
+        tmp_path / "a.tar", [(f"{k}.{e}", d) for k, i in enumerate(order) for e, d in (("png", DATA[i]), ("cls", b"0"))]
+    )
+    measured(tmp_path / "run", f"webdataset:{tmp_path}/a.tar")
+    _, skipped, n = answers(tmp_path / "run")
+    assert ([id for id, _ in skipped], n) == (["00000/2", "00000/3"], 3)
+    assert cli.main(["report", str(tmp_path / "run")]) == 0
+
+
 def test_large_sets_keep_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = opened(tars(tmp_path / "t"))
     small = groups.of_set(images)
@@ -247,8 +260,6 @@ def test_large_sets_keep_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = groups.of_set(images)
     assert found is not None
     assert found.items == ()
-    measured(tmp_path / "run", tars(tmp_path / "t2"))
-    assert cli.main(["report", str(tmp_path / "run")]) == 0
 
 
 # ------------------------------------------------------------------------------------------------ the index
@@ -462,7 +473,8 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
         (f"webdataset:{tmp_path}/t/", ""),
         (tars(tmp_path / "a@b"), ""),
         ("webdataset:memory://none/{0..1}.tar", r"The file must exist\. Got `memory:///none/0\.tar`"),
-        ("webdataset:nothing://none/0.tar", "must be a URL that can be read here"),
+        ("webdataset:https://me:secret@host/0.tar", r"without a password, a query or a chain\. Got 'https://\.\.\.'"),
+        ("webdataset:nothing://none/0.tar", r"An image set must be at a path, or at a URL"),
     ):
         if message:
             with pytest.raises(VitalsError, match=message):
@@ -513,6 +525,62 @@ def test_shards_over_http(server: tuple[str, list[str]], tmp_path: Path) -> None
     assert len(opened(f"webdataset:{url}/flaky.tar")) == SHARDS[1], "asked until it answers"
     with pytest.raises(VitalsError, match=r"The file must exist\. Got `http.*/s-003\.tar`"):
         opened(f"webdataset:{url}/t/s-{{000..003}}.tar")
+
+
+@pytest.mark.parametrize("make", [tars, parquets])
+def test_a_read_that_fails_is_tried_again_and_skips_no_picture(make, tmp_path: Path, monkeypatch) -> None:
+    images = opened(make(tmp_path / "x"))
+    expected = cache.decoded(images, HOW, limit=5)
+    clear()
+    left = [2]
+
+    class Flaky(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if left[0] and self.armed:
+                left[0] -= 1
+                raise ConnectionResetError("the peer hung up")
+            return super().read(size)
+
+    def flaky(self: located.Located) -> io.BytesIO:
+        found = Flaky(Path(self.path).read_bytes())
+        found.armed = True
+        return found
+
+    monkeypatch.setattr(located.Located, "ranges", flaky)
+    if make is tars:
+        again = cache.decoded(opened(images.card.spec), HOW, limit=5)
+        assert again.skipped == expected.skipped
+        assert np.array_equal(again.pixels, expected.pixels)
+        assert left == [0]
+        clear()
+    left[0] = 10**6
+    with pytest.raises(VitalsError, match="the peer hung up"):
+        cache.decoded(opened(images.card.spec), HOW, limit=5)
+
+
+def test_shards_in_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    import fsspec
+
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server = moto.ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        store, local = fsspec.filesystem("s3"), opened(tars(tmp_path / "t"))
+        store.mkdir("pictures")
+        store.put([str(path) for path in (tmp_path / "t").iterdir()], "pictures/t/")
+        images = opened("webdataset:s3://pictures/t/s-{000..002}.tar")
+        assert images.card.digest == opened("webdataset:s3://pictures/t").card.digest == local.card.digest
+        assert np.array_equal(cache.decoded(images, HOW, limit=3).pixels, cache.decoded(local, HOW, limit=3).pixels)
+        with pytest.raises(VitalsError, match=r"The file must exist\. Got `s3://pictures/t/s-003\.tar`"):
+            opened("webdataset:s3://pictures/t/s-{000..003}.tar")
+    finally:
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        server.stop()
 
 
 def test_a_server_that_hangs_ends_in_a_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

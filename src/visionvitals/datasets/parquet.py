@@ -16,11 +16,11 @@ import numpy as np
 
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base import located
-from visionvitals.datasets.base.digest import Content, look_at
+from visionvitals.datasets.base.digest import MISSING, Content, look_at
 from visionvitals.datasets.base.files import printable, whole_name
 from visionvitals.datasets.base.located import Located
 from visionvitals.datasets.base.sharded import Columns, Format, Scan, sharded
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import UnreadableImage, VitalsError, near, require
 from visionvitals.files import MAX_BYTES
 from visionvitals.registry import Spec
 
@@ -85,7 +85,10 @@ def _scan(file: BinaryIO, url: str, *, image: str, label: str) -> Scan:
                 good = said >= 0 if isinstance(said, int) else isinstance(said, str) and bool(said)
                 require(good, must, f"{said!r} in row {len(labels)}")
                 labels.append(printable(str(said)))
-            contents += [look_at(functools.partial(_bytes, cell)) for cell in _cells(batch.column(image))]
+            contents += [
+                Content(MISSING) if cell is None else look_at(lambda cell=cell: cell)  # type: ignore[misc]
+                for cell in _cells(batch.column(image))
+            ]
     except (pa.ArrowException, OSError) as error:
         raise VitalsError(f"{url} must be a whole Parquet file. Got, at row {len(labels)}: {error}.") from None
     groups = [table.metadata.row_group(k).num_rows for k in range(table.num_row_groups)]
@@ -108,9 +111,9 @@ def _cells(column: Any) -> list[bytes | None]:
 
 def _bytes(cell: bytes | None) -> bytes:
     if cell is None:
-        raise OSError("the row has no picture")
+        raise UnreadableImage("the row has no picture")
     if len(cell) > MAX_BYTES:
-        raise OSError(f"{len(cell):,} bytes, more than the {MAX_BYTES:,} that are read")
+        raise UnreadableImage(f"{len(cell):,} bytes, more than the {MAX_BYTES:,} that are read")
     return cell
 
 

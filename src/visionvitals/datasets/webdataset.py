@@ -25,7 +25,7 @@ from visionvitals.datasets.base import located
 from visionvitals.datasets.base.digest import Content, look_at
 from visionvitals.datasets.base.files import ENDINGS, printable, whole_name
 from visionvitals.datasets.base.sharded import Columns, Format, Scan, sharded
-from visionvitals.errors import VitalsError, require, shortened
+from visionvitals.errors import UnreadableImage, VitalsError, require, shortened
 from visionvitals.files import MAX_BYTES
 from visionvitals.registry import Spec
 
@@ -51,7 +51,7 @@ def _scan(file: BinaryIO, url: str, *, field: str | None) -> Scan:
     left = Counter[str]()
     end = 0
     try:
-        with tarfile.open(fileobj=file, mode="r|", bufsize=2**20) as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
                 folder, _, name = member.name.rpartition("/")
@@ -143,7 +143,7 @@ def _reader(file: BinaryIO, columns: Columns) -> Callable[[int], bytes]:
     def read(row: int) -> bytes:
         start, size = places[row].tolist()
         if size > MAX_BYTES:
-            raise OSError(f"{size:,} bytes, more than the {MAX_BYTES:,} that are read")
+            raise UnreadableImage(f"{size:,} bytes, more than the {MAX_BYTES:,} that are read")
         with lock:
             file.seek(start)
             data = file.read(size)

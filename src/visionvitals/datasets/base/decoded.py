@@ -88,16 +88,15 @@ class DecodedShards(Decoded):
     def some(self, rows: "range | np.ndarray") -> Decoded:
         wanted = np.asarray(rows, dtype=np.int64)
         kept, looks, skipped = [wanted[:0]], list[int](), list[tuple[str, str]]()
-        for shard, part in enumerate(np.split(wanted, np.searchsorted(wanted, self.starts[1:-1]))):
-            if not len(part):
-                continue
-            first = int(self.starts[shard])
+        for shard in np.unique(np.searchsorted(self.starts, wanted, "right") - 1).tolist():
+            first, stop = self.starts[shard : shard + 2].tolist()
+            part = wanted[slice(*np.searchsorted(wanted, (first, stop)))]
             readable, entry = self.entry(shard)
             at = np.flatnonzero(np.isin(readable, part - first))
             kept.append(readable[at] + first)
             looks += [entry.checksums[row] for row in at.tolist()]
-            here = set(part.tolist())
-            skipped += [(self.ids[first + int(r)], why) for r, why in entry.skipped if first + int(r) in here]
+            lost = {first + int(row): why for row, why in entry.skipped}
+            skipped += [(self.ids[row], lost[row]) for row in part.tolist() if row in lost]
         found = np.concatenate(kept)
         ids = tuple(self.ids[row] for row in found.tolist())
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+from visionvitals import remote
 from visionvitals.datasets.base.cache_folder import decoded_folder
 from visionvitals.datasets.base.files import missing, user_path, whole_name
 from visionvitals.errors import VitalsError, require, shortened
@@ -166,11 +167,7 @@ def _filesystem(text: str) -> tuple[Any, str]:
 
         limit = aiohttp.ClientTimeout(total=None, sock_connect=SECONDS, sock_read=SECONDS)
         options = {"client_kwargs": {"timeout": limit}}
-    try:
-        found: tuple[Any, str] = fsspec.core.url_to_fs(text, **options)
-    except (ImportError, ValueError) as error:
-        raise VitalsError(f"`{shortened(text)}` must be a URL that can be read here. Got: {error}.") from error
-    return found
+    return remote.opened(text, "An image set must be at a path, or at a URL such as s3://bucket/set", **options)
 
 
 def _expanded(text: str) -> Iterator[str]:

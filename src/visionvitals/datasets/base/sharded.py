@@ -25,7 +25,7 @@ from visionvitals.datasets.base.decode import Traits
 from visionvitals.datasets.base.digest import Content, digest
 from visionvitals.datasets.base.files import EncodedImages, some_counts, user_path
 from visionvitals.datasets.base.labels import readable_names
-from visionvitals.datasets.base.located import Located
+from visionvitals.datasets.base.located import Located, tries
 from visionvitals.datasets.base.notes import trait_notes
 from visionvitals.datasets.base.reading import MOST_CLASSES, read_keys
 from visionvitals.errors import VitalsError, require
@@ -66,7 +66,7 @@ class Format(NamedTuple):
     Attributes:
         name: stands in the key of an index, with the options that decide it.
         scan: (file, its URL) -> what it holds; VitalsError where it is damaged.
-        reader: (file, columns of the scan) -> (row -> the encoded bytes; OSError where there are none). Any thread may call it.
+        reader: (file, columns of the scan) -> (row -> the encoded bytes; UnreadableImage where there are none). Any thread may call it.
     """
 
     name: str
@@ -98,9 +98,9 @@ class _Shard(NamedTuple):
 
     def reader(self, file: BinaryIO) -> Callable[[int], bytes]:
         """Reads the pictures out of the open file, which is closed when nobody reads any more."""
-        found = self.form.reader(file, self.columns())
-        weakref.finalize(found, file.close)
-        return found
+        read = self.form.reader(file, self.columns())
+        weakref.finalize(read, file.close)
+        return lambda row: tries(lambda: read(row), self.file.url)
 
 
 class Shards:
