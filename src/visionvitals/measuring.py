@@ -63,7 +63,7 @@ def measure(
 
     folder.refuse_another(out, plan)
     chosen, start = _hands(engine, device, address)
-    do = "Give each of its processes one."
+    do = "Give each of its processes its own."
     require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
     local = [text for text in (*plan.backbones, *plan.sets) if registry.in_memory(text)] if start else []
     do = "Save it as a checkpoint or a folder, or use one device."
