@@ -63,7 +63,7 @@ def measure(
     chosen, start = _hands(engine, device, address)
     if engine == "local":
         precision.check(plan.numerics, chosen)
-    do = "Give each of its processes one."
+    do = "Give each of its processes its own."
     require(start is None or shard is None, "A share runs on one device", device or "--engine ray", do)
     must, do = "A time must be spent by one process", "Give one device, or --half-width."
     require(start is None or plan.minutes is None, must, device or "--engine ray", do)
