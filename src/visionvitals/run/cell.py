@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from visionvitals.core import Place
+from visionvitals.core import Cell, Place
 from visionvitals.errors import VitalsError
+from visionvitals.plan.identity import order_of, plain
 from visionvitals.run.shelf import Shelf
 
 
@@ -154,3 +155,15 @@ def place(name: str, digest: str) -> str:
 
 def base_of(identifier: str) -> str:
     return f"{identifier.rpartition('-')[0]}/{identifier}"
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """All fields of a cell as plain values, with the digests of the class lists of its cards in place of the lists, which are long and the same
+    in every cell."""
+    content: dict[str, Any] = plain(cell)
+    for name, card in (("backbone", cell.backbone), ("images", cell.images)):
+        del content[name]["class_names"]
+        content[name]["classes"] = order_of(card.classes)
+    del content["backbone"]["answers"]  # they stand in the run's plan.json
+    del content["images"]["per_class"], content["images"]["conflicts"]  # for planning only
+    return content

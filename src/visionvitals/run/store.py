@@ -22,10 +22,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.core import Cell, Place
-from visionvitals.plan.identity import cell_id, order_of, plain, work_id
+from visionvitals.plan.identity import cell_id, work_id
 from visionvitals.remote import AnyPath
 from visionvitals.run import documents
-from visionvitals.run.cell import DamagedCell, Stored, base_of, place
+from visionvitals.run.cell import DamagedCell, Stored, base_of, described, place
 from visionvitals.run.shelf import Shelf, Unwritable
 from visionvitals.run.wide import Wide
 
@@ -330,18 +330,6 @@ class Store:
             self.shelf.write(f"{base_of(cell_id(cell))}.failed.json", json.dumps(content, indent=1).encode())
         except OSError as full:
             raise Unwritable(self.shelf, full) from full
-
-
-def described(cell: Cell) -> dict[str, Any]:
-    """All fields of a cell as plain values, with the digests of the class lists of its cards in place of the lists, which are long and the same
-    in every cell."""
-    content: dict[str, Any] = plain(cell)
-    for name, card in (("backbone", cell.backbone), ("images", cell.images)):
-        del content[name]["class_names"]
-        content[name]["classes"] = order_of(card.classes)
-    del content["backbone"]["answers"]  # they stand in the run's plan.json
-    del content["images"]["per_class"], content["images"]["conflicts"]  # for planning only
-    return content
 
 
 def _part(rows: range) -> str:
