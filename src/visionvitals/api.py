@@ -150,15 +150,12 @@ def audit(
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
         preset to minutes, device to address: as the options of `vitals audit`.
-        rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
-            then gives the verdict of the last look.
+        rules, until_decided, baseline: as its options, to measure as many images as the rules need; `gate` gives the verdict of the last look.
 
-    Returns:
-        The run.
+    Returns: the run.
 
     Raises:
-        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept, as it is after a Ctrl-C, with a
-            report of it.
+        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept with a report, as after a Ctrl-C.
 
     Example:
         >>> run = vv.audit("tiny:cnn", data="shapes:test?n=24", studies="clean", preset="quick", out=folder / "one")
@@ -182,10 +179,10 @@ def audit(
     how["numerics"] = Numerics(**by)
     asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
     said = _call(spelled, **told, until_decided=until_decided)
-    file = None if rules is None else _path("rules", rules)
+    file = _path("rules", rules) if rules is not None else None
     asked = deciding.asked(asked, until_decided=until_decided, rules=file, baseline=against)
-    machine: dict[str, Any] = {"device": None if device is None else str(device), "engine": engine, "address": address}
-    machine |= {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
+    counts = {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
+    machine: dict[str, Any] = {"device": device and str(device), "engine": engine, "address": address, **counts}
     machine["reuse"] = [_folder("reuse", each) for each in _several(reuse)]
     try:
         outcome, _ = deciding.measured(asked, out=run.folder, command=(said,), **machine)
