@@ -149,17 +149,13 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset, limit, seed, decoder, precision, compile, channels_last, half_width, minutes, device, batch_size, workers, reuse, engine,
-            address: as the options of `vitals audit`.
-        rules, until_decided, baseline: as its options; only as many images are measured as the rules need. `gate` with the same rules
-            then gives the verdict of the last look.
+        preset to minutes, device to address: as the options of `vitals audit`.
+        rules, until_decided, baseline: as its options, to measure as many images as the rules need; `gate` gives the verdict of the last look.
 
-    Returns:
-        The run.
+    Returns: the run.
 
     Raises:
-        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept, as it is after a Ctrl-C, with a
-            report of it.
+        VitalsError: anything that cannot be planned, or cells that failed; what was measured is kept with a report, as after a Ctrl-C.
 
     Example:
         >>> run = vv.audit("tiny:cnn", data="shapes:test?n=24", studies="clean", preset="quick", out=folder / "one")
@@ -173,10 +169,7 @@ def audit(
     from visionvitals.run.progress import say
 
     run, against = Run(_folder("out", out)), None if baseline is None else _folder("baseline", baseline)
-    spelled = _spelled(backbones)
-    names = ",".join(_texts("studies", studies))
-    require(isinstance(data_for, Mapping), "`data_for` must name image sets by study, {study: spelling}", data_for)
-    own = [(name, text) for name, sets in data_for.items() for text in _texts("data_for", sets)]
+    spelled, names, own = _spelled(backbones), ",".join(_texts("studies", studies)), _own(data_for)
     how: dict[str, Any] = {"preset": preset, "limit": _count("limit", limit)}
     how |= {"seed": _whole("seed", seed, least=-(2**63), most=2**63 - 1), "decoder": decoder}
     by: dict[str, Any] = {"precision": precision, "compile": compile, "channels_last": channels_last}
@@ -186,11 +179,10 @@ def audit(
     how["numerics"] = Numerics(**by)
     asked = request.plan(spelled, _texts("data", data), request.sections(names), data_for=own, **how)
     said = _call(spelled, **told, until_decided=until_decided)
-    asked = deciding.asked(
-        asked, until_decided=until_decided, rules=None if rules is None else _path("rules", rules), baseline=against
-    )
-    machine: dict[str, Any] = {"device": None if device is None else str(device), "engine": engine, "address": address}
-    machine |= {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
+    file = _path("rules", rules) if rules is not None else None
+    asked = deciding.asked(asked, until_decided=until_decided, rules=file, baseline=against)
+    counts = {"batch_size": _count("batch_size", batch_size), "workers": _count("workers", workers, most=4096)}
+    machine: dict[str, Any] = {"device": device and str(device), "engine": engine, "address": address, **counts}
     machine["reuse"] = [_folder("reuse", each) for each in _several(reuse)]
     try:
         outcome, _ = deciding.measured(asked, out=run.folder, command=(said,), **machine)
@@ -229,6 +221,12 @@ def gate(run: "Run | str | AnyPath", rules: str | Path, *, baseline: "Run | str 
 
     against = None if baseline is None else _folder("baseline", baseline)
     return gates.judged(_folder("run", run), _path("rules", rules), baseline=against)[0]
+
+
+def _own(data_for: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
+    """(study, image set of its own) of each."""
+    require(isinstance(data_for, Mapping), "`data_for` must name image sets by study, {study: spelling}", data_for)
+    return [(name, text) for name, sets in data_for.items() for text in _texts("data_for", sets)]
 
 
 def _several(given: Any) -> list[Any]:
