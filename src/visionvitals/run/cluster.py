@@ -68,6 +68,7 @@ class Cluster:
 
         self.ray, self.told, self.say = ray, told, say
         self.hands: dict[str, _Hand] = {}
+        self.stopped = False
         self.dead: dict[str, tuple[_Hand, str]] = {}
         self.restarts: Counter[str] = Counter()
         self.known, self.passed, self.refused = set[str](), set[str](), list[str]()
@@ -90,7 +91,13 @@ class Cluster:
         found = self.hands[hand]
         found.asked, found.at_work = found.handle.do.remote(task), True
 
+    def stop(self, number: int, frame: object) -> None:
+        """Let the next look end the run: what a handler raises inside of Ray is lost."""
+        self.stopped = True
+
     def wait(self) -> list[tuple[str, Done | None]]:
+        if self.stopped:
+            raise Terminated
         if time.monotonic() - self.looked > _NODES:
             self._look()
         asked = {hand.asked: name for name, hand in self.hands.items() if hand.asked is not None}
@@ -199,22 +206,12 @@ def started(
     if not joined:
         _join(address or os.environ.get("RAY_ADDRESS") or "local", say)
     cluster = Cluster(told, say, device)
-    asked: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt  # Ray lets no other exception of a handler through
-
     main = threading.current_thread() is threading.main_thread()
     try:
         if main:
-            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGTERM, cluster.stop)
         cluster.begin()
         yield cluster
-    except KeyboardInterrupt:
-        if asked:
-            raise Terminated from None
-        raise
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
