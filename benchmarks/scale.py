@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import marked
-from scheduler import HOUR, PIECES, RATES, Cell, Dealt, Static, World, cells_of, simulated, tasks
+from scheduler import HOUR, RATES, Cell, Dealt, Static, World, cells_of, simulated
 
 from visionvitals import study
 from visionvitals.run import parts
+from visionvitals.run.dealing import PIECES, tasks
 
 MARKS = ("<!-- scale: begin -->", "<!-- scale: end -->")
 
@@ -179,7 +180,7 @@ def drawn(points: Sequence[Point], x: str, title: str, subtitle: str) -> str:
     dash = alt.Scale(domain=names, range=[list(each) for each in DASHES[: len(names)]])
     shape = alt.Scale(domain=names, range=list(SYMBOLS[: len(names)]))
     base = alt.Chart(alt.Data(values=list(points))).encode(
-        x=alt.X("x:Q", scale=alt.Scale(type="log"), title=x, axis=alt.Axis(values=at, format=",")),
+        x=alt.X("x:Q", scale=alt.Scale(type="log", nice=False), title=x, axis=alt.Axis(values=at, format=",")),
         y=alt.Y("utilisation:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5)),
         color=colour,
     )

@@ -1,19 +1,20 @@
 """A cluster that measures a run, simulated part by part (simpy, seeded): GPUs of different speed whose processes die at random. Used by `scale.py`.
 
-What is divided, and how, is the project's own: `run.parts`, `run.shards`. Images a second are public figures of forward passes.
+What is divided, and how, is the project's own: `run.parts`, `run.shards`, `run.dealing`. Images a second are public figures of forward passes.
 """
 
 import math
 import random
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
 
 from visionvitals import study
 from visionvitals.run import parts, shards
+from visionvitals.run.dealing import Task, choose, tasks
 
 RATES = {
     "RTX 3090, eager": {"DeiT-S": 4586.0, "ViT-B": 1565.0, "ResNet50": 3219.0},
@@ -22,8 +23,6 @@ RATES = {
 }
 """Images a second at 224 px: timm, results/benchmark-infer-*, snapshot aa4b585."""
 HOUR = 3600.0
-PIECES = 16
-"""So many tasks a GPU are made at least, where the cells allow it."""
 
 
 @dataclass(frozen=True)
@@ -81,44 +80,6 @@ def cells_of(world: World, networks: int, conditions: int, images: int) -> list[
     return found
 
 
-@dataclass(frozen=True)
-class Task:
-    """What one process measures in one visit: of a backbone, (id of a cell, number of a part) of some conditions over one range of images."""
-
-    backbone: str
-    parts: tuple[tuple[str, int], ...]
-    cost: float
-
-    def left(self, parts: Sequence[tuple[str, int]]) -> "Task":
-        return Task(self.backbone, tuple(parts), self.cost * len(parts) / len(self.parts))
-
-
-def tasks(cells: Sequence[Cell], gpus: int) -> list[Task]:
-    """All parts, by backbone and range of images; none costs more than a sixteenth of what a GPU gets, where the cells allow it."""
-    most = sum(cell["cost"] for cell in cells) / (PIECES * gpus)
-    groups: dict[tuple[str, int], list[Task]] = {}
-    for cell in cells:
-        for part in range(cell["parts"]):
-            cost, pair = cell["cost"] / cell["parts"], (cell["id"], part)
-            group = groups.setdefault((cell["backbone"], part), [Task(cell["backbone"], (), 0.0)])
-            if group[-1].parts and group[-1].cost + cost > most:
-                group.append(Task(cell["backbone"], (), 0.0))
-            group[-1] = Task(cell["backbone"], (*group[-1].parts, pair), group[-1].cost + cost)
-    return [task for group in groups.values() for task in group]
-
-
-def choose(left: Sequence[Task], loaded: str | None, others: Sequence[str]) -> Task | None:
-    """The longest task of the backbone that is loaded; else of the one of which most is left for each process that has it."""
-    costs: Counter[str] = Counter()
-    for task in left:
-        costs[task.backbone] += task.cost
-    if not left:
-        return None
-    taken = Counter(others)
-    chosen = loaded if loaded in costs else max(costs, key=lambda name: costs[name] / (1 + taken[name]))
-    return max((task for task in left if task.backbone == chosen), key=lambda task: task.cost)
-
-
 class Static:
     """`--shard I/N`: everyone knows its own from the beginning. A process that dies and is started again goes on with its share."""
 
@@ -156,7 +117,7 @@ class Dealt:
 
     def died(self, gpu: int, task: Task) -> None:
         self.loaded.pop(gpu, None)
-        self.left += [task.left([pair]) for pair in task.parts]
+        self.left += task.apart()
 
 
 @dataclass
@@ -227,7 +188,8 @@ class Simulation:
                         loaded = task.backbone
                         del left[0]
                 if left:
-                    self.hands.died(gpu, task.left(left))
+                    cost = task.cost * len(left) / len(task.parts)
+                    self.hands.died(gpu, replace(task, parts=tuple(left), cost=cost))
                     self.wake()
             if self.env.now >= dies and len(self.result.measured) < self.total:
                 self.result.deaths += 1
