@@ -185,7 +185,7 @@ def measured(planned: Any, network: Any, folder: Path, *, batches: list[Any], ti
     return found
 
 
-def floor(spelling: str, data: str, *, repeats: int, limit: int, device: Any) -> None:
+def floor(spelling: str, data: str, studies: list[str], *, repeats: int, limit: int, device: Any) -> None:
     import torch
 
     from visionvitals.datasets.base import cache
@@ -198,7 +198,7 @@ def floor(spelling: str, data: str, *, repeats: int, limit: int, device: Any) ->
         asked = request.Plan(backbones=(spelling,), data=(data,), studies=sections, limit=limit)
         return planner.make(asked, device=device)
 
-    planned, network = plan(*SWEEPS), planner.load_backbone(spelling, device=device)
+    planned, network = plan(*studies), planner.load_backbone(spelling, device=device)
     seen = cache.decoded(
         planned.sets[data], network.card.preprocess, decoder="pillow", limit=limit, seed=0, workers=None
     )
@@ -206,7 +206,8 @@ def floor(spelling: str, data: str, *, repeats: int, limit: int, device: Any) ->
     batches = [to_float(torch.from_numpy(seen.pixels[k : k + step].copy()), device) for k in range(0, n, step)]
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
-        measured(plan("clean", "salient"), network, Path(folder, "warm"), batches=[], timed=False)
+        if "salient" in studies:
+            measured(plan("salient"), network, Path(folder, "warm"), batches=[], timed=False)
         for k in range(repeats):
             timed = measured(planned, network, Path(folder, f"{k}"), batches=batches, timed=True)
             plain = timed
@@ -265,6 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder of class folders")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--studies", nargs="+", default=list(SWEEPS), choices=SWEEPS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=int, default=96)
     parser.add_argument("--device", default="cpu")
@@ -284,6 +286,7 @@ def main() -> None:
         floor(
             spelling,
             f"folder:{asked.images}",
+            asked.studies,
             repeats=asked.repeats,
             limit=asked.limit,
             device=torch.device(asked.device),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from visionvitals import source
 from visionvitals.run import memo
 from visionvitals.run.memo import DiskMemos
 
@@ -132,5 +133,5 @@ def test_two_processes_make_the_same(cache: Path) -> None:
 
 
 def test_the_code_and_the_versions_are_known() -> None:
-    assert len(memo.code()["package"]) == 64
-    assert "torch" in memo.code()["versions"]
+    assert len(source.computing()["package"]) == 64
+    assert "torch" in source.computing()["versions"]
