@@ -9,7 +9,7 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.core import Cell
 from visionvitals.errors import Unreachable, VitalsError
-from visionvitals.plan.identity import cell_id
+from visionvitals.plan.identity import cell_id, plain
 from visionvitals.run import exhibits, grown, order, parts, stopping, wide
 from visionvitals.run.cell import DamagedCell, Stored, base_of
 from visionvitals.run.checks import WrongOrder, check_chance, check_order
@@ -123,7 +123,7 @@ def _part(run: Running, here: Work, cell: Cell, rows: range, earlier: grown.Earl
         numbers,
         axes=study.axes,
         facts={
-            "provenance": dataclasses.asdict(dataclasses.replace(here.provenance, batch_size=run.batch_size)),
+            "provenance": plain(dataclasses.replace(here.provenance, batch_size=run.batch_size)),
             "skipped": [list(pair) for pair in here.data.skipped],
             "n": len(here.data.ids),
             "seconds": round(spent, 4),
