@@ -9,9 +9,9 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.core import Cell
 from visionvitals.errors import Unreachable, VitalsError
-from visionvitals.plan.identity import cell_id
+from visionvitals.plan.identity import cell_id, plain
 from visionvitals.run import exhibits, grown, order, parts, stopping, wide
-from visionvitals.run.cell import DamagedCell, Stored
+from visionvitals.run.cell import DamagedCell, Stored, base_of
 from visionvitals.run.checks import WrongOrder, check_chance, check_order
 from visionvitals.run.measure import Kept, Running, Work, counted, marks_of, measured
 from visionvitals.run.shelf import Unwritable
@@ -85,7 +85,9 @@ def _grow(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, n
         for key in ("sha256", "bytes"):
             facts[key] = {n: v for n, v in several.facts[key].items() if n not in gone} | one.facts[key]
     _finish(run, work, cell, dataclasses.replace(several, facts=facts), earlier)
-    store.prune(several)
+    named = store.cell(identifier).facts["sha256"]
+    for name in {part["file"] for part in several.facts["parts"]} - named.keys():
+        store.shelf.remove(f"{base_of(identifier)}/{name}")
 
 
 def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, new: list[Kept]) -> list[Stored]:
@@ -121,7 +123,7 @@ def _part(run: Running, here: Work, cell: Cell, rows: range, earlier: grown.Earl
         numbers,
         axes=study.axes,
         facts={
-            "provenance": dataclasses.asdict(dataclasses.replace(here.provenance, batch_size=run.batch_size)),
+            "provenance": plain(dataclasses.replace(here.provenance, batch_size=run.batch_size)),
             "skipped": [list(pair) for pair in here.data.skipped],
             "n": len(here.data.ids),
             "seconds": round(spent, 4),

@@ -299,15 +299,6 @@ class Store:
             raise Unwritable(self.shelf, error) from error
         self.drop_parts(whole.id)
 
-    def prune(self, parts: Stored) -> None:
-        """Remove the files of parts that the cell does not name which took their place.
-
-        Raises:
-            OSError: the disk refuses it.
-        """
-        named, base = self.cell(parts.id).facts["sha256"], base_of(parts.id)
-        self._removed([f"{base}/{part['file']}" for part in parts.facts["parts"] if part["file"] not in named])
-
     def _rows(self, base: str, wide: Wide, axes: Sequence[str], kept: dict[str, tuple[str, int]]) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
