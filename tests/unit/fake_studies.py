@@ -48,6 +48,7 @@ class FakeStudy(Record):
     refusal: Callable[[Any, BackboneCard], str | None] = lambda condition, backbone: None
     passes: Callable[[Any], float] = lambda condition: 1
     per_image: bool = False
+    splits: bool = False
     source: str = ""
 
 

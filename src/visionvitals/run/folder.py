@@ -59,6 +59,7 @@ def claim(out: AnyPath, planned: Planned, *, command: Sequence[str]) -> Store:
         VitalsError: a run of another seed, limit, decoder or numerics, a network that answers otherwise with the same weights, foreign files, no
             right to write, no room.
     """
+    refuse_another(out, planned.plan)  # before anything is made there
     content = requests.document(
         plan_file.to_dict(planned.plan),
         command=command,
