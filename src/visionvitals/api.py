@@ -149,8 +149,8 @@ def audit(
         out: the run folder, a path or the URL of one on an object store (`s3://bucket/run`).
         data_for: study -> image sets of its own, instead of `data`.
         studies: names or paths of files, with commas between or as a list; "all" for every study.
-        preset to minutes, device to address: as the options of `vitals audit`.
-        rules, until_decided, baseline: as its options, to measure as many images as the rules need; `gate` gives the verdict of the last look.
+        preset, limit, seed, decoder, precision, compile, channels_last, half_width, minutes, device, batch_size, workers, reuse, engine,
+            address, rules, until_decided, baseline: as the options of `vitals audit`; `gate` gives the verdict of the last look of rules.
 
     Returns: the run.
 

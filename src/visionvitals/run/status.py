@@ -1,6 +1,5 @@
 """How far a run is, and what of it is no longer asked for. Loads no torch."""
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 from visionvitals.files import write_safely
 from visionvitals.remote import AnyPath
 from visionvitals.run import requests
-from visionvitals.run.cell import DamagedCell
+from visionvitals.run.cell import Stored
 from visionvitals.run.shelf import Unwritable
 from visionvitals.run.store import Store
 
@@ -61,13 +60,16 @@ def of(out: AnyPath) -> tuple[list[Progress], list[dict[str, Any]], int]:
 
 def stopped(out: AnyPath) -> list[str]:
     """Which cells ended early, and at how many images: a sentence for each study, backbone and image set."""
-    content, store = requests.asked_of(requests.content_of(out)), Store(out / "store")
-    found: dict[str, list[tuple[int, int]]] = {}
-    for each in content["cells"]:
-        with contextlib.suppress(DamagedCell):
-            if (end := store.cell(each["id"]).facts.get("stopped", {"by": ""}))["by"]:
-                where = f"{each['study']} on {each['backbone']}, {each['images']}"
-                found.setdefault(where, []).append((end["images"], end["of"]))
+    whole_plan, store = requests.content_of(out), Store(out / "store")
+    if not any({"half_width", "minutes"} & request["plan"].keys() for request in requests.each(whole_plan)):
+        return []
+    content, found = requests.asked_of(whole_plan), dict[str, list[tuple[int, int]]]()
+    asked = {cell["id"]: cell for cell in content["cells"]}
+    for stored in store.tried(sorted(store.held(asked))):
+        if isinstance(stored, Stored) and (end := stored.facts.get("stopped", {"by": ""}))["by"]:
+            study, *names = (asked[stored.id][key] for key in ("study", "backbone", "images"))
+            where = f"{study} on {', '.join(content['names'].get(name, name) for name in names)}"
+            found.setdefault(where, []).append((end["images"], end["of"]))
     said = "{}: {} stopped early, at {:,} to {:,} of {:,} images"
     return [said.format(where, len(n), min(n)[0], *max(n)) for where, n in found.items()]
 
