@@ -200,7 +200,8 @@ def test_half_of_an_accuracy_at_chance_is_reached_nowhere(
 ) -> None:
     """An untrained network "knew the answer" from its first block on."""
     scores = np.tile((np.arange(40)[:, None] < 40 * right).astype(float), (1, 4))
-    points = [types.SimpleNamespace(backbone="a", condition={"block": k}) for k in (1, 2, 3, 4)]
+    whole = types.SimpleNamespace(early=None)
+    points = [types.SimpleNamespace(backbone="a", condition={"block": k}, group=whole) for k in (1, 2, 3, 4)]
     run = types.SimpleNamespace(
         backbones={"a": {"outputs": 2}}, estimate=lambda point, metric: stats.estimate(scores[:, -1], bounds=(0, 1))
     )
@@ -213,7 +214,7 @@ def test_half_of_an_accuracy_at_chance_is_reached_nowhere(
 def test_an_mce_above_that_of_alexnet_has_an_interval_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is never right has 129 %; its interval was cut to end at 100 %, the bound of a share."""
     fields = [{"corruption": name, "severity": s} for name in mce.COMMON for s in range(1, 6)]
-    points = [types.SimpleNamespace(condition=f) for f in fields]
+    points = [types.SimpleNamespace(condition=f, group=types.SimpleNamespace(early=None)) for f in fields]
     monkeypatch.setattr(signs, "_scores", lambda run, sign, own: np.zeros((30, 75)))
     found = signs._of_index(None, imagenet_c.SIGNS[0], points, COMMON["top1"], stats.LEVEL)  # type: ignore[arg-type]
     assert found is not None

@@ -289,7 +289,7 @@ def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.Mon
     for path in paths[:2]:
         path.write_bytes(path.name.encode())
     expected = [hashlib.sha256(b"0").hexdigest(), hashlib.sha256(b"1").hexdigest(), "missing"]
-    monkeypatch.setattr(_digest, "_SETTLED", -60.0)  # so that files written just now count as settled
+    monkeypatch.setattr(_digest, "SETTLED", -60.0)  # so that files written just now count as settled
     assert hashes(paths, tmp_path) == expected
     read: list[str] = []
 
