@@ -62,14 +62,19 @@ def of(out: AnyPath) -> tuple[list[Progress], list[dict[str, Any]], int]:
 def stopped(out: AnyPath) -> list[str]:
     """Which cells ended early, and at how many images: a sentence for each study, backbone and image set."""
     content, store = requests.asked_of(requests.content_of(out)), Store(out / "store")
-    found: dict[str, list[tuple[int, int]]] = {}
+    found: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for each in content["cells"]:
         with contextlib.suppress(DamagedCell):
             if (end := store.cell(each["id"]).facts.get("stopped", {"by": ""}))["by"]:
                 where = f"{each['study']} on {each['backbone']}, {each['images']}"
-                found.setdefault(where, []).append((end["images"], end["of"]))
-    said = "{}: {} stopped early, at {:,} to {:,} of {:,} images"
-    return [said.format(where, len(n), min(n)[0], *max(n)) for where, n in found.items()]
+                how = "by time" if end["by"] == "minutes" else "early"
+                found.setdefault((where, how), []).append((end["images"], end["of"]))
+    said = []
+    for (where, how), n in found.items():
+        (least, _), (most, of) = min(n), max(n)
+        at = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        said.append(f"{where}: {len(n)} stopped {how}, at {at} of {of:,} images")
+    return said
 
 
 def look(out: AnyPath) -> tuple[int, int] | None:
