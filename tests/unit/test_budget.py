@@ -280,12 +280,18 @@ def test_repetitions_that_ended_apart_are_averaged_where_all_are(tmp_path: Path)
     assert group.early.images == least
 
 
-def test_time_goes_where_intervals_are_widest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_goes_where_intervals_are_widest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     ticks = iter(range(10_000))
     monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: 3.0 * next(ticks)))
     run = audit(tmp_path / "run", minutes=1.0)
     rows = lines(run)
     assert {row["stopped"].partition(", ")[2] for row in rows if row["n"] < N} == {"stopped by time"}
+    assert cli.main(["status", str(run.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "stopped by time, at 256" in said
+    assert "stopped early" not in said
     by_n = sorted((row["n"], row["high"] - row["low"]) for row in rows)
     assert by_n[0][0] == 256
     assert by_n[-1][0] > 282

@@ -14,7 +14,7 @@ from test_shards import rows
 
 from visionvitals import cli
 from visionvitals.errors import VitalsError
-from visionvitals.run import cluster
+from visionvitals.run import cluster, precision
 from visionvitals.run.requests import content_of
 from visionvitals.run.worker import Worker, here
 
@@ -131,6 +131,14 @@ def test_an_actor_says_why_it_cannot_measure(
     assert "it has more none, not 2" in ready({**here(), "more": "2"})
     assert "code of visionvitals" in ready({**here(), "code of visionvitals": "0"})
     assert ready(here(), seen=str(tmp_path / "gone")) == f"it does not see the run folder {out}"
+
+    def lacks(numerics: object, device: object) -> None:
+        raise VitalsError(f"`--precision` needs another device than {device}.")
+
+    monkeypatch.setattr(precision, "check", lacks)
+    assert ready(here()) == "`--precision` needs another device than cpu."
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     planned(tmp_path / "toy", toy_backbone, "--data", toy_images)
     network = Path(toy_backbone.partition(":")[0])
     other = tmp_path / "other.py"

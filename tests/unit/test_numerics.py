@@ -16,12 +16,13 @@ from visionvitals import results, study
 from visionvitals.cli import main
 from visionvitals.core import Backbone, Cell, ImageSetCard
 from visionvitals.errors import VitalsError
-from visionvitals.job import Job
+from visionvitals.job import Embeddings, Job
 from visionvitals.numerics import FP32, Numerics, said
 from visionvitals.plan import plan_file, planner
 from visionvitals.plan.identity import cell_id, identity
 from visionvitals.results import comparability, compare
-from visionvitals.run import documents, precision
+from visionvitals.run import documents, precision, requests, runner, worker
+from visionvitals.run.dealing import Task
 
 CPU = torch.device("cpu")
 BF16 = Numerics(precision="bf16")
@@ -197,3 +198,68 @@ def test_a_compiled_network_answers_the_same() -> None:
         exact = backbone.logits(images)
         found = precision.answering(backbone, Numerics(compile=True)).logits(images)
     assert float((exact - found).abs().max() / exact.abs().max()) < 1e-4
+
+
+def test_a_compiled_network_whose_memory_ran_out_sees_the_smaller_batch() -> None:
+    def run(images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return images.mean(dim=(2, 3))
+
+    filled, images = precision._filled(run), pictures(4)
+    with pytest.raises(torch.OutOfMemoryError):
+        filled(images)
+    assert torch.equal(filled(images[:2]), images[:2].mean(dim=(2, 3)))
+
+
+def test_memory_that_runs_out_where_numerics_are_tried_costs_no_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = planner.load_backbone
+
+    def small(text: str, *, device: torch.device) -> Backbone:
+        found = own(text, device=device)
+
+        def logits(images: Tensor) -> Tensor:
+            if len(images) > 4:
+                raise torch.OutOfMemoryError("out of memory")
+            return found.logits(images)
+
+        return dataclasses.replace(found, logits=logits)
+
+    monkeypatch.setattr(planner, "load_backbone", small)
+    how: dict[str, Any] = {"data": "shapes:test?n=12", "studies": "clean", "device": "cpu", "batch_size": 8}
+    run = vv.audit("tiny:cnn", precision="bf16", out=tmp_path / "run", **how)
+    assert len(list(run.folder.glob("store/clean/*/cell.json"))) == 1
+    assert len(precision.lines(run.folder)) == 1
+
+
+def test_a_process_that_gets_task_after_task_tries_its_numerics_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, made, tried = tmp_path / "run", list[Embeddings](), list[str]()
+    own, keeps = runner.calibrated, runner.Embeddings
+
+    def calibrated(*args: Any) -> Any:
+        tried.append(args[1].card.spec)
+        return own(*args)
+
+    def embeddings(*args: Any) -> Embeddings:
+        made.append(keeps(*args))
+        return made[-1]
+
+    monkeypatch.setattr(runner, "calibrated", calibrated)
+    monkeypatch.setattr(runner, "Embeddings", embeddings)
+    words = ["tiny:vit", "tiny:cnn", "--data", "shapes:test?n=8", "--studies", "clean,shuffle", "--preset", "quick"]
+    assert main(["plan", *words, "--precision", "bf16", "--out", str(out)]) == 0
+    content = requests.content_of(out)
+    told: dict[str, Any] = {"command": (), "batch_size": 8, "workers": None, "reuse": (), "folder": str(tmp_path)}
+    one = worker.Worker(out=str(out), plan=content["plan"], by="x", device="cpu", **told)
+    for spec in ("tiny:vit", "tiny:cnn", "tiny:vit"):
+        left = [cell for cell in content["cells"] if cell["backbone"] == spec]
+        some = left[:2] if len(tried) == 0 else left[2:]
+        for cell in some:
+            done = one.do(Task(spec, ((cell["id"], 0),), 1.0))
+            assert (list(done.cells), done.failed, done.error) == ([cell["id"]], {}, "")
+    assert tried == ["tiny:vit", "tiny:cnn", "tiny:vit"]
+    assert len(made) == 3

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from visionvitals import source
-from visionvitals.core import Backbone, Cell, Place
+from visionvitals.core import Backbone, Cell, Place, Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.job import Embeddings, Job
 from visionvitals.plan.identity import cell_id, plain
@@ -42,16 +42,24 @@ ANSWERS = ("top1", "prediction")
 
 @dataclass
 class Held:
-    """What a process keeps from one call of `runner.execute` to the next: the backbone that is loaded, and the batch that its memory allows."""
+    """What a process keeps from one visit of a backbone to the next: the backbone, the one that answers by other numerics, the (image set, cut)
+    that it was shown last, and the work on that; the batch that memory allows."""
 
     loaded: Backbone | None = None
+    scorer: Backbone | None = None
+    shown: tuple[str, Preprocess] | None = None
+    work: "Work | None" = None
     batch_size: int | None = None
+
+    def forget(self) -> None:
+        """Free the memory of the backbone."""
+        self.loaded = self.scorer = self.shown = self.work = None
 
 
 @dataclass(kw_only=True)
 class Running:
-    """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, the backbone that is
-    loaded, how wide the intervals of each (study, backbone, images) are, and of each cell (by id) that may get another look, how many
+    """A run of one process. What changes while it goes on: the batch size, where memory ran out, what was noticed, what is
+    held, how wide the intervals of each (study, backbone, images) are, and of each cell (by id) that may get another look, how many
     images of each were measured, whether its time is over. `mine` are the numbers of the parts of each cell (by id) that this process
     measures, None for all."""
 
@@ -68,7 +76,7 @@ class Running:
     by: str = ""
     mine: Mapping[str, Collection[int]] | None = None
     failures: dict[str, str] = field(default_factory=dict)
-    loaded: Backbone | None = None
+    held: Held = field(default_factory=Held)
     widths: dict[tuple[str, str, str], float] = field(default_factory=dict)
     open: dict[str, float] = field(default_factory=dict)
     measured: Counter[str] = field(default_factory=Counter)

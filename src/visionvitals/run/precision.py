@@ -18,7 +18,7 @@ from visionvitals.files import matching, write_safely
 from visionvitals.numerics import FP32, Numerics, said
 from visionvitals.pixels import to_float
 from visionvitals.remote import AnyPath
-from visionvitals.run import documents
+from visionvitals.run import devices, documents
 from visionvitals.run.shelf import Unwritable
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _autocast(numerics: Numerics, device: "torch.device") -> "torch.autocast":
 
 
 def _filled(run: "Callable[[Tensor], Tensor]") -> "Callable[[Tensor], Tensor]":
-    """Every batch with as many images as the largest one before."""
+    """Every batch with as many images as the largest one before; where that fails, as where memory runs out, the next one begins anew."""
     import torch
 
     size = 0
@@ -108,7 +108,11 @@ def _filled(run: "Callable[[Tensor], Tensor]") -> "Callable[[Tensor], Tensor]":
         nonlocal size
         size = max(size, len(images))
         more = images[:1].expand(size - len(images), -1, -1, -1)
-        return run(torch.cat([images, more]) if len(more) else images)[: len(images)]
+        try:
+            return run(torch.cat([images, more]) if len(more) else images)[: len(images)]
+        except Exception:
+            size = 0
+            raise
 
     return answer
 
@@ -171,17 +175,23 @@ def _sentence(of: dict[str, Any]) -> str:
 
 
 def _asked(backbone: Backbone, data: "Decoded", count: int, batch_size: int) -> "tuple[Tensor, float]":
-    """The logits of the first pictures, and the median over their batches of the seconds for an image. The first batch is asked twice."""
+    """The logits of the first pictures, and the median over their batches of the seconds for an image. The first batch is asked twice. Where memory
+    runs out, again with half the batch."""
     import torch
 
     answers, spent = [], []
-    with torch.inference_mode():
-        for start in [0, *range(0, count, batch_size)]:
-            batch = to_float(data.pixels[start : min(start + batch_size, count)], backbone.device)
-            began = time.perf_counter()
-            answers.append(backbone.logits(batch).float().cpu())  # waits for the device
-            spent.append((time.perf_counter() - began) / len(batch))
-    return torch.cat(answers[1:]), statistics.median(spent[1:])
+    try:
+        with torch.inference_mode():
+            for start in [0, *range(0, count, batch_size)]:
+                batch = to_float(data.pixels[start : min(start + batch_size, count)], backbone.device)
+                began = time.perf_counter()
+                answers.append(backbone.logits(batch).float().cpu())  # waits for the device
+                spent.append((time.perf_counter() - began) / len(batch))
+        return torch.cat(answers[1:]), statistics.median(spent[1:])
+    except Exception as error:
+        if batch_size == 1 or not devices.out_of_memory(error):
+            raise
+    return _asked(backbone, data, count, batch_size // 2)
 
 
 def _first(error: BaseException) -> str:

@@ -116,7 +116,7 @@ def execute(
             milestone=milestone,
             by=by,
             mine=mine,
-            loaded=None if held is None else held.loaded,
+            held=held or Held(),
         )
         state.images = sum(map(run.images, missing.values()))
         state.passes = sum(run.images(cell) * run.passes(cell) for cell in missing.values())
@@ -136,7 +136,7 @@ def _clear(run: Running, cells: Mapping[str, Cell], held: Held | None) -> None:
     """Keep what the next call needs; where there is none, remove what finished cells no longer need: parts that are in them, and what looks
     before held and noticed."""
     if held is not None:
-        held.loaded, held.batch_size = run.loaded, run.batch_size
+        held.batch_size = run.batch_size
         return
     run.store.clear()
     grown.drop(run.out, run.store, cells)
@@ -187,12 +187,13 @@ def _measure(run: Running, cells: Sequence[Cell]) -> None:
 
 def _load(run: Running, spec: str) -> Backbone:
     """The backbone of the plan; the last one is kept."""
-    if run.loaded is None or run.loaded.card.spec != spec:
-        run.loaded = None
+    held = run.held
+    if held.loaded is None or held.loaded.card.spec != spec:
+        held.forget()
         gc.collect()  # the memory of the one before
         run.state.say(f"Loading {run.planned.plan.names.get(spec, spec)}")
-        run.loaded = planner.load_backbone(spec, device=run.device)
-    return run.loaded
+        held.loaded = planner.load_backbone(spec, device=run.device)
+    return held.loaded
 
 
 def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
@@ -220,7 +221,6 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
         command=run.command,
     )
     companion = functools.lru_cache(maxsize=1)(functools.partial(planner.load_backbone, device=run.device))
-    numerics, scorer = run.planned.plan.numerics, None
     for images in run.planned.sets:
         mine = [cell for cell in cells if cell.images.spec == images]
         if not mine:
@@ -235,30 +235,42 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             run.warn(f"{spec} on {images}: {aligned.how}; {registry.way(spec, 'classes', value='FILE')}{as_is} says it")
         outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)
         for cut, same in _by_cut(run, backbone.card.preprocess, mine).items():
-            seeing = dataclasses.replace(backbone, card=dataclasses.replace(backbone.card, preprocess=cut))
             try:
-                data = _decode(run, seeing, images)
-                if scorer is None and numerics != FP32:
-                    scorer, slower = calibrated(run.out, backbone, numerics, data, images, run.batch_size)
-                    if slower:
-                        run.warn(slower)
+                seeing, data, embeddings = _shown(run, backbone, images, cut)
             except Exception as error:
                 for cell in same:
                     run.fail(cell, error)
                 continue
-            work = Work(
+            work = run.held.work = Work(
                 backbone=seeing,
                 data=data,
                 outputs=outputs,
                 shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
                 companion=companion,
                 provenance=facts,
-                embeddings=Embeddings(seeing, data.pixels),
-                scorer=scorer,
+                embeddings=embeddings,
+                scorer=run.held.scorer,
                 order=seeded(data.ids, run.planned.plan.seed) if any(cell.may_stop for cell in same) else None,
             )
             for cell in same:
                 keeping.keep(run, work, cell)
+
+
+def _shown(run: Running, backbone: Backbone, images: str, cut: Preprocess) -> "tuple[Backbone, Decoded, Embeddings]":
+    """A backbone as it is shown an image set in some cut, the set, and the embeddings: of the work before where that was on the same. A first
+    time makes the scorer too."""
+    held, numerics = run.held, run.planned.plan.numerics
+    if held.work is not None and held.shown == (images, cut):
+        return held.work.backbone, held.work.data, held.work.embeddings
+    held.work = None
+    seeing = dataclasses.replace(backbone, card=dataclasses.replace(backbone.card, preprocess=cut))
+    data = _decode(run, seeing, images)
+    if held.scorer is None and numerics != FP32:
+        held.scorer, slower = calibrated(run.out, backbone, numerics, data, images, run.batch_size)
+        if slower:
+            run.warn(slower)
+    held.shown = images, cut
+    return seeing, data, Embeddings(seeing, data.pixels)
 
 
 def _by_cut(run: Running, usual: Preprocess, cells: Sequence[Cell]) -> dict[Preprocess, list[Cell]]:

@@ -63,15 +63,20 @@ def stopped(out: AnyPath) -> list[str]:
     whole_plan, store = requests.content_of(out), Store(out / "store")
     if not any({"half_width", "minutes"} & request["plan"].keys() for request in requests.each(whole_plan)):
         return []
-    content, found = requests.asked_of(whole_plan), dict[str, list[tuple[int, int]]]()
+    content, found = requests.asked_of(whole_plan), dict[tuple[str, str], list[tuple[int, int]]]()
     asked = {cell["id"]: cell for cell in content["cells"]}
     for stored in store.tried(sorted(store.held(asked))):
         if isinstance(stored, Stored) and (end := stored.facts.get("stopped", {"by": ""}))["by"]:
             study, *names = (asked[stored.id][key] for key in ("study", "backbone", "images"))
             where = f"{study} on {', '.join(content['names'].get(name, name) for name in names)}"
-            found.setdefault(where, []).append((end["images"], end["of"]))
-    said = "{}: {} stopped early, at {:,} to {:,} of {:,} images"
-    return [said.format(where, len(n), min(n)[0], *max(n)) for where, n in found.items()]
+            how = "by time" if end["by"] == "minutes" else "early"
+            found.setdefault((where, how), []).append((end["images"], end["of"]))
+    said = []
+    for (where, how), n in found.items():
+        (least, _), (most, of) = min(n), max(n)
+        at = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        said.append(f"{where}: {len(n)} stopped {how}, at {at} of {of:,} images")
+    return said
 
 
 def look(out: AnyPath) -> tuple[int, int] | None:

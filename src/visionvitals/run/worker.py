@@ -63,6 +63,10 @@ class Worker:
             seen: a file that lies in the run folder now.
             whole: whether every backbone, image set and study is compared with the plan.
         """
+        from visionvitals.plan import plan_file
+        from visionvitals.run import precision
+        from visionvitals.run.devices import choose_device
+
         found, asked = ({key: each.get(key, "none") for key in {**here(), **asked}} for each in (here(), asked))
         if apart := [f"{key} {found[key]}, not {value}" for key, value in asked.items() if value != found[key]]:
             return f"it has {', '.join(apart)}"
@@ -71,6 +75,7 @@ class Worker:
         with contextlib.suppress(OSError):
             os.chdir(self.folder)
         try:
+            precision.check(plan_file.from_dict(self.plan, source="plan.json").numerics, choose_device(self.device))
             for backbone in self._cells() if whole else ():
                 self._resolved(backbone)
         except VitalsError as error:
@@ -126,7 +131,7 @@ class Worker:
 
         self._held = self._held or measure.Held()
         if backbone not in self._planned:
-            self._held.loaded = None
+            self._held.forget()
             device, plan = devices.choose_device(self.device), plan_file.from_dict(self.plan, source="plan.json")
             say(f"Loading {plan.names.get(backbone, backbone)}")
             found = planner.make(plan, device=device, only=[backbone])
