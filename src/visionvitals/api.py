@@ -13,7 +13,7 @@ from visionvitals.core import Interpolation, Preprocess, Preset
 from visionvitals.errors import VitalsError, near, require
 from visionvitals.numerics import Numerics, Precision
 from visionvitals.reading import Run
-from visionvitals.remote import AnyPath, RemotePath, located
+from visionvitals.remote import AnyPath, RemotePath, located, on_disk
 
 if TYPE_CHECKING:
     import torch
@@ -264,7 +264,7 @@ def _folder(what: str, given: "Run | str | AnyPath") -> AnyPath:
 
 def _path(what: str, given: Any) -> Path:
     require(isinstance(given, str | PathLike), f"`{what}` must be a path", given)
-    return Path(given)
+    return on_disk(given)
 
 
 def _call(spelled: Sequence[str], **given: Any) -> str:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from visionvitals.errors import VitalsError, require
 from visionvitals.options import Count, Position, Processes, RunFolder, Threads
+from visionvitals.remote import on_disk
 from visionvitals.run.progress import say
 from visionvitals.terminal import print_line, print_table
 
@@ -145,6 +146,7 @@ def train(
     """
     from visionvitals.training import recipe as recipes
 
+    on_disk(out)
     chosen = recipes.asked(recipe, settings, data=data, test=test)
     from visionvitals.run.devices import choose_device  # what follows loads torch and timm
     from visionvitals.training import loop

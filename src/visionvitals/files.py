@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from visionvitals.remote import AnyPath, RemotePath
+from visionvitals.remote import AnyPath, RemotePath, on_disk
 
 ABANDONED = 24 * 3600.0
 """Seconds without a write after which a temporary file is nobody's: its writer was killed, on this or on another machine."""
@@ -66,12 +66,13 @@ def write_safely(path: AnyPath, content: Content, *, replace: bool = True) -> No
 
     Raises:
         OSError: the disk is full, read-only or gone; nothing half-written stays behind.
+        VitalsError: the path is made of a URL.
     """
     if isinstance(path, RemotePath):
         held = io.BytesIO()
         _fill(held, content)
         return path.write(held.getvalue(), replace=replace)
-    if not path.name:  # the empty path is this folder
+    if not on_disk(path).name:  # the empty path is this folder
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replace and path.exists():

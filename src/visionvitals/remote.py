@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fnmatch
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": 
 """protocol -> the extra with its library."""
 _AGAIN = {errno.EBUSY, errno.EIO, getattr(errno, "EREMOTEIO", errno.EIO)}
 _CODES = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES, FileExistsError: errno.EEXIST}
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 _T = TypeVar("_T")
 
 
@@ -172,11 +174,26 @@ def located(name: str | os.PathLike[str] | RemotePath) -> AnyPath:
         (PosixPath('runs/1'), '/runs/1', 'memory://runs/1')
     """
     if not isinstance(name, str) or "://" not in name:
-        return name if isinstance(name, RemotePath) else Path(name)
+        return name if isinstance(name, RemotePath) else on_disk(name)
     must = "A run folder must be a path, or a URL such as s3://bucket/run"
     fs, key = opened(name, must)
     require(bool(key.strip("/")), must, name)
     return Path(key) if name.startswith(("file:", "local:")) else RemotePath(name.rstrip("/"), key.rstrip("/"), fs)
+
+
+def on_disk(name: str | os.PathLike[str]) -> Path:
+    """A path of this disk.
+
+    Raises:
+        VitalsError: a URL, also one that `Path` has taken for a folder of the name `s3:`.
+    """
+    path = Path(name)
+    must, do = (
+        "A path of this disk must be no URL",
+        "Only run folders lie elsewhere; give their URL as a text, `s3://bucket/run`.",
+    )
+    require(not _URL.match(str(path)), must, str(name), do)
+    return path
 
 
 def opened(url: str, must: str, **options: Any) -> tuple[Any, str]:

@@ -147,6 +147,34 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "build", lambda run, out=None: run.folder / "report.html")
 
 
+@pytest.mark.parametrize("name", [Path("s3://bucket/run"), "s3:/bucket/run"])
+def test_a_url_that_became_a_path_is_refused(name: str | Path) -> None:
+    for ask in (located, vv.Run, lambda each: write_safely(Path(each), b"")):
+        with pytest.raises(VitalsError, match=r"must be no URL. Got 's3:/bucket/run'. Only run folders lie elsewhere"):
+            ask(name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("table", "RUN", "--csv"),
+        ("table", "RUN", "--parquet"),
+        ("table", "RUN", "--markdown"),
+        ("report", "RUN", "--out"),
+        ("card", "RUN", "tiny:vit", "--out"),
+        ("compare", "RUN", "RUN", "--html"),
+        ("train", "tiny_cnn", "--out"),
+    ],
+)
+def test_files_beside_a_run_are_written_to_this_disk_only(
+    words: tuple[str, ...], local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*(str(local) if word == "RUN" else word for word in words), "s3://bucket/a.csv"]) == 2
+    assert "A path of this disk must be no URL. Got 's3:/bucket/a.csv'." in " ".join(capsys.readouterr().err.split())
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.usefixtures("no_report")
 def test_two_processes_share_a_bucket_and_one_is_killed(
     bucket: str, tmp_path: Path, toy_backbone: str, toy_images: str, toy_study: str

@@ -7,6 +7,7 @@ import json
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -450,6 +451,9 @@ def test_bad_parquet_files_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(VitalsError, match=message):
             opened(text + options)
+    pq.write_table(pa.table({"image": [{"path": "x"}], "label": [0]}), tmp_path / "x.parquet")
+    with pytest.raises(VitalsError, match=r"must hold pictures as bytes. Got 'struct<path: string>'"):
+        opened(f"parquet:{tmp_path}/x.parquet")
     for labels, message in (([1, None], "None in row 1"), ([1, -2], "-2 in row 1"), (["a", ""], "'' in row 1")):
         pq.write_table(pa.table({"image": DATA[:2], "label": labels}), tmp_path / "x.parquet")
         with pytest.raises(VitalsError, match=message):
@@ -481,6 +485,19 @@ def test_missing_shards_are_named(tmp_path: Path) -> None:
                 opened(name)
         else:
             assert len(opened(name)) == N
+
+
+def test_a_long_range_ends_at_its_first_missing_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    look = located._look
+    monkeypatch.setattr(located, "_look", lambda fs, path: (looked.append(path), time.sleep(1e-4), look(fs, path))[2])
+    text = tars(tmp_path / "t").replace("002}", "020000}").replace("{000", "{000000")
+    with pytest.raises(VitalsError, match=r"The file must exist\. Got .*s-000000\.tar"):
+        opened(text)
+    assert len(looked) <= 256
+    monkeypatch.setattr(located, "_MOST", 20)
+    with pytest.raises(VitalsError, match="must name at most 20 files"):
+        opened(f"webdataset:{tmp_path}/{{0..9}}-{{0..9}}-{{0..9}}.tar")
 
 
 # ------------------------------------------------------------------------------------------------- over HTTP

@@ -56,7 +56,7 @@ def _opened(file: BinaryIO, url: str, columns: Sequence[str] = ()) -> Any:
     try:
         found = pq.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
-        raise VitalsError(f"{url} must be a whole Parquet file. Got {error}.") from None
+        raise VitalsError(f"{url} must be a whole Parquet file. Got: {str(error).rstrip('.')}.") from None
     for column in columns:
         there = found.schema_arrow.names
         must = f"{url} must have the column `{column}` once (options `image=` and `label=`)"
@@ -71,7 +71,8 @@ def _scan(file: BinaryIO, url: str, *, image: str, label: str) -> Scan:
     schema = table.schema_arrow
     held, written = schema.field(image).type, schema.field(label).type
     kinds = {field.name: field.type for field in held} if pa.types.is_struct(held) else {"bytes": held}
-    binary = pa.types.is_binary(kinds.get("bytes")) or pa.types.is_large_binary(kinds.get("bytes"))
+    kind = kinds.get("bytes", pa.null())
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     require(binary, f"Column `{image}` of {url} must hold pictures as bytes", str(held))
     numbers = pa.types.is_integer(written)
     text = pa.types.is_string(written) or pa.types.is_large_string(written)

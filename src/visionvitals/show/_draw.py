@@ -13,6 +13,7 @@ from visionvitals.core import Backbone, BackboneCard
 from visionvitals.errors import UnreadableImage, VitalsError, near, require
 from visionvitals.job import Job
 from visionvitals.perturb.cells import default_grid, divides
+from visionvitals.remote import on_disk
 from visionvitals.show import _paint
 from visionvitals.show._sheet import Section, Tile, sheet
 
@@ -136,7 +137,7 @@ def draw(
             sections += [s._replace(head=f"{s.head}   ·   {names[model]}") for s in found]
     require(bool(sections), f"`vitals show {kind}` must have something to draw", " ".join(dict.fromkeys(reasons)))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        on_disk(out).parent.mkdir(parents=True, exist_ok=True)
         sheet(image.name, sections).save(out)
     except OSError as error:
         raise VitalsError(f"The picture must be written to {out}. Got: {error}. Name another file.") from error

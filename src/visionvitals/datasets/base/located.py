@@ -5,6 +5,7 @@ that it goes with the process.
 """
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -107,6 +108,7 @@ def locate(text: str, ending: str) -> list[Located]:
 
     found: list[str] = []
     for path in _expanded(root):
+        require(len(found) < _MOST, f"`{shortened(text)}` must name at most {_MOST:,} files", "more")
         if "*" in path:
             found += sorted(ask(fs.glob, path))
         elif path == root and not path.endswith(ending) and ask(fs.isdir, path):
@@ -116,7 +118,8 @@ def locate(text: str, ending: str) -> list[Located]:
             found.append(path)
     require(bool(found), f"`{shortened(text)}` must name files, or a folder of `*{ending}`", "no such file")
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda path: _look(fs, path), found))
+        some = (found[start : start + 256] for start in range(0, len(found), 256))  # one that is missing ends it soon
+        return [each for paths in some for each in pool.map(functools.partial(_look, fs), paths)]
 
 
 def files(text: str, family: str, ending: str) -> Iterator[Any]:
@@ -177,7 +180,7 @@ def _expanded(text: str) -> Iterator[str]:
         return
     first, last = int(found[1]), int(found[2])
     must = f"`{found[0]}` must count up, over at most {_MOST:,} files"
-    require(first <= last < first + _MOST, must, last - first + 1)
+    require(first <= last < first + _MOST, must, "the reverse" if last < first else f"{last - first + 1:,} files")
     padded = any(end[0] == "0" and len(end) > 1 for end in found.groups())
     width = max(map(len, found.groups())) if padded else 1
     for number in range(first, last + 1):
