@@ -170,24 +170,32 @@ def audit(
 
 
 @app.command
-def plan(*what: str, out: RunFolder | None = None, choices: Choices = Choices(), machine: Machine = Machine()) -> int:
+def plan(
+    *what: str,
+    out: RunFolder | None = None,
+    choices: Choices = Choices(),
+    device: str | None = None,
+    batch_size: Count = None,
+) -> int:
     """Show what would run, what would be skipped and why, and how long it would take.
 
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
         out: Keep the request in this run folder, for `vitals run DIR`; nothing is kept without it.
+        device: As for `audit`; of several the first one's speed is measured, and the time is that of one.
+        batch_size: Images a forward pass of that measurement.
     """
     from visionvitals.plan import planner
-    from visionvitals.run import calibrate, devices, folder
+    from visionvitals.run import calibrate, devices, fleet, folder
 
     asked = _plan_of(what, choices)
     if out is not None:
         folder.refuse_another(out, asked)
-    device = devices.choose_device(machine.device)
-    batch_size = machine.batch_size or devices.default_batch_size(device)
-    rate = functools.partial(calibrate.rate, batch_size=batch_size)
-    planned = planner.make(asked, device=device, rate=rate, batch_size=batch_size)
-    show_plan(planned, planned.rates, str(device))
+    chosen, *_ = [devices.choose_device(name) for name in fleet.devices_of(device)]
+    batch = batch_size or devices.default_batch_size(chosen)
+    rate = functools.partial(calibrate.rate, batch_size=batch)
+    planned = planner.make(asked, device=chosen, rate=rate, batch_size=batch)
+    show_plan(planned, planned.rates, str(chosen))
     if out is not None:
         folder.claim(out, planned, command=("vitals", *_typed.get()))
         print_line(f"Kept. To measure it: vitals run {shlex.quote(str(out))}")
@@ -226,12 +234,8 @@ def run(
             raise VitalsError("\n".join([str(error), *(f"It was begun by: {call}" for call in calls)])) from error
     do = f"First `vitals plan {shlex.quote(str(what))} --out DIR`, then `vitals run DIR --shard {shard}` in every process."
     require(chosen is None, "`--shard` needs the run folder of what was planned", str(what), do)
-    require(
-        out is not None,
-        "`--out` must name the run folder of a plan file",
-        None,
-        f"Try `vitals run {what} --out runs/1`.",
-    )
+    do = f"Try `vitals run {what} --out runs/1`."
+    require(out is not None, "`--out` must name the run folder of a plan file", None, do)
     assert out is not None
     return _audit([plan_file.read(what)], out, machine)
 

@@ -118,6 +118,7 @@ def _dealt(
 ) -> "Outcome":
     """Measure in other processes."""
     from visionvitals.run import dealing, folder, requests, runner
+    from visionvitals.run.measure import failed
     from visionvitals.run.progress import meter
 
     store = folder.claim(out, planned, command=told["command"])
@@ -128,6 +129,10 @@ def _dealt(
     cells = [cell for cell in requests.asked_of(requests.content_of(out))["cells"] if cell["id"] in missing]
     cost = sum(cell.get("cost", 1.0) for cell in cells)
     if missing:
+
+        def fail(name: str, why: str, trace: str) -> str:
+            return failed(store, state, planned.by_id[name], why, trace)
+
         with (
             meter(cells=len(missing), images=0, passes=cost) as state,
             start({**told, "out": str(out)}, state.say) as hands,
@@ -136,7 +141,7 @@ def _dealt(
             for _ in range(ROUNDS):
                 over = store.held(missing) | failures.keys()
                 left = [cell for cell in cells if cell["id"] not in over]
-                failures |= dealing.deal(dealing.tasks(left, max(len(hands), 1)), hands, state, milestone)
+                failures |= dealing.deal(dealing.tasks(left, max(len(hands), 1)), hands, state, milestone, fail)
     store.clear()
     measured = store.held(missing)
     lost = sorted(missing - measured - failures.keys())

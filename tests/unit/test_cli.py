@@ -107,6 +107,18 @@ def test_a_plan_file_runs(tmp_path: Path, vitals: Vitals, toy_backbone: str, toy
     assert "A plan file says all of it. Got '--seed'" in err
 
 
+@pytest.mark.parametrize("option", ["--engine", "--address", "--workers", "--reuse"])
+def test_plan_takes_no_option_that_it_would_ignore(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "tiny:vit", "--data", "shapes:test?n=8", "--studies", "clean", option, "ray"]) == 2
+    assert f"Unknown option: {option}" in "".join(capsys.readouterr())
+
+
+def test_plan_takes_several_devices_as_audit_does(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "tiny:vit", "--data", "shapes:test?n=8", "--studies", "clean", "--device", "cpu:2"]
+    assert cli.main(words) == 0
+    assert "of forward passes on cpu (" in " ".join("".join(capsys.readouterr()).split())
+
+
 def test_plan_shows_cells_skips_and_time_and_keeps_nothing(
     tmp_path: Path, vitals: Vitals, toy_backbone: str, toy_images: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

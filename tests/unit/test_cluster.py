@@ -14,18 +14,38 @@ from test_shards import rows
 
 from visionvitals import cli
 from visionvitals.errors import VitalsError
-from visionvitals.run import cluster, precision
+from visionvitals.run import cluster, parts, precision
 from visionvitals.run.requests import content_of
 from visionvitals.run.worker import Worker, here
 
 SIZE = 8
-PLAN = ("plan", "tiny:vit", "tiny:cnn", "--data", "shapes:test?n=24", "--limit", "22", "--preset", "quick")
-STUDIES = ("--studies", "clean,occlusion,correlation,corner")
+PLAN = ("tiny:vit", "tiny:cnn", "--data", "shapes:test?n=24", "--limit", "22", "--preset", "quick", "--batch-size", "8")
+PLAN += ("--studies", "clean,occlusion,correlation,corner")
+SITE = """import os, sys
 
+if {{"visionvitals", "default_worker.py"}} & set(map(os.path.basename, sys.orig_argv)):
+    from visionvitals.run import parts
 
-def vitals(*words: str, log: Path, cwd: Path) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as stream:
-        return subprocess.Popen([sys.executable, "-m", "visionvitals", *words], cwd=cwd, stdout=stream, stderr=stream)
+    parts.SIZE = {size}
+if "default_worker.py" in map(os.path.basename, sys.orig_argv):
+    import platform, time
+    from visionvitals.run import runner
+
+    if "OTHER_PYTHON" in os.environ:
+        platform.python_version = lambda: "3.99.1"
+    real = runner.execute
+
+    def execute(*given, **more):
+        mine = os.path.join({at!r}, f"{{os.getpid()}}-{{os.environ.get('NODE')}}")
+        open(mine, "w").close()
+        while os.path.exists({hold!r}):
+            time.sleep(0.02)
+        os.unlink(mine)
+        return real(*given, **more)
+
+    runner.execute = execute
+"""
+"""What the processes of a cluster do first: a part has `SIZE` images, and a task waits as long as there is a file, so that what dies is at work."""
 
 
 def until(holds: Any, seconds: float = 300.0) -> None:
@@ -36,75 +56,77 @@ def until(holds: Any, seconds: float = 300.0) -> None:
         time.sleep(0.05)
 
 
-def actors(node: Any) -> list[int]:
-    """The ids of the processes of actors on a node of the cluster, by what its raylet has started."""
-    (raylet,) = node.all_processes["raylet"]
-    found = subprocess.run(
-        ["pgrep", "-P", str(raylet.process.pid), "-f", "ray::Worker"], capture_output=True, text=True
-    )
-    return [int(word) for word in found.stdout.split()]
-
-
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A cluster of three nodes of one processor, on this machine, where a part has `SIZE` images."""
+    """A cluster of three nodes of one processor, on this machine."""
     pytest.importorskip("ray", reason="the extra [ray] is not installed")
     from ray.cluster_utils import Cluster
 
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(
-        f"import os, platform\nfrom visionvitals.run import parts\n\nparts.SIZE = {SIZE}\n"
-        "if 'OTHER_PYTHON' in os.environ:\n    platform.python_version = lambda: '3.99.1'\n"
-    )
+    for name in ("site", "at"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "hold").touch()
+    site = SITE.format(size=SIZE, at=str(tmp_path / "at"), hold=str(tmp_path / "hold"))
+    (tmp_path / "site" / "sitecustomize.py").write_text(site)
     path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("HOME", str(tmp_path))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20})
+    monkeypatch.setattr(parts, "SIZE", SIZE)
+    own = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    made = Cluster(initialize_head=True, head_node_args={**own, "env_vars": {"NODE": "0"}})
     try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, object_store_memory=80 << 20)
-        yield made
+        yield made, [made.add_node(**own, env_vars={"NODE": str(number)}) for number in (1, 2)]
     finally:
         made.shutdown()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
-def test_what_dies_in_a_cluster_changes_no_row(three: Any, tmp_path: Path) -> None:
+def test_what_dies_in_a_cluster_changes_no_row(three: Any, tmp_path: Path, capsys: Any) -> None:
     """A worker and the driver are killed, the driver is started again, and a node is removed; then a node of another Python joins."""
-    out, one = tmp_path / "run", tmp_path / "one"
-    for folder, engine in ((one, ("--device", "cpu")), (out, ())):
-        assert vitals(*PLAN, *STUDIES, "--out", str(folder), log=tmp_path / "log", cwd=tmp_path).wait() == 0
-        if engine:
-            words = ("run", str(folder), "--batch-size", "8", *engine)
-            assert vitals(*words, log=tmp_path / "log", cwd=tmp_path).wait() == 0
-    words = ("run", str(out), "--batch-size", "8", "--engine", "ray", "--address", three.address)
+    made, (_, last) = three
+    out, one, hold = tmp_path / "run", tmp_path / "one", tmp_path / "hold"
+    ray = ("--engine", "ray", "--address", made.address)
+
+    def driver(log: Path) -> "subprocess.Popen[bytes]":
+        words = [sys.executable, "-m", "visionvitals", "audit", *PLAN, *ray, "--out", str(out)]
+        with log.open("wb") as stream:
+            return subprocess.Popen(words, cwd=tmp_path, stdout=stream, stderr=stream)
+
+    def at_work(node: int) -> list[int]:
+        return [int(path.name.partition("-")[0]) for path in (tmp_path / "at").glob(f"*-{node}")]
+
     log = tmp_path / "first.txt"
-    first = vitals(*words, log=log, cwd=tmp_path)
-    until(lambda: any((out / "store").glob("*/*/*-*.json")) or rows(out))
-    for victim in actors(three.list_all_nodes()[1])[:1]:
-        os.kill(victim, signal.SIGKILL)
+    first = driver(log)
+    assert cli.main(["audit", *PLAN, "--device", "cpu", "--out", str(one)]) == 0
+    until(lambda: at_work(1))
+    os.kill(at_work(1)[0], signal.SIGKILL)
     until(lambda: "is started again" in log.read_text())
+    hold.unlink()
+    until(lambda: rows(out))
+    hold.touch()
     first.kill()
     assert first.wait() == -signal.SIGKILL, "the driver was still at work"
+    for path in (tmp_path / "at").iterdir():
+        path.unlink()
     before = len(rows(out))
     assert 0 < before < len(rows(one))
     log = tmp_path / "second.txt"
-    second = vitals(*words, log=log, cwd=tmp_path)
-    until(lambda: len(rows(out)) > before)
-    three.remove_node(three.list_all_nodes()[2], allow_graceful=False)
+    second = driver(log)
+    until(lambda: at_work(2))
+    made.remove_node(last, allow_graceful=False)
+    hold.unlink()
     assert second.wait() == 0, log.read_text()
     assert "] died\n" in log.read_text()
     assert rows(out) == rows(one)
     assert not list((out / "store").glob("*/*/*-*.json")), "no part is left over"
-    three.add_node(num_cpus=1, object_store_memory=80 << 20, env_vars={"OTHER_PYTHON": "1"})
+    made.add_node(num_cpus=1, object_store_memory=80 << 20, env_vars={"OTHER_PYTHON": "1"})
+    capsys.readouterr()
     extra = ("audit", "tiny:cnn", "--data", "shapes:test?n=8", "--studies", "clean", "--out", str(tmp_path / "other"))
-    log = tmp_path / "third.txt"
-    third = vitals(*extra, "--engine", "ray", "--address", three.address, log=log, cwd=tmp_path)
-    assert third.wait() == 2
-    assert "Nothing was begun, since of these" in log.read_text()
-    assert "it has python 3.99, not 3." in log.read_text()
+    assert cli.main([*extra, *ray]) == 2
+    said = capsys.readouterr().err
+    assert "Nothing was begun, since of these" in said
+    assert "it has python 3.99, not 3." in said
     assert not rows(tmp_path / "other")
 
 

@@ -65,6 +65,8 @@ class Scripted:
             return [(hand, None)]
         if "ends" in cells:
             return [(hand, Done(error="the disk is full"))]
+        if "breaks" in cells:
+            return [(hand, Done(sorted(cells - {"breaks"} - self.fails), broke=("KeyError: 1", "Traceback ...")))]
         return [(hand, Done(sorted(cells - self.fails), dict.fromkeys(cells & self.fails, "why")))]
 
 
@@ -73,7 +75,7 @@ def state() -> Meter:
 
 
 def dealt(hands: Scripted, todo: list[Task], meter: Meter | None = None) -> dict[str, str]:
-    return dealing.deal(todo, hands, meter or state(), lambda headline: None)
+    return dealing.deal(todo, hands, meter or state(), lambda headline: None, lambda name, why, trace: f"{name}: {why}")
 
 
 def test_a_free_process_takes_what_a_slow_one_has_not_begun() -> None:
@@ -101,6 +103,13 @@ def test_a_failed_cell_is_not_tried_on_its_other_parts() -> None:
     assert dealt(hands, todo, meter) == {"bad": "why"}
     assert [sorted(task.mine) for _, task in hands.log] == [["bad", "good"], ["good"], ["good"]]
     assert meter.note == "4/6 parts, 1 failed"
+
+
+def test_what_nobody_foresaw_is_the_failure_of_its_cells_and_the_rest_goes_on() -> None:
+    hands = Scripted(1, fails={"late"})
+    todo = [Task("a", (("breaks", 0), ("late", 0), ("good", 0)), 3.0), Task("a", (("breaks", 1), ("fine", 0)), 1.0)]
+    assert dealt(hands, todo) == {"breaks": "breaks: KeyError: 1", "late": "late: KeyError: 1"}
+    assert [sorted(task.mine) for _, task in hands.log] == [["breaks", "good", "late"], ["fine"]]
 
 
 def test_what_ends_the_run_ends_it_and_nobody_left_is_no_hang() -> None:

@@ -111,6 +111,47 @@ def test_a_process_that_dies_every_time_is_given_up_and_the_others_measure_all(
     assert rows(out) == whole
 
 
+def test_an_error_that_nobody_foresaw_fails_its_cells_and_the_others_are_measured(
+    tmp_path: Path, whole: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    planned(out)
+    (tmp_path / "sitecustomize.py").write_text(
+        "from visionvitals.run import runner\n\nreal = runner.execute\n\n\ndef execute(planned, **given):\n"
+        "    if 'tiny:cnn' in planned.backbones:\n        raise RuntimeError('nobody foresaw this')\n"
+        "    return real(planned, **given)\n\n\nrunner.execute = execute\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 1
+    said = capsys.readouterr().err
+    assert "Failed: clean () on tiny:cnn, shapes:test?n=24: RuntimeError: nobody foresaw this" in said
+    assert "died" not in said
+    assert "Traceback" not in said
+    names = {cell["id"]: cell["backbone"] for cell in requests.content_of(out)["cells"]}
+    records = Store(out / "store").failures()
+    assert sorted(record["id"] for record in records) == sorted(n for n, net in names.items() if net == "tiny:cnn")
+    assert all("Traceback" in record["traceback"] for record in records)
+    assert rows(out) == {name: found for name, found in whole.items() if names[name] == "tiny:vit"}
+    monkeypatch.undo()
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
+    assert rows(out) == whole
+
+
+def test_processes_import_what_their_driver_does_and_not_what_lies_where_it_was_called(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """As in a clone of timm: a folder of this name must not be taken for the library that is installed."""
+    out = tmp_path / "run"
+    planned(out)
+    for name in ("timm", "PIL"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('another library')\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 0
+    assert "died" not in capsys.readouterr().err
+    assert rows(out) == whole
+
+
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "visionvitals", "audit", "tiny:vit", "tiny:cnn", "--data", "shapes:test?n=256"]
     command += ["--studies", "occlusion,clean", "--out", str(tmp_path / "run"), "--device", "cpu:2"]
@@ -124,6 +165,36 @@ def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     assert "Report so far" in out
     left = subprocess.run(["pgrep", "-f", str(tmp_path / "run")], capture_output=True, text=True)
     assert left.stdout == ""
+
+
+NEVER = """{head}
+
+def perturb(condition, batch, seed):
+    import time
+    open({marker!r}, "w").close()
+    while True:
+        time.sleep(1)
+"""
+
+
+def test_processes_end_in_the_middle_of_a_task_when_their_driver_is_killed(tmp_path: Path) -> None:
+    head = (Path(__file__).parent.parent / "plugins" / "stripes.py").read_text().partition("\ndef perturb")[0]
+    (tmp_path / "never.py").write_text(NEVER.format(head=head, marker=str(tmp_path / "begun")))
+    command = [sys.executable, "-m", "visionvitals", "audit", "tiny:vit", "--data", "shapes:test?n=8", "--studies"]
+    command += ["./never.py", "--preset", "quick", "--out", "run", "--device", "cpu:2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as started:
+        while not (tmp_path / "begun").exists():
+            assert started.poll() is None
+            time.sleep(0.1)
+        started.kill()
+    there, end = ["x"], time.monotonic() + 20
+    while there and time.monotonic() < end:
+        time.sleep(0.1)
+        found = subprocess.run(["pgrep", "-f", f"{tmp_path}/run"], capture_output=True, text=True)
+        there = found.stdout.split()
+    for each in there:
+        os.kill(int(each), signal.SIGKILL)
+    assert not there
 
 
 def test_what_lives_in_one_process_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ from visionvitals import cli, files, results
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.report import build
-from visionvitals.run import folder, requests, shards
+from visionvitals.run import folder, requests, shards, status
 from visionvitals.run.shards import Shard
 from visionvitals.run.store import Store
 
@@ -278,6 +279,25 @@ def test_requests_that_are_planned_at_the_same_moment_are_all_kept(
         list(pool.map(lambda each: folder.claim(out, each, command=("vitals",)), planned))
     asked = [each["plan"]["studies"][0]["name"] for each in requests.each(requests.content_of(out))]
     assert sorted(asked) == names
+
+
+def test_a_request_that_comes_while_a_run_is_cleaned_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, real = tmp_path / "run", Store.remove_damaged
+    planned(out)
+    asked = request.plan(["tiny:vit"], ["shapes:test?n=24"], request.sections("shuffle"), preset="quick")
+    more = planner.make(asked, device=torch.device("cpu"))
+    coming = threading.Thread(target=lambda: folder.claim(out, more, command=("vitals",)))
+
+    def meanwhile(store: Store) -> int:
+        coming.start()
+        coming.join(1.0)
+        return real(store)
+
+    monkeypatch.setattr(Store, "remove_damaged", meanwhile)
+    status.clean(out)
+    coming.join()
+    names = [each["plan"]["studies"][0]["name"] for each in requests.each(requests.content_of(out))]
+    assert "shuffle" in names
 
 
 def test_a_plan_of_another_seed_does_not_come_under_the_folder(tmp_path: Path, capsys: Any) -> None:

@@ -114,7 +114,7 @@ class Cluster:
             found = ray.get(hand.asked)
         except ray.exceptions.RayTaskError as error:
             said = f"{type(error.cause).__name__}: {error.cause}"
-            found = Done(error=said) if task else said
+            found = Done(broke=(said, str(error))) if task else said
         except ray.exceptions.RayError as error:
             self.say(f"[{name}] died")
             self.dead[name] = self.hands.pop(name), " ".join(str(error).split())

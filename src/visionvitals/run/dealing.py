@@ -53,12 +53,14 @@ class Done:
         failed: id -> why, in a sentence.
         said: lines for the user.
         error: why the whole run must end, or "".
+        broke: what was raised that nobody foresaw, and its traceback: the cells that are not whole have failed; or nothing.
     """
 
     cells: Sequence[str] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     said: Sequence[str] = ()
     error: str = ""
+    broke: Sequence[str] = ()
 
 
 class Hands(Protocol):
@@ -114,11 +116,22 @@ def choose(left: Sequence[Task], loaded: str | None, at_work: Sequence[str]) -> 
     return max((task for task in left if task.backbone == loaded), key=lambda task: task.cost, default=None)
 
 
-def deal(todo: Sequence[Task], hands: Hands, state: Meter, milestone: Callable[[bool], None]) -> dict[str, str]:
+def deal(
+    todo: Sequence[Task],
+    hands: Hands,
+    state: Meter,
+    milestone: Callable[[bool], None],
+    fail: Callable[[str, str, str], str],
+) -> dict[str, str]:
     """Let processes measure tasks until none is left, or nobody.
 
     A task whose process died is dealt again, part by part, so that one that kills its process takes no other one along; it is given up after
     `TRIES`. A cell that failed is not tried again.
+
+    Args:
+        todo, hands: what is measured, and by whom.
+        state, milestone: are told how far it is.
+        fail: records that a cell failed, where its process could not: (id, why, traceback) -> a sentence.
 
     Returns:
         id -> why it failed, in a sentence.
@@ -147,17 +160,19 @@ def deal(todo: Sequence[Task], hands: Hands, state: Meter, milestone: Callable[[
                     left += (again := task.apart())
                     deaths |= dict.fromkeys(again, tried)
                 else:
-                    failed |= {name: f"{name}: {tried} processes died while they measured it" for name in task.mine}
+                    why = f"{tried} processes died while they measured it"
+                    failed |= {name: fail(name, why, "") for name in task.mine}
                 continue
             for line in done.said:
                 state.say(f"[{hand}] {line}")
             if done.error:
                 raise VitalsError(f"{hand}: {done.error}")
-            if done.failed:
-                failed |= done.failed
-                spoilt = [each for each in left if each.mine.keys() & done.failed.keys()]
+            broken = task.mine.keys() - set(done.cells) if done.broke else ()
+            if new := {**done.failed, **{name: fail(name, *done.broke) for name in broken}}:
+                failed |= new
+                spoilt = [each for each in left if each.mine.keys() & new.keys()]
                 left = [each for each in left if each not in spoilt]
-                left += [part for each in spoilt for part in each.apart(without=done.failed)]
+                left += [part for each in spoilt for part in each.apart(without=new)]
             whole.update(done.cells)
             cost, ended = cost + task.cost, ended + len(task.parts)
             state.count(len(whole), cost, f"{ended}/{parts} parts" + (f", {len(failed)} failed" if failed else ""))

@@ -62,6 +62,7 @@ class _Member:
     def start(self) -> None:
         words = [
             sys.executable,
+            "-P",
             "-m",
             "visionvitals.run.worker",
             self.told["out"],
@@ -102,7 +103,11 @@ class Fleet:
     def __init__(self, told: Mapping[str, Any], say: Callable[[str], None], devices: Sequence[str]) -> None:
         self.say, self.heard = say, queue.SimpleQueue[tuple[_Member, str | None]]()
         threads = max(1, (os.cpu_count() or 1) // max(1, devices.count("cpu")))
+        paths = [*filter(None, [os.environ.get("PYTHONPATH")]), *(path or os.getcwd() for path in sys.path)]
         environment = {**({"OMP_NUM_THREADS": str(threads)} if "cpu" in devices else {}), **os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            paths
+        )  # a process imports what its driver does, from wherever it was called
         self.members: dict[str, _Member] = {}
         for k, device in enumerate(devices):
             name = device if devices.count(device) == 1 else f"{device}, process {k + 1}"

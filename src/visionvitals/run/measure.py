@@ -109,13 +109,20 @@ class Running:
     def fail(self, cell: Cell, error: BaseException) -> None:
         """Record why a cell failed, and say it in a sentence."""
         said = str(error) if isinstance(error, VitalsError) else f"{type(error).__name__}: {error}"
-        values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
-        sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
-        self.store.write_failure(cell, error=said, traceback="".join(traceback.format_exception(error)))
-        self.state.say(f"Failed: {sentence}")
+        trace = "".join(traceback.format_exception(error))
+        sentence = failed(self.store, self.state, cell, said, trace)
         self.open.pop(cell_id(cell), None)
         self.state.finish_cell(unmeasured=self.images(cell), passes=self.passes(cell))
         self.failures[cell_id(cell)] = sentence
+
+
+def failed(store: Store, state: Meter, cell: Cell, said: str, trace: str) -> str:
+    """Record why a cell failed, and say it: the sentence."""
+    values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
+    sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
+    store.write_failure(cell, error=said, traceback=trace)
+    state.say(f"Failed: {sentence}")
+    return sentence
 
 
 @dataclass(frozen=True, kw_only=True)

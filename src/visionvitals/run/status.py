@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals.files import write_safely
+from visionvitals.files import alone, write_safely
 from visionvitals.remote import AnyPath
 from visionvitals.run import requests
 from visionvitals.run.cell import Stored
@@ -91,12 +91,15 @@ def clean(out: AnyPath) -> tuple[int, int]:
     Raises:
         VitalsError: not a run folder, or the files cannot be removed.
     """
-    content, store = requests.content_of(out), Store(out / "store")
-    superseded = content.get("superseded", ())
-    gone = store.held(superseded)
+    requests.content_of(out)
+    store = Store(out / "store")
     try:
-        freed = sum(map(store.remove, superseded)) + store.remove_damaged()
+        with alone(out):  # what another command asks for meanwhile is added before, or after
+            content = requests.content_of(out)
+            superseded = content.get("superseded", ())
+            gone = store.held(superseded)
+            freed = sum(map(store.remove, superseded)) + store.remove_damaged()
+            write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))
     except OSError as error:
         raise Unwritable(out, error) from error
-    write_safely(out / "plan.json", json.dumps({**content, "superseded": []}, indent=1))
     return len(gone), freed

@@ -8,8 +8,11 @@ import io
 import json
 import os
 import platform
+import queue
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -90,7 +93,7 @@ class Worker:
         os.environ[QUIET] = "1"
         out, said = located(self.out), io.StringIO()
         failures: Mapping[str, str] = {}
-        error = ""
+        error, broke = "", tuple[str, ...]()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             try:
                 failures = runner.execute(
@@ -107,8 +110,10 @@ class Worker:
                 ).failures
             except VitalsError as ends:
                 error = str(ends)
+            except Exception as unforeseen:
+                broke = f"{type(unforeseen).__name__}: {unforeseen}", traceback.format_exc()
         whole = sorted(Store(out / "store").held(task.mine))
-        return Done(whole, dict(failures), said.getvalue().splitlines(), error)
+        return Done(whole, dict(failures), said.getvalue().splitlines(), error, broke)
 
     def _cells(self) -> dict[str, set[str]]:
         """backbone -> ids of its cells that were planned."""
@@ -140,17 +145,24 @@ class Worker:
         return self._planned[backbone]
 
 
+def _hear(lines: "queue.SimpleQueue[str]") -> None:
+    """What is said to this process; when nobody is there any more it ends, also in the middle of a task: what is written is whole."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
+
+
 def main() -> None:
     """Measure tasks until nobody gives any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal's whole group; who started this process ends it
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
-    worker, done = Worker(**json.loads(sys.stdin.readline())), Done()
+    lines = queue.SimpleQueue[str]()
+    threading.Thread(target=_hear, args=(lines,), daemon=True).start()
+    worker, done = Worker(**json.loads(lines.get())), Done()
     while True:
         print(json.dumps(dataclasses.asdict(done)), file=answers, flush=True)
-        if not (line := sys.stdin.readline()):
-            return
-        backbone, parts, cost = json.loads(line)
+        backbone, parts, cost = json.loads(lines.get())
         done = worker.do(Task(backbone, tuple((cell, part) for cell, part in parts), cost))
 
 
