@@ -130,7 +130,7 @@ def test_a_speed_is_remembered_for_batches_that_are_not_larger(loaded: list[str]
     assert planned("tiny:vit").rates == {"tiny:vit": 10.0}
 
 
-@pytest.mark.parametrize("damage", ["gone", "torn", "flipped", "a card of another", "folder"])
+@pytest.mark.parametrize("damage", ["gone", "torn", "flipped", "a card of another", "folder", "deep"])
 def test_the_state_of_the_cache_changes_no_plan(damage: str, cache: Path) -> None:
     first = planned("tiny:vit")
     [note] = (cache / "cards").iterdir()
@@ -140,6 +140,8 @@ def test_the_state_of_the_cache_changes_no_plan(damage: str, cache: Path) -> Non
         note.write_bytes(note.read_bytes()[:-40])
     elif damage == "flipped":
         note.write_text(note.read_text().replace(first.backbones["tiny:vit"].digest, "0" * 64))
+    elif damage == "deep":
+        note.write_text("[" * 100_000)
     elif damage == "folder":
         note.unlink()
         note.mkdir()

@@ -383,6 +383,9 @@ def test_bad_tars_are_named(tmp_path: Path) -> None:
         with pytest.raises(VitalsError, match=message) as caught:
             opened(f"webdataset:{tmp_path}/{name}.tar")
         assert f"{name}.tar" in str(caught.value)
+    (tmp_path / "two.tar").write_bytes(good * 2)  # `cat a.tar b.tar`, of which tar reads the first only
+    with pytest.raises(VitalsError, match=r"two\.tar must be one tar\. Got 'something behind its end at byte"):
+        opened(f"webdataset:{tmp_path}/two.tar")
     for start in range(0, len(ends), 512):  # cut at every block of it
         (tmp_path / "cut.tar").write_bytes(good[:start])
         with pytest.raises(VitalsError, match=r"cut\.tar must"):

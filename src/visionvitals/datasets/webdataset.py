@@ -76,10 +76,11 @@ def _scan(file: BinaryIO, url: str, *, field: str | None) -> Scan:
             f"{url} must be a whole, uncompressed tar. Got: {error}; the file ends at byte {size:,}."
         ) from None
     file.seek(end)
+    closed = file.read(_BLOCK) == bytes(_BLOCK)
+    behind = any(part.strip(b"\0") for part in iter(lambda: file.read(2**20), b""))
     must = f"{url} must end with a block of zeros, as a whole tar does"
-    require(
-        file.read(_BLOCK) == bytes(_BLOCK), must, f"something else at byte {end:,} of {file.seek(0, os.SEEK_END):,}"
-    )
+    require(closed, must, f"something else at byte {end:,} of {file.seek(0, os.SEEK_END):,}")
+    require(not behind, f"{url} must be one tar", f"something behind its end at byte {end:,}, such as another tar")
     return _found(pictures, labels["json"] | labels.get("cls", {}), left, url, field)
 
 

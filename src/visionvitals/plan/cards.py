@@ -63,7 +63,7 @@ def recall(key: Mapping[str, Any] | None) -> Remembered | None:
         if kept["key"] != key or kept["sum"] != _sum(kept["card"], kept["rates"]):
             return None
         return Remembered(_card(kept["card"]), {int(size): float(rate) for size, rate in kept["rates"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -32,7 +32,7 @@ from visionvitals.errors import VitalsError, require
 from visionvitals.files import write_safely
 from visionvitals.registry import Spec
 
-_VERSION = 1
+_VERSION = 2
 OPEN = 4
 """How many shards are read at the same time, and stay open."""
 Columns = Mapping[str, np.ndarray]
