@@ -201,7 +201,7 @@ def test_the_ends_of_tangos_interval_are_where_the_score_is_critical(counts: tup
 @pytest.mark.parametrize("n", [10, 300, 5000])
 def test_no_flips_leave_a_width(n: int) -> None:
     a, z2 = np.arange(n) % 2.0, 1.959963984540054**2
-    assert stats.paired_difference(a, a) == pytest.approx((0.0, -z2 / (n + z2), z2 / (n + z2), n))
+    assert stats.paired_difference(a, a)[:4] == pytest.approx((0.0, -z2 / (n + z2), z2 / (n + z2), n))
 
 
 def test_the_paired_difference_of_unbounded_values_is_the_paired_t() -> None:
@@ -383,7 +383,7 @@ def test_a_formula_without_a_value_or_a_width_has_no_interval() -> None:
 def test_the_result_of_a_formula_stays_possible() -> None:
     scores = np.zeros((20, 2))
     e = stats.formula(scores, lambda means: 9 * means[..., 0] - means[..., 1], result=(0, 0.5))
-    assert e == (0.0, 0.0, 0.5, 20)
+    assert e[:4] == (0.0, 0.0, 0.5, 20)
 
 
 def test_a_formula_over_many_images_is_cheap() -> None:
