@@ -62,7 +62,7 @@ def write_safely(path: AnyPath, content: Content, *, replace: bool = True) -> No
     Args:
         path: the file; its folder is made where it is missing.
         content: bytes, text (UTF-8), or a function that writes into the open file.
-        replace: False where a file that is there already stays and its content is not written.
+        replace: False where a file that is there already stays and its content is not written; what is no file (a pipe) is replaced.
 
     Raises:
         OSError: the disk is full, read-only or gone; nothing half-written stays behind.
@@ -75,7 +75,7 @@ def write_safely(path: AnyPath, content: Content, *, replace: bool = True) -> No
     if not on_disk(path).name:  # the empty path is this folder
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not replace and path.exists():
+    if not replace and path.is_file():
         return None
     temporary = temporary_beside(path)
     try:
