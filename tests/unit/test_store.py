@@ -23,7 +23,7 @@ from visionvitals.figure import COMMON
 from visionvitals.plan.identity import cell_id
 from visionvitals.run import documents, parts, shelf, wide
 from visionvitals.run.cell import DamagedCell
-from visionvitals.run.shelf import Unwritable
+from visionvitals.run.shelf import Shelf, Unwritable
 from visionvitals.run.store import Store
 
 
@@ -416,3 +416,18 @@ def test_a_second_writer_of_a_cell_changes_nothing_of_the_first(tmp_path: Path) 
     assert store.survey() == ({cell_id(CELL)}, {})
     (cell,) = store.cells()
     assert cell.read("files/x") == b"first"
+
+
+def test_a_file_that_another_process_removes_at_the_same_time_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.write("a/b/0-4.json", b"{}")
+
+    def gone(path: Path) -> None:
+        raise FileNotFoundError(str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", gone)
+        assert shelf.remove("a/b/0-4.json") == 0
+    assert shelf.remove("a/b/0-4.json") == 2

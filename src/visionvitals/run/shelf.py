@@ -84,10 +84,13 @@ class Shelf:
     def remove(self, name: str) -> int:
         """Remove a file and the folders that it leaves empty; how many bytes it had, 0 where there is none."""
         path = self._inside(name)
-        if not files.lexists(path) or (path.is_dir() and not path.is_symlink()):
+        try:
+            if not files.lexists(path) or (path.is_dir() and not path.is_symlink()):
+                return 0
+            size = path.lstat().st_size
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:  # another process removes it, too
             return 0
-        size = path.lstat().st_size
-        path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty
             for folder in path.parents[: name.count("/")] if isinstance(path, Path) else ():
                 folder.rmdir()
