@@ -36,7 +36,10 @@ class Task:
     @property
     def mine(self) -> dict[str, set[int]]:
         """id -> numbers of its parts."""
-        return {name: {part for other, part in self.parts if other == name} for name, _ in self.parts}
+        found: dict[str, set[int]] = {}
+        for name, part in self.parts:
+            found.setdefault(name, set()).add(part)
+        return found
 
     def apart(self, without: Collection[str] = ()) -> "list[Task]":
         """A task for each part, less those of some cells."""
