@@ -2,7 +2,7 @@
 numbers of that one are taken and the other images are measured. A smaller draw is part of a larger one, see `datasets.base.cache.draw`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,10 +33,10 @@ class Earlier:
         return {item for block in self.numbers.blocks.values() for item in block.items}
 
 
-def others(store: Store, cells: Mapping[str, Cell]) -> dict[str, list[Stored]]:
-    """`work_id` -> the finished cells of other ids than these, the most images first."""
+def by_work(store: Store, identifiers: Collection[str]) -> dict[str, list[Stored]]:
+    """`work_id` -> those of some finished cells that are whole, the most images first."""
     found: dict[str, list[Stored]] = {}
-    for stored in store.tried(sorted(set(store.ids()) - cells.keys())):
+    for stored in store.tried(sorted(identifiers)):
         if isinstance(stored, Stored):
             found.setdefault(stored.facts.get("work", ""), []).append(stored)
     return {work: sorted(several, key=lambda each: -each.facts.get("n", 0)) for work, several in found.items()}
@@ -59,10 +59,10 @@ def drop(out: AnyPath, store: Store, cells: Mapping[str, Cell]) -> None:
         OSError: the disk refuses it.
     """
     superseded = store.held(requests.content_of(out).get("superseded", ()))
-    known = others(store, cells) if superseded else {}
+    known = by_work(store, superseded)
     for identifier, cell in cells.items() if known else ():
         for stored in known.get(work_id(cell), ()) if store.has(identifier) else ():
-            if stored.id in superseded and stored.facts["n"] <= store.cell(identifier).facts["n"]:
+            if stored.facts["n"] <= store.cell(identifier).facts["n"]:
                 store.remove(stored.id)
 
 

@@ -17,10 +17,11 @@ from visionvitals import source
 from visionvitals.core import Backbone, Cell, Place, Preprocess
 from visionvitals.errors import VitalsError, require
 from visionvitals.job import Embeddings, Job
+from visionvitals.plan import plan_file
 from visionvitals.plan.identity import cell_id, plain
 from visionvitals.plan.planner import Planned
 from visionvitals.remote import AnyPath
-from visionvitals.run import devices, exhibits, folder, grown, parts, provenance, wide
+from visionvitals.run import devices, exhibits, folder, grown, parts, provenance, requests, wide
 from visionvitals.run.calibrate import images_of
 from visionvitals.run.cell import Stored
 from visionvitals.run.memo import DiskMemos
@@ -97,8 +98,11 @@ class Running:
 
     @functools.cached_property
     def earlier(self) -> Mapping[str, Sequence[Stored]]:
-        """What the folder holds of the same work on other images, see `grown.others`."""
-        return grown.others(self.store, self.planned.by_id)
+        """`work_id` -> what the folder holds of the same work on other images: cells that this request does not ask for."""
+        asked = plan_file.to_dict(self.planned.plan)
+        here = [each for each in requests.each(requests.content_of(self.out)) if each["plan"] == asked]
+        others = set(self.store.ids()) - requests.listed(here) - self.planned.by_id.keys()
+        return grown.by_work(self.store, others)
 
     def warn(self, text: str) -> None:
         """Say a sentence and keep it with the run, once."""
