@@ -150,7 +150,8 @@ def test_pictures_without_one_of_the_regions_are_left_out_and_the_area_is_that_o
     found = columns(context.measure(job(context.Condition(), warn=said.append)), "mask_area")
     assert found == {f"i{k}": pytest.approx(16 * 16 / SIZE**2) for k in range(4)}
     assert said == ["2 of 6 images show no object, or no background, and are left out"]
-    assert list(context.measure(job(context.Condition(), masks=np.zeros_like(masks())))) == []
+    with pytest.raises(VitalsError, match="must show an object and a background"):
+        next(context.measure(job(context.Condition(), masks=np.zeros_like(masks()))))
 
 
 def test_swap_shows_the_object_before_the_background_of_another_picture() -> None:

@@ -88,7 +88,8 @@ def sensitivity(points: Sequence[Mapping[str, Any]], means: np.ndarray) -> np.nd
     f, b = (means[..., [place[where, s] for s in both]].mean(axis=-1) for where in ("object", "background"))
     room = np.minimum(f + b, 2 - f - b)
     room = np.where(room <= 1e-12, np.nan, room)  # nothing is right, or all is
-    return np.clip((b - f) / room, -1, 1)
+    found: np.ndarray = np.clip((b - f) / room, -1, 1)
+    return found
 
 
 def _weakest(points: Sequence[Mapping[str, Any]]) -> int:
@@ -249,12 +250,11 @@ def measure(job: Job) -> Iterator[Scores]:
     assert job.masks is not None, "`refusal` asks for masks"
     masks = job.masks
     areas = _areas(masks)
-    fit = (areas > 0).all(axis=1)
+    fit: np.ndarray = np.all(areas > 0, axis=1)
+    require(bool(fit.any()), "One of the pictures at least must show an object and a background", f"{len(fit)} others")
     if not fit.all():
         lost = f"{len(fit) - int(fit.sum())} of {len(fit)} images"
         job.warn(f"{lost} show no object, or no background, and are left out")
-    if not fit.any():
-        return
     backgrounds = _backgrounds(job, fit) if c.fill == "swap" else None
     known = {item for item, good in zip(job.ids, fit, strict=True) if good and item in job.exhibits}
 
@@ -266,10 +266,10 @@ def measure(job: Job) -> Iterator[Scores]:
     for block in score(dataclasses.replace(job, exhibits=frozenset(known)), shown):
         rows = slice(row, row + len(block.items))
         row = rows.stop
-        good = np.flatnonzero(fit[rows])
+        good = np.flatnonzero(fit[rows]).tolist()
         columns = {name: torch.as_tensor(column) for name, column in block.values.items()}
         columns["mask_area"] = torch.from_numpy(areas[rows, 0])
-        at = torch.from_numpy(good)
+        at = torch.tensor(good, dtype=torch.int64)
         yield Scores(
             [block.items[k] for k in good], {n: v.index_select(0, at.to(v.device)) for n, v in columns.items()}
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from visionvitals import registry
 from visionvitals.core import BackboneCard, ImageSetCard
-from visionvitals.errors import VitalsError, near
+from visionvitals.errors import VitalsError, near, require
 from visionvitals.stats import Estimate, paired_difference, wilson
 
 _WNID = re.compile(r"n\d{8}")
@@ -127,14 +127,33 @@ def readable_names(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 @cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """The 1,000 classes of ImageNet in the order of a network's outputs, from timm's table.
+
+    Raises:
+        VitalsError: timm has no such table.
+    """
+    wnids = tuple(_table_of_timm("imagenet_synsets.txt").split())
+    require(
+        len(wnids) == 1000, "timm must come with its list of ImageNet's 1,000 classes", len(wnids), "Install it anew."
+    )
+    return wnids
+
+
+@cache
 def _wordnet() -> dict[str, str]:
-    """The words of each wnid, from timm's table; the file is read without importing timm, which takes seconds."""
+    """The words of each wnid, from timm's table."""
+    return dict(csv.reader(_table_of_timm("imagenet_synset_to_lemma.txt").splitlines(), delimiter="\t"))
+
+
+def _table_of_timm(name: str) -> str:
+    """A file of timm's, "" where there is none; it is read without importing timm, which takes seconds."""
     found = importlib.util.find_spec("timm")
     for place in (found.submodule_search_locations or ()) if found else ():
-        table = Path(place) / "data" / "_info" / "imagenet_synset_to_lemma.txt"
+        table = Path(place) / "data" / "_info" / name
         if table.is_file():
-            return dict(csv.reader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
-    return {}
+            return table.read_text(encoding="utf-8")
+    return ""
 
 
 def _by_several(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
