@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionvitals import randomness
+from invented_cells import CELL, OTHER, keep
+from visionvitals import randomness, results
 from visionvitals.core import NO_IMAGES, Backbone, BackboneCard, Preprocess
 from visionvitals.errors import VitalsError
+from visionvitals.figure import Record, Sign
 from visionvitals.job import Job
 from visionvitals.perturb import regions
+from visionvitals.plan import planner
+from visionvitals.plan.request import Plan, Section
+from visionvitals.results import signs
+from visionvitals.run import runner
 from visionvitals.studies import context
 from visionvitals.study import Scores
 
@@ -231,6 +238,57 @@ def test_the_default_is_eight_passes() -> None:
     assert sum(c.fill == "noise" for c in found) == 6
     assert {(c.where, c.fill) for c in found if c.fill != "noise"} == {("object", "gray"), ("background", "gray")}
     assert {c.budget for c in context.conditions("paper", (224, 224)) if c.fill == "noise"} == {"pixel", "norm"}
+
+
+def test_how_much_room_the_sensitivity_has_is_told() -> None:
+    means = np.array([0.8, 0.9, 0.0, 0.5])
+    assert context._room(points(30.0, 90.0), means) == pytest.approx(0.45)
+    assert context._room(points(30.0, 90.0), means / 2) == pytest.approx(0.275)
+    assert all(sign.room is context._room for sign in context.SIGNS if sign.kind == "index")
+
+
+def test_a_sign_that_rests_on_fewer_than_five_images_has_no_value(tmp_path: Path) -> None:
+    for backbone, right in ((CELL.backbone, 5), (OTHER, 4)):
+        keep(tmp_path, {f"{k:04d}": float(k < right) for k in range(20)}, backbone=backbone)
+    run = results.load(tmp_path)
+    sign = Sign(
+        title="s",
+        kind="index",
+        index=lambda _, means: means[..., 0],
+        room=lambda _, means: float(means[0]),
+        unit="none",
+    )
+    column = signs.column_of(run, Record(name="holes"), sign)
+    images = CELL.images.spec
+    told, silent = (column.readings[spec, images].estimate for spec in ("tiny:vit", "tiny:cnn"))
+    assert (told.value, told.n) == (0.25, 20)
+    assert np.isnan([silent.value, silent.low, silent.high]).all()
+    assert silent.n == 20
+    assert signs.compare(run, column, images, "tiny:vit", "tiny:cnn") is None
+    assert signs.best(run, dataclasses.replace(column, sign=dataclasses.replace(sign, better="high")), images) is None
+
+
+def test_an_audit_of_the_embedded_network_has_the_signs_of_its_columns(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    asked = Plan(
+        backbones=("tiny:cnn",), data=("shapes:test?n=48",), studies=(Section(name="clean"), Section(name="context"))
+    )
+    runner.execute(planner.make(asked, device=cpu), out=tmp_path / "run", device=cpu, command=("vitals", "test"))
+    run = results.load(tmp_path / "run")
+    (row,) = signs.vital_signs(run)
+    mean = {
+        tuple(p.condition[k] for k in ("where", "fill", "strength")): run.estimate(p, "top1").value
+        for p in run.of("context")
+    }
+    f, b = (np.mean([mean[where, "noise", s] for s in (10, 30, 90)]) for where in ("object", "background"))
+    found = row["relative foreground sensitivity"]
+    assert found.value == pytest.approx((b - f) / (2 * min((f + b) / 2, 1 - (f + b) / 2)))
+    assert found.n == 48
+    assert -1 <= found.low < found.value < found.high <= 1
+    assert row["kept, object only"].value > row["kept, background only"].value, "its classes are shapes"
+    areas = {run.estimate(p, "mask_area").value for p in run.of("context")}
+    assert len(areas) == 1
+    assert 0 < areas.pop() < 1
 
 
 @pytest.mark.parametrize(
