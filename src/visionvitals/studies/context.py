@@ -29,7 +29,7 @@ Source: Moayeri et al. 2022, "A Comprehensive Study of Image Classification Mode
 their heads are refitted on ten classes, ours are the networks' own. Per-picture sensitivity from probabilities is left out. Backgrounds of other
 pictures after Xiao et al. 2020, "Noise or Signal", whose released pictures `imagenet9:` reads.
 
-Metrics: those of `clean`, `mask_area`.
+Metrics: those of `clean`, `mask_area`. `vitals table RUN --study context --metric unchanged` adds how often the answer to the whole picture stays.
 """
 
 import dataclasses
@@ -130,6 +130,13 @@ def _sensitivity(budget: Budget, title: str) -> Sign:
 
 CHARTS = (
     Chart(
+        x="where",
+        x_title="what is gray",
+        where={"fill": "gray"},
+        title="One of the two alone",
+        reads="Gray object: only the background is left. Gray background: only the object is left.",
+    ),
+    Chart(
         x="strength",
         x_title="standard deviation of the noise, 8-bit levels",
         facet=("where",),
@@ -145,29 +152,23 @@ CHARTS = (
         title="Noise of equal energy",
         reads=_NOISE,
     ),
-    Chart(
-        x="where",
-        x_title="what is gray",
-        where={"fill": "gray"},
-        title="One of the two alone",
-        reads="Gray object: only the background is left. Gray background: only the object is left.",
-    ),
     Chart(x="where", x_title="what is blurred", where={"fill": "blur"}, title="One of the two blurred"),
     Chart(x="", where={"fill": "swap"}, title="Before the background of another picture"),
 )
+_GRAY = {"fill": "gray", "strength": 0.0, "budget": "pixel"}
 SIGNS = (
     _sensitivity("pixel", "relative foreground sensitivity"),
     _sensitivity("norm", "relative foreground sensitivity, equal energy"),
     Sign(
         title="kept, object only",
         kind="kept",
-        where={"where": "background", "fill": "gray"},
+        where={"where": "background", **_GRAY},
         at="with a gray background",
     ),
     Sign(
         title="kept, background only",
         kind="kept",
-        where={"where": "object", "fill": "gray"},
+        where={"where": "object", **_GRAY},
         better="neither",
         at="with a gray object",
     ),
