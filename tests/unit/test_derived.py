@@ -10,6 +10,7 @@ from invented_cells import keep
 from visionvitals import stats
 from visionvitals.plan import planner
 from visionvitals.plan.request import Plan, Section
+from visionvitals.report import confidence
 from visionvitals.results import Run, derived, load, table
 from visionvitals.results.derived_metrics import METRICS
 from visionvitals.results.run import Point
@@ -108,3 +109,10 @@ def test_columns_that_an_earlier_run_lacks_are_no_error(run: Run, tmp_path: Path
     assert derived.of(old, old.points, "ece") == []
     with pytest.raises(Exception, match="`metric` must be in the run"):
         table.rows(old, metric="ece")
+
+
+def test_the_table_of_confidence_names_its_numbers(run: Run) -> None:
+    shown = confidence.points(run)
+    found = confidence.table(run, shown)
+    assert found.metrics[:2] == ("top-1 %", "confidence %")
+    assert len(found.rows) == len(shown) > 0
