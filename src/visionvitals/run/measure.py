@@ -345,6 +345,6 @@ def marks_of(
     marks: dict[str, dict[str, Any]] = {}
     for item in shown:
         marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
-        if item in predicted and item in wanted:
+        if item in predicted and item in wanted and study.labels != "none":
             marks[item]["correct"] = predicted[item] in right.get(item, [wanted[item]])
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks
