@@ -126,6 +126,7 @@ class Job:
         ids: image ids, length n.
         pixels: uint8 (n, h, w, 3), usually memory-mapped.
         labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
+        targets: int64 (n,), the labels as indices of the backbone's outputs; None where the set's classes are none of its outputs.
         images: the card of the image set.
         textures: int64 (n,), -1 where unknown; None where the set does not provide them.
         masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
@@ -160,6 +161,7 @@ class Job:
     ids: Sequence[str]
     pixels: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray | None = None
     images: ImageSetCard = NO_IMAGES
     textures: np.ndarray | None = None
     masks: np.ndarray | None = None

@@ -157,9 +157,13 @@ class Work:
         """As the study reads them."""
         if study.labels != "outputs":
             return self.data.labels
-        assert self.outputs is not None, "the planner skips labels that do not fit"
-        found: np.ndarray = self.outputs[self.data.labels]
-        return found
+        assert self.targets is not None, "the planner skips labels that do not fit"
+        return self.targets
+
+    @property
+    def targets(self) -> np.ndarray | None:
+        """The labels as outputs of the backbone, where they fit."""
+        return None if self.outputs is None else self.outputs[self.data.labels]
 
     def some(self, rows: range | np.ndarray) -> "Work":
         """The work on some of the images, see `Decoded.some`."""
@@ -289,6 +293,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         ids=work.data.ids,
         pixels=work.data.pixels,
         labels=work.labels(study),
+        targets=work.targets,
         images=cell.images,
         textures=work.data.textures,
         masks=work.data.masks,
@@ -322,10 +327,12 @@ def marks_of(
         }
     names = cell.backbone if study.labels == "outputs" else cell.images
     answers = cell.images if study.labels == "own" else cell.backbone
-    wanted = {i: int(v) for i, v in zip(work.data.ids, work.labels(study), strict=True) if i in shown}
+    labels, right = work.labels(study), work.labels(study) if study.labels == "own" else work.targets
+    wanted = {i: int(v) for i, v in zip(work.data.ids, labels, strict=True) if i in shown}
+    truth = {} if right is None else {i: int(v) for i, v in zip(work.data.ids, right, strict=True) if i in shown}
     marks: dict[str, dict[str, Any]] = {}
     for item in shown:
         marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
-        if item in predicted and item in wanted:
-            marks[item]["correct"] = predicted[item] == wanted[item]
+        if item in predicted and item in truth:
+            marks[item]["correct"] = predicted[item] == truth[item]
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks
