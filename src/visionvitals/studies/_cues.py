@@ -23,7 +23,6 @@ USUAL_DIAMETER = 12
 SIGMA_SPACE = 75.0
 
 SINGLE, OVER_GRID, OVER_AMOUNT = "cues", "over the grid", "over the amount"
-CURVES = (OVER_GRID, OVER_AMOUNT)
 GRIDS = (2, 4, 6, 8, 10, 12, 14, 16)
 SWEPT: Mapping[Op, Sequence[float]] = {
     "bilateral": (4, 6, 8, 10, 12, 14),
@@ -134,7 +133,7 @@ METRICS = {
     "colour_left": _property("colour left", "difference of the channels, relative to the unchanged picture"),
     "above_chance": Metric(
         title="top-1 above chance",
-        meaning="top-1 less 1 / outputs, of unchanged pictures and curves",
+        meaning="top-1 less 1 / outputs, for the score of a curve",
         unit="none",
         better="high",
     ),

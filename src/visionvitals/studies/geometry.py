@@ -138,28 +138,38 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     5 to 15 degrees up to 45, sizes from 0.5 to 1.5, shifts by 1 to 16 px.
     """
     if preset == "quick":
-        return _listed((180,), (15,), (0.5,), (8,), ("margin",))
+        return _listed(size, (180,), (15,), (0.5,), (8,), ("margin",))
     if preset == "default":
-        return _listed((90, 180, 270), (-30, -15, 15, 30), (0.5, 0.75, 1.25, 1.5), (1, 8, 16))
+        return _listed(size, (90, 180, 270), (-30, -15, 15, 30), (0.5, 0.75, 1.25, 1.5), (1, 8, 16))
     angles = (-45, -30, -20, -15, -10, -5, 5, 10, 15, 20, 30, 45)
     factors = (0.5, 0.625, 0.75, 0.875, 1.125, 1.25, 1.375, 1.5)
-    return _listed((90, 180, 270), angles, factors, (1, 2, 4, 8, 12, 16))
+    return _listed(size, (90, 180, 270), angles, factors, (1, 2, 4, 8, 12, 16))
 
 
 def _listed(
+    size: tuple[int, int],
     turns: Sequence[float],
     angles: Sequence[float],
     factors: Sequence[float],
     pixels: Sequence[float],
     edges: Sequence[Edge] = ("roll", "fill", "margin"),
 ) -> list[Condition]:
-    """The flip, and each movement by each amount."""
+    """The flip, and each movement by each amount; of the shifts those that fit, or else the largest that does."""
     rows: tuple[tuple[Move, Sequence[float]], ...] = (("turn", turns), ("rotate", angles), ("scale", factors))
     return [
         Condition(),
         *(Condition(move=move, amount=float(a)) for move, amounts in rows for a in amounts),
-        *(Condition(move="shift", amount=float(a), edge=edge) for edge in edges for a in pixels),
+        *(
+            Condition(move="shift", amount=float(a), edge=edge)
+            for edge in edges
+            for a in ([a for a in pixels if a <= _most(edge, size)] or [_most(edge, size)])
+        ),
     ]
+
+
+def _most(edge: Edge, size: tuple[int, int]) -> int:
+    """The farthest shift in pixels."""
+    return int(min(size) * (1 / WINDOW - 1) / 2 + 1e-9) if edge == "margin" else min(size) - 1
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
@@ -169,7 +179,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return f"{backbone.architecture} has {backbone.outputs} outputs, and an answer is a choice between two or more"
     if c.move == "turn" and c.amount in (90, 270) and h != w:
         return f"the {h}x{w} input is not square and cannot make a quarter turn"
-    most = int(min(h, w) * (1 / WINDOW - 1) / 2 + 1e-9) if c.edge == "margin" else min(h, w) - 1
+    most = _most(c.edge, (h, w))
     if c.move == "shift" and abs(c.amount) > most:
         return f"a shift by {c.amount:g} px is more than the {most} px that `{c.edge}` has in a {h}x{w} input"
     return None

@@ -24,7 +24,8 @@ own draw (theirs: a worker's), values are not rounded to 8 bits, each network ha
 Source: Burgert et al. 2025 (arXiv 2509.20234). What is published of a ResNet50 stands beside points of `protocol = paper` alone: answers among 16 classes,
 on 800 photographs that a ResNet50 is most sure of. The NL-means curve is left out.
 
-Metrics: those of `clean`, what the operation leaves (`local_variance`, `high_frequency`, `gradient_correlation`, `colour_left`), and for curves `above_chance`.
+Metrics: those of `clean`, what the operation leaves (`local_variance`, `high_frequency`, `gradient_correlation`, `colour_left`), and by the published
+protocol `above_chance`.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals.perturb.cells import divides, division_refusal
 from visionvitals.studies import _cues
-from visionvitals.studies._cues import CUES, CURVES, Op, Protocol, Then
+from visionvitals.studies._cues import CUES, Op, Protocol, Then
 from visionvitals.study import BackboneCard, Batch, ImageSetCard, Job, Preprocess, Preset, Scores, score
 
 if TYPE_CHECKING:
@@ -184,6 +185,6 @@ def measure(job: Job) -> Iterator[Scores]:
     chance = 1 / job.backbone.card.outputs
     for block in score(job, remembered, at=(part,), more=checks):
         values: dict[str, Any] = dict(block.values)
-        if part in CURVES or job.condition.suppress == "none":
+        if job.condition.protocol == "paper":
             values["above_chance"] = values["top1"] - chance
         yield Scores(block.items, values, block.at)
