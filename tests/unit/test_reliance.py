@@ -33,10 +33,10 @@ def card(height: int = 224, width: int = 224, resize: int | None = None) -> Back
 def test_the_presets() -> None:
     quick, default, paper = (reliance.conditions(preset, (224, 224)) for preset in ("quick", "default", "paper"))
     assert [c.suppress for c in quick] == ["none", "global_shape", "local_shape", "texture", "colour"]
-    assert [_cues.cells(c) for c in quick] == [None, (4, 4), (8, 8), None, None]
+    assert [_cues.grid(c) for c in quick] == [None, (4, 4), (8, 8), None, None]
     assert len(default) == 9
     assert set(quick) <= set(default), "what was measured in a hurry is not measured again"
-    assert [(c.suppress, _cues.cells(c)) for c in paper[1:3]] == [("global_shape", (3, 3)), ("local_shape", (6, 6))]
+    assert [(c.suppress, _cues.grid(c)) for c in paper[1:3]] == [("global_shape", (3, 3)), ("local_shape", (6, 6))]
     assert len(paper) == 5 + 35 + 27
     assert sum(c.then == "none" for c in paper[5:]) == 35
     assert all(c.protocol == "paper" for c in paper)
@@ -48,22 +48,22 @@ def test_the_presets() -> None:
     [(224, 4), (384, 4), (256, 4), (288, 4), (336, 4), (240, 4), (380, 5), (518, 7), (300, 3), (299, 4)],
 )
 def test_the_usual_grid_divides_the_input_twice(side: int, grid: int) -> None:
-    assert reliance.default_grid((side, side)) == (grid, grid)
+    assert reliance.usual_cells((side, side)) == grid
     assert (side % (2 * grid) == 0) == (side != 299)
 
 
 def test_what_cannot_be_measured_is_refused_with_the_reason() -> None:
     cases = [
         (Condition(suppress="local_shape"), card(299, 299), "a grid of 8x8 does not divide the 299x299 input into whole cells"),
-        (Condition(suppress="global_shape", grid=(3, 3)), card(), "a grid of 3x3 does not divide"),
-        (Condition(suppress="shuffle", grid=(16, 16), protocol="paper"), card(8, 8), "more cells than the 8x8 input has pixels"),
-        (Condition(suppress="rotate", grid=(4, 4)), card(224, 256), "cells of 56x64 px are not square"),
+        (Condition(suppress="global_shape", cells=3), card(), "a grid of 3x3 does not divide"),
+        (Condition(suppress="shuffle", cells=16, protocol="paper"), card(8, 8), "more cells than the 8x8 input has pixels"),
+        (Condition(suppress="rotate", cells=4), card(224, 256), "cells of 56x64 px are not square"),
         (Condition(suppress="texture"), card(6, 6), "a filter that reaches 6 px is larger than the 6x6 input"),
         (Condition(suppress="gaussian", amount=15.0), card(7, 32), "reaches 7 px"),
     ]  # fmt: skip
     for condition, backbone, said in cases:
         assert said in str(reliance.refusal(condition, backbone, NO_IMAGES))
-    fits = Condition(suppress="global_shape", grid=(3, 3), protocol="paper")
+    fits = Condition(suppress="global_shape", cells=3, protocol="paper")
     assert reliance.refusal(fits, card(), NO_IMAGES) is None
 
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_measured_is_refused_with_the_reason() -> None:
         ({"suppress": "grey", "amount": 20.0}, r"`amount` of `grey` must be in \[0, 1\]"),
         ({"suppress": "colour", "then": "shuffle"}, "`then` must be `none` after a cue"),
         ({"suppress": "grey", "amount": 1.0, "then": "grey"}, "another operation"),
-        ({"grid": (0, 4)}, "`grid` must be two positive numbers"),
+        ({"cells": 0}, "`cells` must be a positive number"),
         ({"protocol": "published"}, "`protocol` must be one of own, paper"),
         ({"run": -1}, "`run` must not be negative"),
     ],
@@ -120,7 +120,7 @@ def test_cues_are_the_operations_that_they_stand_for() -> None:
     b = batch()
     for cue, same in (
         ("global_shape", Condition(suppress="shuffle")),
-        ("local_shape", Condition(suppress="shuffle", grid=(8, 8))),
+        ("local_shape", Condition(suppress="shuffle", cells=8)),
         ("texture", Condition(suppress="bilateral", amount=12.0)),
         ("colour", Condition(suppress="grey", amount=1.0)),
     ):
@@ -155,7 +155,35 @@ def test_a_network_without_positions_keeps_all_under_a_shuffle_at_its_grid_and_n
     assert accuracy(Condition()) == 1
     assert accuracy(Condition(suppress="global_shape")) == 1
     assert accuracy(Condition(suppress="local_shape")) < 0.8
-    assert accuracy(Condition(suppress="shuffle", grid=(2, 2))) == 1, "whole cells of its own"
+    assert accuracy(Condition(suppress="shuffle", cells=2)) == 1, "whole cells of its own"
+
+
+def test_cells_that_cut_through_patches_are_told() -> None:
+    def told(condition: Condition, patches: tuple[int, int] | None) -> list[str]:
+        said: list[str] = []
+        network = dataclasses.replace(averaging(), card=dataclasses.replace(card(48, 48), patch_grid=patches))
+        pixels = np.zeros((2, 48, 48, 3), dtype=np.uint8)
+        labels = np.zeros(2, dtype=np.int64)
+        list(
+            reliance.measure(
+                Job(
+                    backbone=network,
+                    condition=condition,
+                    ids=["a", "b"],
+                    pixels=pixels,
+                    labels=labels,
+                    warn=said.append,
+                )
+            )
+        )
+        return said
+
+    assert told(Condition(suppress="global_shape"), (6, 6)) == [
+        "4x4 cells cut through the 6x6 patches of y, which costs it more than the shape"
+    ]
+    assert told(Condition(suppress="global_shape"), (8, 8)) == []
+    assert told(Condition(suppress="global_shape"), None) == []
+    assert told(Condition(suppress="texture"), (6, 6)) == []
 
 
 def test_a_curve_counts_what_lies_above_chance() -> None:

@@ -22,7 +22,7 @@ AMOUNTS = ("bilateral", "gaussian", "grey")
 USUAL_DIAMETER = 12
 SIGMA_SPACE = 75.0
 
-SINGLE, OVER_GRID, OVER_AMOUNT = "cues", "over the grid", "over the amount"
+SINGLE, OVER_CELLS, OVER_AMOUNT = "cues", "over the cells", "over the amount"
 GRIDS = (2, 4, 6, 8, 10, 12, 14, 16)
 SWEPT: Mapping[Op, Sequence[float]] = {
     "bilateral": (4, 6, 8, 10, 12, 14),
@@ -32,18 +32,18 @@ SWEPT: Mapping[Op, Sequence[float]] = {
 
 
 def part(condition: Any) -> str:
-    """The place of a condition on the axis: a cue (or the channels' order), or a curve over grids or over amounts."""
+    """The place of a condition on the axis: a cue (or the channels' order), or a curve over cells or over amounts."""
     if condition.suppress in ("shuffle", "rotate") or condition.then == "shuffle":
-        return OVER_GRID
+        return OVER_CELLS
     return OVER_AMOUNT if condition.suppress in AMOUNTS else SINGLE
 
 
-def cells(condition: Any) -> Grid | None:
-    """The grid of the cells that change places or turn; None where none do."""
+def grid(condition: Any) -> Grid | None:
+    """(rows, columns) of the cells that change places or turn; None where none do."""
     if condition.suppress == "local_shape":
-        return 2 * condition.grid[0], 2 * condition.grid[1]
+        return 2 * condition.cells, 2 * condition.cells
     moves = condition.suppress in ("global_shape", "shuffle", "rotate") or condition.then == "shuffle"
-    return condition.grid if moves else None
+    return (condition.cells, condition.cells) if moves else None
 
 
 def bilateral(condition: Any) -> tuple[int, float, float]:
@@ -64,7 +64,7 @@ def check(c: Any) -> None:
     for name, kind in (("suppress", Op), ("then", Then), ("protocol", Protocol)):
         known = get_args(kind)
         require(getattr(c, name) in known, f"`{name}` must be one of {', '.join(known)}", getattr(c, name))
-    require(len(c.grid) == 2 and min(c.grid) > 0, "`grid` must be two positive numbers", c.grid)
+    require(c.cells > 0, "`cells` must be a positive number", c.cells)
     require(c.run >= 0, "`run` must not be negative", c.run)
     require(
         c.then == "none" or c.suppress not in CUES, "`then` must be `none` after a cue", c.then, "Name an operation."
@@ -86,27 +86,26 @@ def check(c: Any) -> None:
 
 def curves() -> Iterator[dict[str, Any]]:
     """The fields of the published curves: 35 of single operations and, of 28 pairs, the 27 that differ."""
-    square = {n: (n, n) for n in GRIDS}
     for op in ("shuffle", "rotate"):
-        yield from ({"suppress": op, "grid": grid} for grid in square.values())
+        yield from ({"suppress": op, "cells": n} for n in GRIDS)
     for name, amounts in SWEPT.items():
         yield from ({"suppress": name, "amount": float(amount)} for amount in amounts)
     yield {"suppress": "channels"}
-    yield from ({"suppress": "shuffle", "grid": grid, "then": "grey"} for grid in square.values())
+    yield from ({"suppress": "shuffle", "cells": n, "then": "grey"} for n in GRIDS)
     yield from ({"suppress": "bilateral", "amount": float(d), "then": "grey"} for d in SWEPT["bilateral"])
     together = [*zip(SWEPT["bilateral"], GRIDS, strict=False), *((USUAL_DIAMETER, n) for n in GRIDS)]
     for d, n in dict.fromkeys(together):
-        yield {"suppress": "bilateral", "amount": float(d), "grid": square[n], "then": "shuffle"}
+        yield {"suppress": "bilateral", "amount": float(d), "cells": n, "then": "shuffle"}
 
 
 def left(points: Sequence[Mapping[str, Any]], means: np.ndarray, *, op: str) -> np.ndarray | None:
     """The mean over a single curve of (accuracy - chance) / (clean accuracy - chance); None where points are missing."""
     if op == "shuffle":
-        wanted = [("shuffle", 0.0, (n, n), "none") for n in GRIDS]
+        wanted = [("shuffle", 0.0, n, "none") for n in GRIDS]
     else:
-        wanted = [(op, float(amount), (4, 4), "none") for amount in SWEPT[op]]  # type: ignore[index]
-    at = {(p["suppress"], float(p["amount"]), tuple(p["grid"]), p["then"]): k for k, p in enumerate(points)}
-    clean = at.get(("none", 0.0, (4, 4), "none"))
+        wanted = [(op, float(amount), 4, "none") for amount in SWEPT[op]]  # type: ignore[index]
+    at = {(p["suppress"], float(p["amount"]), p["cells"], p["then"]): k for k, p in enumerate(points)}
+    clean = at.get(("none", 0.0, 4, "none"))
     if clean is None or not set(wanted) <= at.keys():
         return None
     above = means[..., clean]
@@ -145,7 +144,7 @@ CHARTS = (
         reads="`none` is the unchanged picture. A low bar is a cue that the network needs; compare it with its own `none`.",
     ),
     Chart(
-        x="grid", x_title="grid of the cells", where={"part": OVER_GRID}, facet=("suppress", "then", "amount"), title="shape",
+        x="cells", x_title="cells a side", where={"part": OVER_CELLS}, facet=("suppress", "then", "amount"), title="shape",
         reads=f"Cells that change places or turn. {_CURVE}",
     ),
     Chart(
@@ -172,10 +171,10 @@ PUBLISHED = tuple(
     Published(
         model="ResNet50",
         architectures=("resnet50",),
-        where={"suppress": cue, "protocol": "paper", "grid": grid, "part": SINGLE},
+        where={"suppress": cue, "protocol": "paper", "cells": cells, "part": SINGLE},
         value=round(score * 0.954, 3),
         data="800 easy photographs, answers among 16 classes",
         source=f"Burgert et al. 2025, score {score:.2f} times the clean accuracy .954 that papernotes.org quotes",
     )
-    for cue, grid, score in (("global_shape", (3, 3), 0.83), ("local_shape", (3, 3), 0.28), ("texture", (4, 4), 0.80))
+    for cue, cells, score in (("global_shape", 3, 0.83), ("local_shape", 3, 0.28), ("texture", 4, 0.80))
 )

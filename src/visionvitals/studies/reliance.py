@@ -4,20 +4,21 @@ Where shape bias asks which of two cues wins in a made-up picture, this asks wha
 network that keeps little without a cue relies on it: one that loses much without colour fails on a camera by night, one that loses much
 under the bilateral filter fails on soft or compressed pictures, one that loses nothing under a shuffle does not look at the whole object.
 
-Protocol. `global_shape` cuts the picture into `grid` cells that change places, `local_shape` into twice as many a side; `texture` is a
+Protocol. `global_shape` cuts the picture into `cells` a side that change places, `local_shape` into twice as many; `texture` is a
 bilateral filter (12 px, sigma 170 of colour and 75 of space), which smooths surfaces and keeps edges; `colour` makes the picture grey. The
 score is the accuracy that is left, divided by that on unchanged pictures; it can exceed 1. Curves sweep one operation, or two in a row; their
 score takes chance (1 / outputs) from both accuracies. Whether an operation does what it should is measured on the pictures themselves: the
 local variance, high frequencies, edges and colour that are left.
 
 Read with care. A shuffle makes borders between cells that are a cue of their own; networks trained on pasted cells (CutMix, Cutout) have met
-some. A high score says that a cue is not needed, not that it is not used: the cues are redundant. Which cue counts depends on the data: in medical
-images it is colour, in remote sensing texture. Never compare with scores on other pictures: easy ones keep more.
+some. Cells that cut through the patches of a transformer cost it more than the shape: then the cell says so (`cells = 7` fits 14 x 14 patches).
+A high score says that a cue is not needed, not that it is not used: cues are redundant. Which one counts depends on the data: in medical images
+it is colour, in remote sensing texture. Never compare with scores on other pictures: easy ones keep more.
 
 The literature disagrees. Geirhos et al. 2019 find networks biased to texture; Burgert et al. find that, measured by suppression, they rely on
 local shape most of all; DiST (arXiv 2310.07555) finds that supervised transformers have no significant advantage in global shape.
 
-`protocol = paper` is the published one: the picture is stretched to the input without a crop, the grids are 3 (6), and where a grid does not divide the
+`protocol = paper` is the published one: the picture is stretched to the input without a crop, there are 3 (6) cells a side, and where they do not divide the
 input only cells of equal size change places, so that 4 of 9 stay where they are on average: weaker than a uniform shuffle. Deviations: an image has its
 own draw (theirs: a worker's), values are not rounded to 8 bits, each network has its own normalisation (theirs: ImageNet's).
 
@@ -33,7 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.perturb.cells import divides, division_refusal
+from visionvitals.perturb.cells import covers_whole_patches, divides, division_refusal
 from visionvitals.studies import _cues
 from visionvitals.studies._cues import CUES, Op, Protocol, Then
 from visionvitals.study import BackboneCard, Batch, ImageSetCard, Job, Preprocess, Preset, Scores, score
@@ -55,19 +56,19 @@ class Condition:
     """What is done to the picture.
 
     Attributes:
-        suppress: a cue, by its usual operation: global_shape, local_shape, texture, colour; or an operation: `shuffle` and `rotate` the cells of
-            `grid`; `bilateral`, `gaussian` and `grey` by `amount`; `channels` in another order; `none`.
+        suppress: a cue, by its usual operation: global_shape, local_shape, texture, colour; or an operation: `shuffle` and `rotate` the cells;
+            `bilateral`, `gaussian` and `grey` by `amount`; `channels` in another order; `none`.
         amount: of bilateral, the diameter in pixels (sigma of colour 15 times that less 10, of space 75); of gaussian, the odd kernel in
             pixels (sigma a sixth of that less 1); of grey, the share in [0, 1]. 0 for all others.
-        grid: (rows, columns) of cells; `local_shape` has twice as many; looked at by shuffles and rotations only.
-        then: a second operation: `grey`, wholly, or `shuffle` of the cells of `grid`; not after a cue.
-        protocol: `own`: pictures prepared as the backbone says, a grid must divide the input; `paper`: stretched pictures, any grid.
+        cells: cells a side; `local_shape` has twice as many; looked at by shuffles and rotations only.
+        then: a second operation: `grey`, wholly, or `shuffle` of the cells; not after a cue.
+        protocol: `own`: pictures prepared as the backbone says, cells must divide the input; `paper`: stretched pictures, any cells.
         run: repetition; each has its own draws.
     """
 
     suppress: Op = "none"
     amount: float = 0.0
-    grid: tuple[int, int] = (4, 4)
+    cells: int = 4
     then: Then = "none"
     protocol: Protocol = "own"
     run: int = 0
@@ -78,36 +79,32 @@ class Condition:
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
     """quick: unchanged, and without global shape (4 x 4), local shape (8 x 8), texture, colour; default: the same with three runs of the
-    shuffles; both take the grid nearest to 4 x 4 that divides the input as 8 x 8 must too. paper: the published four by the published
-    protocol, and its curves over grids and amounts, single and in pairs, one run each.
+    shuffles; other numbers of cells where 4 and 8 do not divide the input. paper: the published four by the published
+    protocol, and its curves over cells and amounts, single and in pairs, one run each.
     """
     if preset == "paper":
-        own = [
-            Condition(suppress=cue, grid=(3, 3) if cue in _cues.SHAPES else (4, 4), protocol="paper") for cue in CUES
-        ]
+        own = [Condition(suppress=cue, cells=3 if cue in _cues.SHAPES else 4, protocol="paper") for cue in CUES]
         return own + [Condition(protocol="paper", **values) for values in _cues.curves()]
-    grid = default_grid(size)
-    runs = 1 if preset == "quick" else 3
+    cells, runs = usual_cells(size), 1 if preset == "quick" else 3
     return [
-        Condition(suppress=cue, grid=grid if cue in _cues.SHAPES else (4, 4), run=run)
+        Condition(suppress=cue, cells=cells if cue in _cues.SHAPES else 4, run=run)
         for cue in CUES
         for run in range(runs if cue in _cues.SHAPES else 1)
     ]
 
 
-def default_grid(size: tuple[int, int]) -> tuple[int, int]:
-    """The grid nearest to 4 x 4, from 3 to 7, that divides an input with itself and with twice as many cells; 4 x 4 where none does.
+def usual_cells(size: tuple[int, int]) -> int:
+    """The number nearest to 4, from 3 to 7, of cells a side that divides an input, as twice as many do; 4 where none does.
 
     Example:
-        >>> default_grid((224, 224)), default_grid((518, 518)), default_grid((299, 299))
-        ((4, 4), (7, 7), (4, 4))
+        >>> usual_cells((224, 224)), usual_cells((518, 518)), usual_cells((299, 299))
+        (4, 7, 4)
     """
-    side = next((n for n in (4, 3, 5, 6, 7) if divides((2 * n, 2 * n), size)), 4)
-    return side, side
+    return next((n for n in (4, 3, 5, 6, 7) if divides((2 * n, 2 * n), size)), 4)
 
 
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
-    """A grid must divide the input, a turned cell be square, and a filter be smaller than the picture."""
+    """The cells must divide the input, a turned cell be square, and a filter be smaller than the picture."""
     c, size = condition, backbone.preprocess.size
     if reach := _cues.reach(c):
         return (
@@ -115,7 +112,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
             if reach < min(size)
             else f"a filter that reaches {reach} px is larger than the {size[0]}x{size[1]} input"
         )
-    grid = _cues.cells(c)
+    grid = _cues.grid(c)
     if grid is None:
         return None
     if grid[0] > size[0] or grid[1] > size[1]:
@@ -135,7 +132,7 @@ def cut(condition: Condition, preprocess: Preprocess) -> Preprocess:
 
 
 def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
-    """The images without one cue; the order of the cells is the same in every study point of an image, grid and run."""
+    """The images without one cue; the order of the cells is the same at every point of an image with so many cells and this run."""
     from visionvitals import randomness
     from visionvitals.perturb import suppress
 
@@ -148,13 +145,14 @@ def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
     def shuffled(images: "Tensor", grid: tuple[int, int]) -> "Tensor":
         return suppress.shuffle(images, suppress.orders(keys("shuffle"), size, grid), grid)
 
-    grid = _cues.cells(c)
+    grid = _cues.grid(c)
     if c.suppress in (*_cues.SHAPES, "shuffle"):
         assert grid is not None
         images = shuffled(images, grid)
     elif c.suppress == "rotate":
-        turns = (4 * randomness.uniform(keys("rotate"), c.grid[0] * c.grid[1])).long()
-        images = suppress.turn_cells(images, turns, c.grid)
+        assert grid is not None
+        turns = (4 * randomness.uniform(keys("rotate"), grid[0] * grid[1])).long()
+        images = suppress.turn_cells(images, turns, grid)
     elif c.suppress in ("texture", "bilateral"):
         diameter, colour, space = _cues.bilateral(c)
         images = suppress.bilateral(images, diameter, colour, space)
@@ -166,7 +164,7 @@ def perturb(condition: Condition, batch: Batch, seed: int) -> "Tensor":
         images = suppress.channels(images, randomness.permutation(keys("channels"), 3))
     if c.then == "grey":
         return suppress.grey(images, 1.0)
-    return shuffled(images, c.grid) if c.then == "shuffle" else images
+    return shuffled(images, (c.cells, c.cells)) if c.then == "shuffle" else images
 
 
 def measure(job: Job) -> Iterator[Scores]:
@@ -181,7 +179,12 @@ def measure(job: Job) -> Iterator[Scores]:
     def checks(batch: Batch) -> "dict[str, Tensor]":
         return dict(cue_checks.left(batch.images, shown[0]))
 
-    part = _cues.part(job.condition)
+    part, grid, card = _cues.part(job.condition), _cues.grid(job.condition), job.backbone.card
+    if grid is not None and card.patch_grid is not None and not covers_whole_patches(grid, card):
+        own = "x".join(map(str, card.patch_grid))
+        job.warn(
+            f"{grid[0]}x{grid[1]} cells cut through the {own} patches of {card.architecture}, which costs it more than the shape"
+        )
     chance = 1 / job.backbone.card.outputs
     for block in score(job, remembered, at=(part,), more=checks):
         values: dict[str, Any] = dict(block.values)
