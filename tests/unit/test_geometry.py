@@ -128,6 +128,7 @@ def card(height: int = 32, width: int = 32, outputs: int = 10) -> BackboneCard:
     [
         ({"move": "jump"}, "`move` must be one of shift, turn"),
         ({"move": "shift", "amount": 4.0}, "`edge` of a shift must be roll, fill or margin"),
+        ({"move": "shift", "amount": float("nan"), "edge": "roll"}, "`amount` must be a finite number"),
         ({"move": "shift", "amount": 0.5, "edge": "roll"}, "whole number of pixels"),
         ({"move": "turn", "amount": 45.0}, "must be 0, 90, 180 or 270 degrees.*See `rotate`"),
         ({"move": "rotate", "amount": 270.0}, "over -180 and up to 180"),

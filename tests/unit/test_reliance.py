@@ -72,6 +72,7 @@ def test_what_cannot_be_measured_is_refused_with_the_reason() -> None:
     [
         ({"suppress": "shape"}, "`suppress` must be one of none, global_shape"),
         ({"suppress": "texture", "amount": 5.0}, "`amount` must be 0 for `texture`"),
+        ({"suppress": "bilateral", "amount": float("inf")}, "`amount` must be a finite number"),
         ({"suppress": "bilateral"}, "`amount` of `bilateral` must be a whole number of pixels"),
         ({"suppress": "gaussian", "amount": 4.0}, "must be an odd number of pixels from 3. Got 4"),
         ({"suppress": "grey", "amount": 20.0}, r"`amount` of `grey` must be in \[0, 1\]"),

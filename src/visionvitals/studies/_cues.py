@@ -1,5 +1,6 @@
 """What `reliance` measures beside its experiment: which points there are, what a condition may be, metrics, charts, signs. No torch."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -72,6 +73,7 @@ def check(c: Any) -> None:
     same = (c.suppress, c.then) in (("shuffle", "shuffle"), ("grey", "grey"))
     require(not same, "`then` must be another operation than `suppress`", c.then)
     a = c.amount
+    require(math.isfinite(a), "`amount` must be a finite number", a)
     if c.suppress == "bilateral":
         require(a >= 1 and a == int(a), "`amount` of `bilateral` must be a whole number of pixels, 1 or more", a)
     elif c.suppress == "gaussian":

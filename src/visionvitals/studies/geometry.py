@@ -26,6 +26,7 @@ Metrics: `same_answer` and `prediction`; where the classes of the image set are 
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -115,6 +116,7 @@ class Condition:
     def __post_init__(self) -> None:
         require(self.move in get_args(Move), f"`move` must be one of {', '.join(get_args(Move))}", self.move)
         a = self.amount
+        require(math.isfinite(a), "`amount` must be a finite number", a)
         if self.move == "shift":
             require(a == int(a), "`amount` of a shift must be a whole number of pixels", a)
             require(

@@ -1,8 +1,8 @@
 """Reliance on cues: how much is still recognised when the shape, the texture or the colour of a picture is weakened, and the rest is left?
 
 Where shape bias asks which of two cues wins in a made-up picture, this asks what the network can do without, on any labelled photographs. A
-network that keeps little without a cue relies on it: one that loses much without colour fails on a camera by night, one that loses much
-under the bilateral filter fails on soft or compressed pictures, one that loses nothing under a shuffle does not look at the whole object.
+network that keeps little without a cue relies on it: one that loses much without colour is at risk on a camera by night, one that loses much
+under the bilateral filter on soft or compressed pictures; one that loses nothing under a shuffle does not look at the whole object.
 
 Protocol. `global_shape` cuts the picture into `cells` a side that change places, `local_shape` into twice as many; `texture` is a
 bilateral filter (12 px, sigma 170 of colour and 75 of space), which smooths surfaces and keeps edges; `colour` makes the picture grey. The
