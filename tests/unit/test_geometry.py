@@ -304,6 +304,18 @@ def test_from_the_plan_to_the_vital_signs_on_pictures_whose_classes_fit_and_do_n
     }
     assert known[True] - known[False] == {"top1", "top5", "cross_entropy"}
     assert "same_answer" in known[False]
+    for p in run.of("geometry"):
+        (cell,) = p.cells
+        right = (
+            dict(zip(cell.items(()), cell.values(["top1"], ())["top1"].tolist(), strict=True))
+            if "cnn" in p.backbone
+            else {}
+        )
+        shown = cell.facts["exhibits"]
+        assert shown
+        assert {e["item"]: e["correct"] for e in shown if "correct" in e} == {
+            e["item"]: right[e["item"]] == 1 for e in shown if right
+        }
     row = next(r for r in signs.vital_signs(run) if "cnn" in r["backbone"])
     same = [row[sign.title] for sign in geometry.SIGNS if sign.where["move"] != "shift"]  # 8 px are too much for 64
     assert all(e.n == 16 and 0 <= e.value <= 1 for e in same)

@@ -180,7 +180,7 @@ def test_cells_that_cut_through_patches_are_told() -> None:
         return said
 
     assert told(Condition(suppress="global_shape"), (6, 6)) == [
-        "4x4 cells cut through the 6x6 patches of y, which costs it more than the shape"
+        "4x4 cells cut through the 6x6 patches of y: it loses more than the shape"
     ]
     assert told(Condition(suppress="global_shape"), (8, 8)) == []
     assert told(Condition(suppress="global_shape"), None) == []

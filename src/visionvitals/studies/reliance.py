@@ -11,7 +11,7 @@ score takes chance (1 / outputs) from both accuracies. Whether an operation does
 local variance, high frequencies, edges and colour that are left.
 
 Read with care. A shuffle makes borders between cells that are a cue of their own; networks trained on pasted cells (CutMix, Cutout) have met
-some. Cells that cut through the patches of a transformer cost it more than the shape: then the cell says so (`cells = 7` fits 14 x 14 patches).
+some. Where cells cut through the patches of a transformer, it loses more than the shape, and the cell says so (`cells = 7` fits 14 x 14 patches).
 A high score says that a cue is not needed, not that it is not used: cues are redundant. Which one counts depends on the data: in medical images
 it is colour, in remote sensing texture. Never compare with scores on other pictures: easy ones keep more.
 
@@ -183,7 +183,7 @@ def measure(job: Job) -> Iterator[Scores]:
     if grid is not None and card.patch_grid is not None and not covers_whole_patches(grid, card):
         own = "x".join(map(str, card.patch_grid))
         job.warn(
-            f"{grid[0]}x{grid[1]} cells cut through the {own} patches of {card.architecture}, which costs it more than the shape"
+            f"{grid[0]}x{grid[1]} cells cut through the {own} patches of {card.architecture}: it loses more than the shape"
         )
     chance = 1 / job.backbone.card.outputs
     for block in score(job, remembered, at=(part,), more=checks):
