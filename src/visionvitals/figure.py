@@ -39,6 +39,7 @@ class Metric:
         better: which end is good; None where neither is.
         over: what its items are; intervals are over these.
         interval: False where the number is a property of what was done, not a sample, so that it is shown without an interval.
+        ends: the smallest and the largest possible value, where the unit does not say them.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Metric:
     better: Better | None
     over: Literal["images", "classes", "episodes", "epochs"] = "images"
     interval: bool = True
+    ends: tuple[float, float] | None = None
 
     @property
     def share(self) -> bool:
@@ -60,7 +62,7 @@ class Metric:
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest possible value."""
-        return BOUNDS[self.unit]
+        return self.ends or BOUNDS[self.unit]
 
     @property
     def head(self) -> str:
@@ -91,6 +93,25 @@ COMMON: Mapping[str, Metric] = types.MappingProxyType(
         ),
         "prediction": Metric(
             title="predicted class", meaning="index of the predicted class", unit="identifier", better=None
+        ),
+        "confidence": Metric(
+            title="confidence",
+            meaning="the largest softmax probability, of whichever class",
+            unit="share",
+            better=None,
+        ),
+        "brier": Metric(
+            title="Brier score",
+            meaning="sum over the classes of the squared difference between softmax probability and truth (0 to 2)",
+            unit="distance",
+            better="low",
+        ),
+        "top1_present": Metric(
+            title="top-1 among the set's classes",
+            meaning="as top-1, where only the outputs whose classes the image set has may be answered; published numbers of "
+            "ImageNet-A, ImageNet-R and ObjectNet are read so",
+            unit="share",
+            better="high",
         ),
         "information_loss": Metric(
             title="pixels removed",

@@ -205,9 +205,14 @@ def test_a_movement_by_nothing_keeps_every_answer_and_others_do_not() -> None:
 
 def test_without_labels_there_is_consistency_and_no_accuracy() -> None:
     found = measured(geometry, job(linear(), Condition()))
-    assert {metric for _, metric, _ in found} == {"same_answer", "prediction"}
+    free = {"same_answer", "prediction", "confidence"}
+    assert {metric for _, metric, _ in found} == free
     with_labels = measured(geometry, job(linear(), Condition(), targets=np.arange(24) % 10))
-    assert {metric for _, metric, _ in with_labels} == {"same_answer", "prediction", "top1", "top5", "cross_entropy"}
+    assert {metric for _, metric, _ in with_labels} == free | {"top1", "top5", "cross_entropy", "brier"}
+    several = np.stack([np.arange(24) % 10, (np.arange(24) + 1) % 10], axis=1)
+    either = column(measured(geometry, job(linear(), Condition(), targets=several)), "top1")
+    both = [column(measured(geometry, job(linear(), Condition(), targets=several[:, k])), "top1") for k in (0, 1)]
+    assert either == [a + b for a, b in zip(*both, strict=True)], "any of several right outputs is right"
     assert column(with_labels, "same_answer") == column(found, "same_answer")
 
 
@@ -302,7 +307,7 @@ def test_from_the_plan_to_the_vital_signs_on_pictures_whose_classes_fit_and_do_n
         name: {m for p in run.of("geometry") if ("cnn" in p.backbone) == name for m in p.metrics}
         for name in (True, False)
     }
-    assert known[True] - known[False] == {"top1", "top5", "cross_entropy"}
+    assert known[True] - known[False] == {"top1", "top5", "cross_entropy", "brier"}
     assert "same_answer" in known[False]
     for p in run.of("geometry"):
         (cell,) = p.cells

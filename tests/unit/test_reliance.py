@@ -103,7 +103,8 @@ def test_the_published_strengths() -> None:
 
 def batch(side: int = 48) -> Batch:
     images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
-    return Batch(("a", "b", "c"), images, torch.zeros(3, dtype=torch.int64), slice(0, 3), card(side, side))
+    labels = torch.zeros(3, dtype=torch.int64)
+    return Batch(("a", "b", "c"), images, labels, labels, slice(0, 3), card(side, side))
 
 
 def test_of_two_operations_the_first_is_done_first() -> None:
@@ -229,7 +230,9 @@ def test_from_the_plan_to_the_vital_signs(tmp_path: Path) -> None:
         assert e.value == pytest.approx(accuracy[cue] / accuracy["none"])
     assert accuracy["local_shape"] < accuracy["none"]
     assert row["score over the grey curve"].n == 24
-    assert np.isfinite(row["score over the grey curve"].value)
+    assert np.isfinite(row["score over the grey curve"][:3]).all()
+    constant = run.metric("reliance", "above_chance")
+    assert constant.bounds == (-1, 1), "so that a point at which all are wrong has an interval too"
     drawn = {plot.chart.title: plot for plot in charts.plots(run, "reliance")}
     assert set(drawn) == {"cue by cue", "texture and colour"}
     assert drawn["cue by cue"].x_order == ("none", "global_shape", "local_shape", "texture", "colour")

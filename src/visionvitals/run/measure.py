@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from visionvitals.datasets.base.cache import Decoded
+    from visionvitals.datasets.base.labels import Alignment
 
 
 UNSCORED = 0.01
@@ -134,7 +135,7 @@ class Work:
     """A backbone and the images that it is shown.
 
     Attributes:
-        outputs: for each class of the set the output of the backbone; None where they do not fit.
+        aligned: which outputs of the backbone the classes of the set are; None where they do not fit.
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
         embeddings: of its patches, from cell to cell.
@@ -144,7 +145,7 @@ class Work:
 
     backbone: Backbone
     data: "Decoded"
-    outputs: np.ndarray | None
+    aligned: "Alignment | None"
     shown: frozenset[str]
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
@@ -157,13 +158,32 @@ class Work:
         """As the study reads them."""
         if study.labels != "outputs":
             return self.data.labels
-        assert self.targets is not None, "the planner skips labels that do not fit"
-        return self.targets
+        assert self.aligned is not None, "the planner skips labels that do not fit"
+        return np.take(self.aligned.indices, self.data.labels)
 
     @property
     def targets(self) -> np.ndarray | None:
-        """The labels as outputs of the backbone, where they fit."""
-        return None if self.outputs is None else self.outputs[self.data.labels]
+        """See `Job.targets`."""
+        if self.aligned is None:
+            return None
+        if not self.aligned.right:
+            return np.take(self.aligned.indices, self.data.labels)
+        widest = max(map(len, self.aligned.right))
+        table = [(*several, *several[:1] * (widest - len(several))) for several in self.aligned.right]
+        found: np.ndarray = np.asarray(table)[self.data.labels]
+        return found
+
+    def right(self, study: Study) -> np.ndarray | None:
+        """See `Job.right`."""
+        several = study.labels == "outputs" and self.aligned is not None and self.aligned.right
+        return self.targets if several else None
+
+    def present(self, study: Study) -> np.ndarray | None:
+        """See `Job.present`."""
+        if study.labels != "outputs" or self.aligned is None:
+            return None
+        found = np.asarray(self.aligned.present)
+        return found if 1 < len(found) < self.backbone.card.outputs else None
 
     def some(self, rows: range | np.ndarray) -> "Work":
         """The work on some of the images, see `Decoded.some`."""
@@ -293,6 +313,8 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         ids=work.data.ids,
         pixels=work.data.pixels,
         labels=work.labels(study),
+        right=work.right(study),
+        present=work.present(study),
         targets=work.targets,
         images=cell.images,
         textures=work.data.textures,
@@ -327,12 +349,15 @@ def marks_of(
         }
     names = cell.backbone if study.labels == "outputs" else cell.images
     answers = cell.images if study.labels == "own" else cell.backbone
-    labels, right = work.labels(study), work.labels(study) if study.labels == "own" else work.targets
+    labels = work.labels(study)
+    right = labels if study.labels == "own" else work.targets
     wanted = {i: int(v) for i, v in zip(work.data.ids, labels, strict=True) if i in shown}
-    truth = {} if right is None else {i: int(v) for i, v in zip(work.data.ids, right, strict=True) if i in shown}
+    truth = (
+        {} if right is None else {i: np.atleast_1d(v) for i, v in zip(work.data.ids, right, strict=True) if i in shown}
+    )
     marks: dict[str, dict[str, Any]] = {}
     for item in shown:
         marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
         if item in predicted and item in truth:
-            marks[item]["correct"] = predicted[item] == truth[item]
+            marks[item]["correct"] = predicted[item] in truth[item].tolist()
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks

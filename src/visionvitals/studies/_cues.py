@@ -137,6 +137,7 @@ METRICS = {
         meaning="top-1 less 1 / outputs, for the score of a curve",
         unit="none",
         better="high",
+        ends=(-1.0, 1.0),
     ),
 }
 _CURVE = "Score of the curves: what lies above chance, divided by the same of unchanged pictures."

@@ -22,7 +22,7 @@ The literature. Zhang 2019 (arXiv 1904.11486) shows networks two random crops of
 with blurred downsampling. `margin` is of that kind, but moves by a given amount and from the centre: the numbers do not compare. Azulay & Weiss 2019 find
 that a shift by one pixel changes answers of modern networks; the effect is smaller where training augments by crops.
 
-Metrics: `same_answer` and `prediction`; where the classes of the image set are outputs of the network also `top1`, `top5` and `cross_entropy`.
+Metrics: `same_answer`, `prediction` and `confidence`; where the classes of the image set are outputs of the network also the others of `clean`.
 """
 
 import dataclasses
@@ -236,13 +236,15 @@ def measure(job: Job) -> Iterator[Scores]:
     for batch in job.batches():
         with torch.inference_mode():
             seen, out = job.answered(batch, perturb)
-        labels = batch.labels if job.targets is None else torch.from_numpy(job.targets[batch.rows]).to(out.device)
-        known = out.argmax(dim=1) if job.targets is None else labels
-        values = answers(out.float(), known)
+        known = job.targets is not None
+        right = (
+            torch.from_numpy(job.targets[batch.rows]).to(out.device) if job.targets is not None else out.argmax(dim=1)
+        )
+        values = answers(out.float(), right)
         was = torch.from_numpy(before[batch.rows].copy()).to(out.device)
         lost = values["prediction"].isnan() | (was < 0)
         values["same_answer"] = (values["prediction"] == was).double().masked_fill(lost, float("nan"))
-        kept = values if job.targets is not None else {k: values[k] for k in ("same_answer", "prediction")}
+        kept = values if known else {k: values[k] for k in ("same_answer", "prediction", "confidence")}
         for position in sorted(map(batch.ids.index, job.exhibits.intersection(batch.ids))):
             job.keep(batch.ids[position], seen[position])
         yield Scores(batch.ids, kept)
