@@ -164,19 +164,11 @@ class Work:
     @property
     def targets(self) -> np.ndarray | None:
         """See `Job.targets`."""
-        if self.aligned is None:
-            return None
-        if not self.aligned.right:
-            return np.take(self.aligned.indices, self.data.labels)
-        widest = max(map(len, self.aligned.right))
-        table = [(*several, *several[:1] * (widest - len(several))) for several in self.aligned.right]
-        found: np.ndarray = np.asarray(table)[self.data.labels]
-        return found
+        return None if self.aligned is None else self.aligned.outputs(self.data.labels)
 
     def right(self, study: Study) -> np.ndarray | None:
         """See `Job.right`."""
-        several = study.labels == "outputs" and self.aligned is not None and self.aligned.right
-        return self.targets if several else None
+        return self.targets if study.labels == "outputs" and self.aligned and self.aligned.right else None
 
     def present(self, study: Study) -> np.ndarray | None:
         """See `Job.present`."""
@@ -299,7 +291,6 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         kept.pictures[item, at] = exhibits.picture(image)
         kept.says[item, at] = says
 
-    first_run = getattr(cell.condition, REPEATS, 0) == 0
     facts: dict[str, Any] = {
         "decoder": cell.decoder,
         "limit": cell.limit,
@@ -323,7 +314,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         copies=work.data.copies,
         seed=cell.seed,
         batch_size=run.batch_size,
-        exhibits=work.shown if first_run else frozenset(),
+        exhibits=work.shown if getattr(cell.condition, REPEATS, 0) == 0 else frozenset(),
         keep=keep,
         progress=count,
         companion=work.companion,
@@ -349,15 +340,11 @@ def marks_of(
         }
     names = cell.backbone if study.labels == "outputs" else cell.images
     answers = cell.images if study.labels == "own" else cell.backbone
-    labels = work.labels(study)
+    labels, rows = work.labels(study), {i: row for row, i in enumerate(work.data.ids) if i in shown}
     right = labels if study.labels == "own" else work.targets
-    wanted = {i: int(v) for i, v in zip(work.data.ids, labels, strict=True) if i in shown}
-    truth = (
-        {} if right is None else {i: np.atleast_1d(v) for i, v in zip(work.data.ids, right, strict=True) if i in shown}
-    )
-    marks: dict[str, dict[str, Any]] = {}
-    for item in shown:
-        marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
-        if item in predicted and item in truth:
-            marks[item]["correct"] = predicted[item] in truth[item].tolist()
+    marks: dict[str, dict[str, Any]] = {item: {"label": ""} for item in shown}
+    for item, row in rows.items():
+        marks[item]["label"] = exhibits.class_name(int(labels[row]), names)
+        if item in predicted and right is not None:
+            marks[item]["correct"] = predicted[item] in np.atleast_1d(right[row]).tolist()
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks
