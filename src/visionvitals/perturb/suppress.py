@@ -19,6 +19,8 @@ from visionvitals import randomness
 from visionvitals.errors import require
 
 Grid = tuple[int, int]
+CACHED = 2**16
+"""Pixels that a CPU filters at once: an image of 224 px, or several small ones."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey value (ITU-R BT.601)."""
 
@@ -123,10 +125,8 @@ def bilateral(
     require(radius < min(images.shape[-2:]), "The radius must be smaller than the image", radius)
     disk = [(dy, dx) for dy in range(radius + 1) for dx in range(-radius, radius + 1) if (dy, dx) > (0, 0)]
     near = [(dy, dx) for dy, dx in disk if dy * dy + dx * dx <= radius * radius]
-    at_once = (
-        1 if images.device.type == "cpu" else len(images)
-    )  # an image fits a CPU's cache; each is computed by itself anyway
-    each = torch.split(images, max(1, at_once))
+    small = images.device.type == "cpu"  # what fits its cache is filtered faster
+    each = torch.split(images, max(1, CACHED // images[0, 0].numel()) if small and len(images) else max(1, len(images)))
     parts = [_bilateral(part, near, radius, sigma_colour / 255, sigma_space) for part in each]
     return torch.cat(parts) if parts else images
 
