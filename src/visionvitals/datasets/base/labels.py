@@ -43,6 +43,12 @@ class Alignment:
         """The outputs that are right for some class, in order."""
         return tuple(sorted({*self.indices, *(index for several in self.right for index in several)}))
 
+    def outputs(self, labels: np.ndarray) -> np.ndarray:
+        """The outputs that are right for images with these labels: int64 (n,), or (n, m), the first again where there are fewer than m."""
+        widest = max(map(len, self.right), default=0)
+        table = [(*several, *several[:1] * (widest - len(several))) for several in self.right]
+        return np.take(np.asarray(table or self.indices, dtype=np.int64), labels, axis=0)
+
 
 def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     """Find the backbone's output for every class of an image set.
