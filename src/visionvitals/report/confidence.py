@@ -11,7 +11,7 @@ from visionvitals.report.charts import Multiple, Plot
 from visionvitals.report.tables import Table
 from visionvitals.results import derived, signs, words
 from visionvitals.results.derived_metrics import METRICS
-from visionvitals.results.run import Point, Run
+from visionvitals.results.run import Point, Run, metric_of
 
 SECTION = "by-confidence"
 """The anchor of the section; no study can have a name with a hyphen."""
@@ -100,7 +100,7 @@ def table(run: Run, shown: Sequence[Point]) -> Table:
         rows.append((p.backbone, where, texts, words.n(known[0][0]), p.runs))
     return Table(
         fields=(*(("data",) if several else ()), "condition"),
-        metrics=tuple(run.metric("", m).head for m in heads),
+        metrics=tuple(metric_of("", m).head for m in heads),
         rows=tuple(rows),
         fixed={},
         averaged=any(p.runs > 1 for p in shown),
