@@ -67,8 +67,9 @@ def consistency(*answers: Path) -> int:
     for c in found:
         spread = f"{c.lowest:.3f} to {c.highest:.3f}" if c.told else ""
         kappa, most = (f"{value:.3f}" if c.told else "not estimable" for value in (c.kappa, c.most))
-        rows.append([c.condition, c.observer, c.pictures, f"{100 * c.accuracy:.1f}", kappa, spread, most, c.pairs])
-    heads = ["condition", "observer", "pictures", "right %", "kappa with people", "over pairs", "at most", "pairs"]
+        of = f"{c.told} of {c.pairs} {'conditions' if c.condition == people.MEAN else 'pairs'}"
+        rows.append([c.condition, c.observer, c.pictures, f"{100 * c.accuracy:.1f}", kappa, spread, most, of])
+    heads = ["condition", "observer", "pictures", "right %", "kappa with people", "from to", "at most", "mean of"]
     print_table(heads, rows, names=2)
     return 0
 

@@ -90,6 +90,13 @@ def test_other_folders_than_numbers_are_refused(tmp_path: Path, name: str) -> No
 # ---- ImageNet-A and -R
 
 
+def test_another_folder_of_wnids_is_no_published_part(tmp_path: Path) -> None:
+    for wnid in imagenet_wnids()[:200]:
+        (tmp_path / "set" / wnid).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / wnid / "x.png")
+    assert not any("published" in note for note in open_set(f"folder:{tmp_path / 'set'}").card.notes)
+
+
 @pytest.mark.parametrize(
     ("name", "total", "first"), [("a", 102_178, [6, 11, 13, 15, 17]), ("r", 86_135, [1, 2, 4, 6, 8])]
 )
@@ -104,6 +111,7 @@ def test_folders_of_wnids_give_the_published_lists_of_outputs(
         (tmp_path / "set" / wnid).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "set" / wnid / "x.png")
     images = open_set(f"folder:{tmp_path / 'set'}")
+    assert images.card.notes[0].startswith(f"its classes are the 200 of ImageNet-{name.upper()}")
     words = network(classes=network().class_names)
     for card in (network(), network(classes=_classes.named(words.class_names or ()).keys)):
         present = align(images.card, card).present
@@ -134,9 +142,10 @@ def test_objectnet_has_the_classes_that_imagenet_has(tmp_path: Path) -> None:
     )
     found = align(images.card, network())
     assert (found.right, found.present) == (((1, 0), (2,)), (0, 1, 2))
-    assert images.card.notes[:2] == (
+    assert images.card.notes[:3] == (
         "2 of 6 pictures are of classes that ImageNet lacks, and were left out",
         "2 pixels are cut at each side (the red border), before the picture is resized",
+        "published accuracies choose among the outputs of its classes alone, `top1_present`",
     )
 
 

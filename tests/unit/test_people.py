@@ -44,6 +44,7 @@ def test_conditions_are_never_pooled() -> None:
     assert [one.condition for one in found] == ["2", "10", "(mean)"]
     assert [one.kappa for one in found] == pytest.approx([0, 0, 0], abs=1e-9)
     assert found[2].accuracy == pytest.approx(0.5)
+    assert (found[2].told, found[2].pairs) == (2, 2), "conditions"
     pooled = [Answer("x", a.observer, "0", f"{a.condition}{a.picture}", a.right) for a in answers]
     assert people.consistency(pooled)[0].kappa == pytest.approx(0.64)
 

@@ -61,7 +61,10 @@ def open(spec: Spec) -> ImageSet:
     several = tuple(ids_of[label] for label in classes)
     left, all_of = len(listing.pictures) - len(kept), len(listing.pictures)
     notes = [f"{left} of {all_of} pictures are of classes that ImageNet lacks, and were left out"] if left else []
-    notes.append(f"{BORDER} pixels are cut at each side (the red border), before the picture is resized")
+    notes += [
+        f"{BORDER} pixels are cut at each side (the red border), before the picture is resized",
+        "published accuracies choose among the outputs of its classes alone, `top1_present`",
+    ]
     images = encoded(
         spec,
         classes,

@@ -34,8 +34,8 @@ class Consistency(NamedTuple):
         kappa: mean over pairs; NaN where it is not estimable.
         lowest, highest: of the pairs; in a mean over conditions, of the conditions.
         most: mean over pairs of the largest kappa that the accuracies allow.
-        pairs: how many pairs there are.
-        told: how many of them have a kappa; in a mean over conditions, how many of these have one.
+        pairs: how many pairs there are; in a mean over conditions, how many conditions.
+        told: how many of them have a kappa.
     """
 
     condition: str
@@ -123,7 +123,7 @@ def _mean(of: Sequence[Consistency]) -> Consistency:
         lowest=min((one.kappa for one in known), default=np.nan),
         highest=max((one.kappa for one in known), default=np.nan),
         most=_average([one.most for one in known]),
-        pairs=max(one.pairs for one in of),
+        pairs=len(of),
         told=len(known),
     )
 

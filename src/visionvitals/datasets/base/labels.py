@@ -134,6 +134,14 @@ def imagenet_wnids() -> tuple[str, ...]:
     return found
 
 
+def published_part(classes: Sequence[str]) -> str | None:
+    """The published set, ImageNet-A or ImageNet-R, whose 200 wnids these are, or None."""
+    for letter in "ar":
+        if len(classes) == 200 and {*classes} == {*_table(f"imagenet_{letter}_synsets.txt").split()}:
+            return f"ImageNet-{letter.upper()}"
+    return None
+
+
 @cache
 def _wordnet() -> dict[str, str]:
     """The words of each wnid."""
