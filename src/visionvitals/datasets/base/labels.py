@@ -14,7 +14,7 @@ import numpy as np
 
 from visionvitals import registry
 from visionvitals.core import BackboneCard, ImageSetCard
-from visionvitals.errors import VitalsError, near
+from visionvitals.errors import VitalsError, near, require
 from visionvitals.stats import Estimate, paired_difference, wilson
 
 _WNID = re.compile(r"n\d{8}")
@@ -133,14 +133,35 @@ def readable_names(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 @cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """The wnids of ImageNet-1k in the usual order of the outputs, which is their sorted order."""
+    found = tuple(_table("imagenet_synsets.txt").split())
+    require(len(found) == 1000, "timm must have its list of the 1,000 classes of ImageNet", f"{len(found)} classes")
+    return found
+
+
+def published_part(classes: Sequence[str]) -> str | None:
+    """The published set, ImageNet-A or ImageNet-R, whose 200 wnids these are, or None."""
+    for letter in "ar":
+        if len(classes) == 200 and {*classes} == {*_table(f"imagenet_{letter}_synsets.txt").split()}:
+            return f"ImageNet-{letter.upper()}"
+    return None
+
+
+@cache
 def _wordnet() -> dict[str, str]:
-    """The words of each wnid, from timm's table; the file is read without importing timm, which takes seconds."""
+    """The words of each wnid."""
+    return dict(csv.reader(_table("imagenet_synset_to_lemma.txt").splitlines(), delimiter="\t"))
+
+
+def _table(name: str) -> str:
+    """A table of timm's, "" where it has none; the file is read without importing timm, which takes seconds."""
     found = importlib.util.find_spec("timm")
     for place in (found.submodule_search_locations or ()) if found else ():
-        table = Path(place) / "data" / "_info" / "imagenet_synset_to_lemma.txt"
+        table = Path(place) / "data" / "_info" / name
         if table.is_file():
-            return dict(csv.reader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
-    return {}
+            return table.read_text(encoding="utf-8")
+    return ""
 
 
 def _by_several(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
