@@ -195,6 +195,22 @@ def imagenet_v2(tmp: Path) -> list[str]:
     return [f"imagenet_v2:{tmp / 'val'}"]
 
 
+def imagenet9(tmp: Path) -> list[str]:
+    """Of each class two pictures in three variations; index k of ImageNet belongs to class k % 27 where that is below nine."""
+    rng = np.random.default_rng(0)
+    folders = ("00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument",
+               "07_primate", "08_fish")  # fmt: skip
+    for variation in ("original", "mixed_same", "mixed_rand"):
+        for name in folders:
+            folder = tmp / "bg_challenge" / variation / "val" / name
+            folder.mkdir(parents=True)
+            for k in range(2):
+                Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / f"fg_{k}.JPEG")
+    mapping = {str(k): k % 27 if k % 27 < 9 else -1 for k in range(1000)}
+    (tmp / "in_to_in9.json").write_text(json.dumps(mapping))
+    return [f"imagenet9:{tmp / 'bg_challenge'}", f"imagenet9:{tmp / 'bg_challenge'}?variation=mixed_rand"]
+
+
 def inaturalist(tmp: Path) -> list[str]:
     rng = np.random.default_rng(0)
     for part in ("train", "val"):

@@ -168,6 +168,10 @@ Index = Callable[[Sequence[Mapping[str, Any]], np.ndarray], "np.ndarray | None"]
 the images; None in place of values where the points are not enough for it."""
 
 
+FEWEST = 5
+"""Images that a share must rest on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sign:
     """One column of the report's table of vital signs.
@@ -186,6 +190,8 @@ class Sign:
         bounds: what an `index` can give at all; None for the bounds of its unit.
         base: for an `index` that is relative to an accuracy, which of the points has it. Where that is no better than guessing, nothing
             can be lost, and the sign has no value.
+        room: for an `index` that is a share of a share of the images, how large that is, from points and means as for `index`. Where it is
+            less than `FEWEST` images, the sign has no value.
         better: which end is good; None: as for the metric, `neither`: none.
         at: where it was measured, in the words of a sentence, e.g. `at 50 % occlusion`.
     """
@@ -199,6 +205,7 @@ class Sign:
     unit: Unit | None = None
     bounds: tuple[float, float] | None = None
     base: Callable[[Sequence[Mapping[str, Any]]], int] | None = None
+    room: Callable[[Sequence[Mapping[str, Any]], np.ndarray], float] | None = None
     better: Literal["high", "low", "neither"] | None = None
     at: str = ""
 

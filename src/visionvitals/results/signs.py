@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from visionvitals import stats
-from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
+from visionvitals.figure import BOUNDS, FEWEST, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
 from visionvitals.results.run import Point, Run, comparable, early
 
@@ -166,7 +166,7 @@ def _difference(run: Run, column: Column, a: Reading, b: Reading, of: float, lev
     if len(scores) == 0:
         return None
     here, there, kind = scores[:, :half], scores[:, half:], column.sign.kind
-    if a.at_chance or b.at_chance:
+    if a.at_chance or b.at_chance or (column.sign.room and np.isnan([a.estimate.value, b.estimate.value]).any()):
         return None
     shared = any(p.group.shared for p in (*a.points, *b.points))
     if (shared and kind != "mean") or (extreme and of != 1):
@@ -294,6 +294,8 @@ def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level:
     base = None if sign.base is None else sign.base([p.condition for p in own])
     if base is not None and _at_chance(scores[:, base], _chance(run, sign, own[base]), level):
         return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), (), at_chance=True)
+    if sign.room is not None and sign.room([p.condition for p in own], scores.mean(axis=0)) * len(scores) < FEWEST:
+        return Reading(stats.NOTHING._replace(n=len(scores)), tuple(own), ())
     return Reading(_value(sign, metric, own, scores, level), tuple(own), ())
 
 
