@@ -217,7 +217,7 @@ def test_of_more_images_only_the_new_ones_need_to_be_measured(made: study.Study)
                 condition,
                 order=order,
                 exhibits=frozenset(f"i{k}" for k in range(N)),
-                keep=lambda item, image, at=(), kept=kept: kept.update({(item, at): image}),
+                keep=lambda item, image, at=(), says="", kept=kept: kept.update({(item, at): image}),
                 attach=lambda name, data: pytest.fail(f"it attaches {name}"),
             )
             numbers.append(measured(made, work))
