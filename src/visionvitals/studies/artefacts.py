@@ -186,10 +186,10 @@ def measure(job: Job) -> Iterator[Scores]:
     kept = _norms(job)
     for k in range(kept["norm"].shape[1]):
         at, norms = (k + 1,), kept["norm"][:, k].astype(np.float64)
-        fine = np.isfinite(norms).all(axis=1)
+        fine = np.asarray(np.isfinite(norms).all(axis=1))
         median = np.median(norms, axis=1)
         threshold, of_set = _threshold(c, norms[fine], median)
-        high: np.ndarray = np.where(fine[:, None], norms > threshold[:, None], False)
+        high = (norms > threshold[:, None]) & fine[:, None]
         with np.errstate(all="ignore"):  # what is not finite has no value
             columns = {"outlier_share": high.mean(axis=1), "norm_ratio": norms.max(axis=1) / median}
         columns |= {"median_norm": median, **{name: np.full(len(norms), value) for name, value in of_set.items()}}
