@@ -2,12 +2,15 @@
 
 import dataclasses
 import itertools
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from measured import measured
+from PIL import Image
 from test_inside_studies import CNN, VIT, N, counted, images, job, load, values
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from visionvitals.perturb import lesion as perturb
 from visionvitals.plan.identity import identity
 from visionvitals.probes import tokens
 from visionvitals.run import parts
+from visionvitals.run.memo import DiskMemos
 from visionvitals.studies import _replacements, lesion
 
 REGISTERS = (
@@ -28,6 +32,8 @@ REGISTERS = (
 SET = ImageSetCard(spec="folder:x", digest="0", n=N, classes=("a",), class_names=("a",))
 OTHERS = ("mean", "noise", "swap")
 ALL = slice(None)
+DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DEIT = DATA / "weights" / "deit_tiny_patch16_224.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def test_the_default_is_what_it_always_was(vit: Backbone) -> None:
     cell = Cell(study="lesion", version=1, condition=condition, backbone=vit.card, images=SET)
     assert identity(cell)["condition"] == {"ratio": 0.25, "run": 1}
     found = measured(lesion, job(vit, condition))
-    assert {metric for _, metric, _ in found} == {"top1", "top5", "cross_entropy"}
+    assert "token_cosine" not in {metric for _, metric, _ in found}
     made = study.load("lesion")
     for preset in ("quick", "default", "paper"):
         for each in made.conditions(preset, (224, 224)):  # type: ignore[arg-type]
@@ -263,22 +269,31 @@ def test_zeroed_tokens_have_nothing_in_common_with_what_they_were(vit: Backbone)
 
 
 @pytest.mark.parametrize(
-    ("condition", "passes"),
+    ("condition", "three_blocks", "twelve"),
     [
-        (control(replace="mean"), 5),  # moments, clean, three blocks
-        (control(replace="swap"), 7),  # clean, and two for each block
-        (control(which="class", at="every"), 2),
-        (control(which="class", at="every", replace="swap"), 5),
+        (control(), 3, 12),
+        (control(replace="mean"), 5, 14),  # moments, clean, each block
+        (control(replace="swap"), 7, 25),  # clean, and two for each block
+        (control(which="class", at="every"), 2, 2),
+        (control(which="class", at="every", replace="noise"), 3, 3),
+        (control(which="class", at="every", replace="swap"), 5, 14),
     ],
 )
-def test_passes(vit: Backbone, condition: Any, passes: int) -> None:
+def test_passes_are_as_many_as_are_announced(vit: Backbone, condition: Any, three_blocks: int, twelve: int) -> None:
     backbone, seen = counted(vit)
     list(lesion.measure(job(backbone, condition)))
-    assert sum(seen) == passes * N
-    blocks, every = 12, condition.at == "every"
-    assert (
-        lesion.passes(condition) == {5: blocks + 2, 7: 2 * blocks + 1, 2: 2}[passes] if not every or passes == 2 else 14
-    )
+    assert sum(seen) == three_blocks * N
+    assert lesion.passes(condition) == twelve
+
+
+@pytest.mark.parametrize("condition", [CONTROLS[0], CONTROLS[1]], ids=str)
+def test_what_the_cache_holds_changes_no_number(vit: Backbone, condition: Any) -> None:
+    """Also where it holds what another seed has left, by which other images are on the other side."""
+    expected = measured(lesion, job(vit, condition))
+    memos = DiskMemos()
+    measured(lesion, job(vit, condition, memos=memos, seed=1))
+    for _ in range(2):
+        assert measured(lesion, job(vit, condition, memos=memos)) == expected
 
 
 @pytest.mark.parametrize(
@@ -331,3 +346,26 @@ def test_feature_maps_can_only_be_zeroed() -> None:
 def test_an_unknown_word_is_refused(name: str) -> None:
     with pytest.raises(VitalsError, match=f"`{name}` must be one of .*Got 'median'"):
         lesion.Condition(**{name: "median"})
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not DEIT.is_file(), reason="VISIONVITALS_REAL_DATA names no folder")
+def test_deit_tiny_reads_the_content_of_its_class_token() -> None:
+    """At every block, the mean of other images leaves nothing of the answer, as a zero does; a swap of one late block leaves the other's."""
+    folders = sorted(folder for folder in (DATA / "imagenet_sample").iterdir() if folder.is_dir())[::30][:8]
+    backbone = load(f"timm:deit_tiny_patch16_224@{DEIT}")
+    assert backbone.card.classes is not None
+    pictures = [Image.open(min(folder.iterdir())).convert("RGB").resize((224, 224)) for folder in folders]
+    given = {
+        "ids": [folder.name for folder in folders],
+        "pixels": np.stack([np.asarray(picture) for picture in pictures]),
+        "labels": np.array([backbone.card.classes.index(folder.name) for folder in folders]),
+    }
+
+    def right(condition: lesion.Condition) -> float:
+        return float(np.mean(list(values(lesion, job(backbone, condition, **given), "top1").values())))
+
+    assert right(lesion.Condition(ratio=0.0, blocks=(1,))) > 0.5
+    for replace in ("zero", "mean"):
+        assert right(control(which="class", at="every", replace=replace)) < 0.2
+    assert right(control(which="class", blocks=(1,), replace="swap")) > 0.5, "the first class token is the same for all"
