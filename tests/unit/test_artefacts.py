@@ -22,6 +22,10 @@ from visionvitals.probes import norms, tokens
 from visionvitals.run import parts
 from visionvitals.studies import artefacts
 
+REGISTERS = (
+    "timm:vit_small_patch14_reg4_dinov2?pretrained=false&size=32&model.patch_size=8&model.depth=3"
+    "&model.embed_dim=24&model.num_heads=2&model.num_classes=7"
+)
 N, PLACES, PREFIX, WIDTH = 40, 16, 2, 24
 MIXTURE = artefacts.Condition()
 DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -109,6 +113,16 @@ def test_prefix_tokens_are_never_counted(vit: Backbone) -> None:
     assert set(last(values, "outlier_share").values()) == {0.0}
     assert max(last(values, "norm_ratio").values()) == pytest.approx(1, abs=1e-5)
     assert not last(values, "border_share")
+
+
+def test_a_long_register_is_no_outlier() -> None:
+    backbone = load(REGISTERS)
+    assert (backbone.card.prefix_tokens, backbone.card.registers) == (5, 4)
+    x = torch.cat([unit()[:, :3], unit(1)], dim=1)
+    x[:, 1:5] *= 1000
+    values = found(backbone, x)
+    assert set(last(values, "outlier_share").values()) == {0.0}
+    assert max(last(values, "norm_ratio").values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_factor_scales_the_threshold_and_leaves_the_shares(vit: Backbone) -> None:
