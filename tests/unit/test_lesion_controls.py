@@ -21,6 +21,7 @@ from visionvitals.job import Job
 from visionvitals.perturb import lesion as perturb
 from visionvitals.plan.identity import identity
 from visionvitals.probes import tokens
+from visionvitals.results import read
 from visionvitals.run import parts
 from visionvitals.run.memo import DiskMemos
 from visionvitals.studies import _replacements, lesion
@@ -91,6 +92,15 @@ def test_the_default_is_what_it_always_was(vit: Backbone) -> None:
             assert made.splits(each)
             assert (each.replace, each.which, each.at, each.mean_over) == ("zero", "patches", "one", "place")
     assert parts.of(made, condition, 10_000) == [range(4096), range(4096, 8192), range(8192, 10_000)]
+
+
+def test_cells_that_were_measured_before_there_were_controls_are_those_without() -> None:
+    """So that charts and signs find them, and they stand beside new ones."""
+    kept = {"ratio": 0.25, "blocks": [], "run": 3}
+    now = {"ratio": 0.25, "blocks": (), "replace": "zero", "which": "patches", "at": "one", "mean_over": "place"}
+    assert dict(read._condition(kept, study.load("lesion"))) == now
+    assert dict(read._condition(now | {"run": 0}, study.load("lesion"))) == now
+    assert dict(read._condition(kept, "a study that is no longer there")) == {"ratio": 0.25, "blocks": ()}
 
 
 @pytest.mark.parametrize("replace", OTHERS)

@@ -16,7 +16,8 @@ it is 23 %; a `border_share` above that says that outliers prefer it. `class_cos
 token says nothing across networks: compare ratios and shares.
 
 The gates are cliffs: norms with one long tail and no gap can lie on either side of 2 %. `norm_overlap` says how near; a threshold at .019 in one
-block and none at .021 in the next is one and the same finding, a tail. `norm_ratio` has no gate.
+block and none at .021 in the next is one and the same finding, a tail. `norm_ratio` has no gate; look at the pictures, and count with a `fixed`
+threshold where they show two kinds. Intervals are over images and take the threshold as known.
 
 What it means. With outliers in the block that a product reads, take an earlier block, registers, or a network without them
 before dense use; a classifier on the class token need not mind. A share of zero in the last block alone is no clearance: look at all of them.
@@ -28,7 +29,7 @@ the phenomenon is not defined there: refused.
 In the literature. Darcet et al. 2024 (arXiv 2309.16588): norms above 150 in DINOv2-g, 2.37 % of tokens, from block 15 of 40, in
 large models only, in even areas of the image; none with registers. OpenCLIP ViT-B, SigLIP-B and DeiT-III-B have them too (vit-xray), so size is no
 condition. DINOv2-B and -L are clean at the last block but not inside; DeiT-III-B has four border tokens from block 3 on that the growth of the
-others hides at the end. Even areas are not where they are in every network (arXiv 2603.25803, abstract).
+others hides at the end. That outliers lie in even areas is not so in every network (arXiv 2603.25803, abstract).
 
 Metrics: `outlier_share`, `norm_ratio`, `median_norm`; for `mixture` `norm_threshold` and `norm_overlap`; of images with outliers
 `border_share` and `class_cosine`. Pictures: the norms of an image, and the share of images that have an outlier at each place.

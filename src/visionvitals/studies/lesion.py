@@ -12,18 +12,21 @@ the class token or all registers in place of patches, and `at = every` does it t
 Conventions. Blocks and stages are counted from 1. A network of feature maps has one more: what leaves its last stage, before the
 pool. A stage is all that works at one resolution; the stem, which reads the image itself, is none (`patches` and `occlusion` do
 that). Each block needs a forward pass of its own; one cell measures all blocks. With the same image and run the mask is the same for
-every block, ratio-nested and shared by all replacements, so that comparisons are paired. What replaces comes from the unchanged network. The different
-pictures are parted into two halves by hash, and an image gets mean, noise or a partner of the other half only: nothing of itself or of a
-copy of it. So these numbers depend on the image set, and their cells are measured whole. A partner is drawn anew for each image and place.
+every block and every replacement, and nested over ratios, so that comparisons are paired.
 
-What it means. Do not prune, mask or drop tokens on the strength of zeroing alone: look at the mean first. Where zeroed registers or patches hurt and
-their mean does not, the network needs that something stands there; a deployment that removes tokens should fill in the mean.
+What is put in comes from the unchanged network. The different pictures are parted into two halves by hash, and an image gets mean, noise or a
+partner of the other half only: nothing of itself or of a copy of it. So these numbers depend on the image set, and their cells are
+measured whole. A partner is drawn anew for each image and place.
+
+What it means. A dip that only zero shows is no sign of a block that matters. Do not prune, mask or drop tokens on the strength of zeroing alone:
+look at the mean first. Where zeroed registers or patches hurt and their mean does not, the network needs that something stands there; a
+deployment that removes tokens should fill in the mean.
 
 Sources: Naseer et al. 2021, appendix C, for zero on patches at one block. Deviations from the authors' code: one mask per image and run (theirs:
-one per batch, unseeded). Which blocks their numbers mean is not stated; ours take "block k" as the k-th from 1. Controls: Parodi et al.
-2026 (arXiv 2604.14433), who replace registers or the class token at every block and read frozen features: DINOv3 ViT-S loses
-36.6 points with zeroed registers and less than a point with mean, noise or swap, but all of it with the mean of the class token.
-Deviations: their statistics are of 5,000 ImageNet images and their partner is of the same batch; ours come from the other half of the
+one per batch, unseeded). Which blocks their numbers mean is not stated; ours take "block k" as the k-th from 1. Controls: arXiv
+2604.14433 (2026; numbers from its author's page), where registers or the class token are replaced at every block and frozen features are
+read: DINOv3 ViT-S loses 36.6 points with zeroed registers and less than a point with mean, noise or swap, but all of it with the mean
+of the class token. Deviations: their statistics are of 5,000 ImageNet images and their partner is of the same batch; ours come from the other half of the
 set. Their numbers say nothing of patches or of a single block, and ours, of the network's own head, are not to be set beside them.
 
 Metrics: `top1`, `top5`, `cross_entropy`, at each block; of the controls also `token_cosine`. Zeroed patches at one block, the default, have none:
@@ -232,7 +235,7 @@ def measure(job: Job) -> Iterator[Scores]:
                     edit = partial(_cut, c, where, which, keys, put.get(place))
                     stack.enter_context(tokens.entering(where, place, edit))
                 logits, seen = _replacements.passing(job, where, batch.images, (last,) if control else ())
-                measured = answers(logits.float(), batch.labels)
+                measured = answers(logits.float(), batch.right)
                 if clean is not None:
                     measured["token_cosine"] = correlation.mean_cosine(
                         _patch_tokens(where, clean), _patch_tokens(where, seen[last])
