@@ -90,7 +90,7 @@ class Running:
 
     def parts(self, cell: Cell, images: int) -> list[range]:
         """The parts of a cell over so many images that this process measures."""
-        every = parts.of(self.planned.studies[cell.study], images, may_stop=cell.may_stop)
+        every = parts.of(self.planned.studies[cell.study], cell.condition, images, may_stop=cell.may_stop)
         return every if self.mine is None else [rows for k, rows in enumerate(every) if k in self.mine[cell_id(cell)]]
 
     def images(self, cell: Cell) -> int:
