@@ -126,13 +126,13 @@ def hooked(clock: Clock, network: Any) -> Iterator[Any]:
     """While it lasts, what a run does is timed; gives the network whose passes are."""
     import torch
 
-    from visionvitals import job, study
+    from visionvitals import job, scoring
     from visionvitals.run import store, wide
 
     gather = wide.gather
     places: list[tuple[Any, str, Any]] = [
         (job, "to_float", clock.timed("transfer", job.to_float)),
-        (study, "answers", clock.timed("score", study.answers)),
+        (scoring, "answers", clock.timed("score", scoring.answers)),
         (wide, "gather", lambda blocks, **how: clock.timed("score", gather)(clock.each("perturb", blocks), **how)),
         (store.Store, "lay", clock.timed("store", store.Store.lay)),
         (torch.autograd, "grad", clock.timed("passes", torch.autograd.grad)),
@@ -141,7 +141,11 @@ def hooked(clock: Clock, network: Any) -> Iterator[Any]:
     for where, name, other in places:
         setattr(where, name, other)
     try:
-        yield dataclasses.replace(network, logits=clock.timed("passes", network.logits))
+        shared = network.patches
+        if shared is not None:  # a pass that starts at the embeddings of patches is one
+            parts = {name: clock.timed("passes", getattr(shared, name)) for name in ("embed", "logits")}
+            shared = shared._replace(**parts)
+        yield dataclasses.replace(network, logits=clock.timed("passes", network.logits), patches=shared)
     finally:
         for (where, name, _), own in zip(places, before, strict=True):
             setattr(where, name, own)

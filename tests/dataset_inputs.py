@@ -169,6 +169,32 @@ def imagenet_c(tmp: Path) -> list[str]:
     return [f"imagenet_c:{tmp / 'c'}", f"imagenet_c:{tmp / 'c'}?images=3"]
 
 
+def imagenet_hard(tmp: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    (tmp / "data").mkdir(parents=True)
+    lists = [[7], [12, 7], [999, 3, 3], [7, 12], [0], [3]]
+    for shard in range(2):
+        cells = [
+            {"bytes": encoded(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)), "path": f"{k}.png"} for k in range(3)
+        ]
+        rows = {"image": cells, "label": lists[3 * shard : 3 * shard + 3], "origin": ["imagenet_a"] * 3}
+        pq.write_table(pa.table(rows), tmp / "data" / f"validation-{shard:05d}-of-00002.parquet")
+    return [f"imagenet_hard:{tmp / 'data'}", f"imagenet_hard:{tmp}/data/validation-{{00000..00001}}-of-00002.parquet"]
+
+
+def imagenet_v2(tmp: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    for index in (0, 2, 10, 999):
+        (tmp / "val" / str(index)).mkdir(parents=True)
+        for name in "ab":
+            pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp / "val" / str(index) / f"{name}.jpeg")
+    return [f"imagenet_v2:{tmp / 'val'}"]
+
+
 def imagenet9(tmp: Path) -> list[str]:
     """Of each class two pictures in three variations; index k of ImageNet belongs to class k % 27 where that is below nine."""
     rng = np.random.default_rng(0)
@@ -229,6 +255,31 @@ def memory(tmp: Path) -> list[str]:
         visionvitals.images(pictures, [0, 1, 0, 1], name="indices"),
         visionvitals.images(pictures, ["cat", "dog", "cat", "dog"], name="names"),
     ]
+
+
+def objectnet(tmp: Path) -> list[str]:
+    """Output 2 is number 0 of 2012 and called `great white shark, white shark`; outputs 0 and 1 are numbers 2 and 1."""
+    rng = np.random.default_rng(0)
+    root = tmp / "objectnet-1.0"
+    (root / "mappings").mkdir(parents=True)
+    tables = {
+        "folder_to_objectnet_label.json": {"shark_f": "Shark", "fish_f": "Fish", "mug_f": "Mug"},
+        "objectnet_to_imagenet_1k.json": {"Shark": "great white shark, white shark", "Fish": "goldfish; tench, Tinca"},
+        "pytorch_to_imagenet_2012_id.json": {"0": 2, "1": 1, "2": 0},
+    }
+    for name, table in tables.items():
+        (root / "mappings" / name).write_text(json.dumps(table))
+    (root / "mappings" / "imagenet_to_label_2012_v2").write_text(
+        "great white shark, white shark\ngoldfish\ntench, Tinca\n"
+    )
+    for name in ("shark_f", "fish_f", "mug_f"):
+        (root / "images" / name).mkdir(parents=True)
+        for k in range(2):
+            pixels = np.full((44, 54, 3), (255, 0, 0), dtype=np.uint8)
+            pixels[2:-2, 2:-2] = rng.integers(0, 200, (40, 50, 3), dtype=np.uint8)
+            pixels[2:-2, 2:-2, 0] = 0
+            Image.fromarray(pixels).save(root / "images" / name / f"{k}.png")
+    return [f"objectnet:{tmp}", f"objectnet:{root}"]
 
 
 def omniglot(tmp: Path) -> list[str]:

@@ -38,6 +38,7 @@ app = App(
 )
 app.command(show)
 app.command(cli_shape.responses)
+app.command(cli_shape.consistency)
 app.command(cli_shape.stylize)
 app.command(cli_shape.train)
 for each in (

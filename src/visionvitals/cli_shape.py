@@ -52,6 +52,28 @@ def responses(
     return 0
 
 
+def consistency(*answers: Path) -> int:
+    """Whether networks fail on the pictures that people fail on: error consistency (kappa) in the files of model-vs-human.
+
+    Args:
+        answers: The csv files of one experiment, or folders of them; `vitals responses RUN --write FOLDER` writes those of a run's
+            backbones to cue conflicts. People are the observers called `subject-...`.
+    """
+    require(bool(answers), "`vitals consistency` must be given the csv files of one experiment, or a folder", "none")
+    from visionvitals.responses import csv_files, people
+
+    found = people.consistency([answer for path in answers for answer in csv_files.read_any(path)])
+    rows = []
+    for c in found:
+        spread = f"{c.lowest:.3f} to {c.highest:.3f}" if c.told else ""
+        kappa, most = (f"{value:.3f}" if c.told else "not estimable" for value in (c.kappa, c.most))
+        of = f"{c.told} of {c.pairs} {'conditions' if c.condition == people.MEAN else 'pairs'}"
+        rows.append([c.condition, c.observer, c.pictures, f"{100 * c.accuracy:.1f}", kappa, spread, most, of])
+    heads = ["condition", "observer", "pictures", "right %", "kappa with people", "from to", "at most", "mean of"]
+    print_table(heads, rows, names=2)
+    return 0
+
+
 def stylize(
     data: str,
     /,

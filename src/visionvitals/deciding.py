@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from visionvitals.results.rules import Rule
     from visionvitals.run.runner import Outcome
 
+_SIZE = (224, 224)
+"""Of an input, in pixels, where it decides only which grids a preset has."""
+
 
 def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: AnyPath | None) -> "Plan":
     """The request to measure a plan, until rules are decided where that is asked; its limit, or all images, are then those of the last look.
@@ -63,7 +66,10 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: An
         must = (
             f"`{rule.name}` must be of a study that measures each image by itself, to be judged while the images grow"
         )
-        require(known[rule.study].per_image, must, rule.study, "Measure all images, and then use `vitals gate`.")
+        chosen = known[rule.study]
+        points = planner.conditions(section, chosen, preset=plan.preset, size=_SIZE)
+        alone = chosen.per_image and not any(map(chosen.needs_all, points))
+        require(alone, must, rule.study, "Measure all images, and then use `vitals gate`.")
     most = max(images.card.n for images in opened.values())
     most = most if plan.limit is None else min(most, plan.limit)
     if baseline is not None:

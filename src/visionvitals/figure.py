@@ -39,6 +39,7 @@ class Metric:
         better: which end is good; None where neither is.
         over: what its items are; intervals are over these.
         interval: False where the number is a property of what was done, not a sample, so that it is shown without an interval.
+        ends: the smallest and the largest possible value, where the unit does not say them.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Metric:
     better: Better | None
     over: Literal["images", "classes", "episodes", "epochs"] = "images"
     interval: bool = True
+    ends: tuple[float, float] | None = None
 
     @property
     def share(self) -> bool:
@@ -60,7 +62,7 @@ class Metric:
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest possible value."""
-        return BOUNDS[self.unit]
+        return self.ends or BOUNDS[self.unit]
 
     @property
     def head(self) -> str:

@@ -130,6 +130,8 @@ class Job:
         labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
         right: int64 (n, m): all outputs that are right for an image, the first again where it has fewer than m; None where each has one.
         present: int64 (c,): the outputs whose classes the image set has, where these are some of them but not all; else None.
+        targets: the outputs that are right, whatever the study's `LABELS` are: int64 (n,), or (n, m) as in `right`; None where the set's classes are
+            none of the backbone's outputs.
         images: the card of the image set.
         textures: int64 (n,), -1 where unknown; None where the set does not provide them.
         masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
@@ -166,6 +168,7 @@ class Job:
     labels: np.ndarray
     right: np.ndarray | None = None
     present: np.ndarray | None = None
+    targets: np.ndarray | None = None
     images: ImageSetCard = NO_IMAGES
     textures: np.ndarray | None = None
     masks: np.ndarray | None = None

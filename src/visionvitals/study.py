@@ -55,6 +55,7 @@ class Study(Record):
             has none. Default: each image has its own draw.
         per_image: PER_IMAGE, whether what is measured of an image (values, pictures) depends on no other image, and nothing is attached:
             then more images are measured without measuring the first ones again, and many in parts. Default: only where the file defines no `measure`.
+        needs_all: condition -> whether its numbers are of several images nevertheless, so that its cell is measured whole. Default: never.
         charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
         Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
             default for every field; a field named `run` counts independent repetitions and is averaged over in tables.
@@ -84,13 +85,13 @@ class Study(Record):
     item: Callable[[str], str]
     measure: Callable[[Job], Iterator[Scores]]
     per_image: bool
+    needs_all: Callable[[Any], bool]
     file: str
     source: str = ""
 
-    @property
-    def splits(self) -> bool:
+    def splits(self, condition: Any) -> bool:
         """Whether some of the images can be measured without the others."""
-        return self.per_image and self.item is str
+        return self.per_image and self.item is str and not self.needs_all(condition)
 
 
 PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "PER_IMAGE", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
@@ -106,7 +107,8 @@ _TYPES = {
     "SIGNS": tuple,
     "PUBLISHED": tuple,
 }
-_ARGUMENTS = {"conditions": 2, "refusal": 3, "unfit": 3, "passes": 1, "cut": 2, "perturb": 3, "item": 1, "measure": 1}
+_ARGUMENTS = {"conditions": 2, "refusal": 3, "unfit": 3, "passes": 1, "needs_all": 1, "cut": 2, "perturb": 3, "item": 1,
+              "measure": 1}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -174,6 +176,7 @@ def _made(module: ModuleType, name: str) -> Study:
         item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
         per_image=getattr(module, "PER_IMAGE", not hasattr(module, "measure")),
+        needs_all=part("needs_all", lambda condition: False),
         file=file,
         source="" if ours else source.digest(file),
     )

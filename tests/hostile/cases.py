@@ -176,6 +176,7 @@ def _contents() -> Iterator[Case]:
             yield Case(f"csv stylised: {name}", (copy,), make=put, check=encoded.only_copy)
         else:
             yield Case(f"answers: {name}", (("responses", "<RUN>", "--add", "<IN>/set.csv"),), make=put)
+            yield Case(f"answers of people: {name}", (("consistency", "<IN>/set.csv"),), make=put)
     for name, write in encoded.WEIGHTS.items():
         for spelling in some((f"checkpoint:<IN>/{name}?arch=tiny:cnn", f"tiny:cnn@<IN>/{name}"), 1, name):
             words = ("plan", spelling, "--data", "shapes:test?n=4", "--studies", "clean", *cpu)

@@ -48,8 +48,10 @@ class FakeStudy(Record):
     refusal: Callable[[Any, BackboneCard], str | None] = lambda condition, backbone: None
     passes: Callable[[Any], float] = lambda condition: 1
     per_image: bool = False
-    splits: bool = False
     source: str = ""
+
+    def splits(self, condition: Any) -> bool:
+        return False
 
 
 def _occlusion(preset: str, size: tuple[int, int]) -> list[Any]:

@@ -354,6 +354,14 @@ def test_a_study_of_several_images_is_measured_whole() -> None:
     assert "fewshot is measured whole: it does not measure each image by itself" in planned.notes
 
 
+def test_of_one_study_some_conditions_are_measured_whole() -> None:
+    """The norms of an image are its own, a threshold between those of all images is not."""
+    section = request.Section(name="artefacts", values={"rule": ["mixture", "median"]})
+    asked = request.plan(["tiny:vit"], ["shapes:test?n=64"], [section], half_width=1)
+    planned = planner.make(asked, device=torch.device("cpu"))
+    assert {cell.condition.rule: cell.half_width for cell in planned.cells} == {"mixture": None, "median": 1.0}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -22,11 +22,11 @@ def drawn(n: int, seed: int, *, power: float = 1.0) -> tuple[np.ndarray, np.ndar
 
 
 def test_a_network_that_is_sure_exactly_where_it_is_right_has_no_error_and_the_best_ranking() -> None:
-    right = np.array([1, 0, 1, 1, 0, 1, 0, 1, 1, 1.0])
+    right = np.tile([1, 0, 1, 1, 0, 1, 0, 1, 1, 1.0], 10)
     found = told(right, right)
     assert (found.ece, found.mass, found.over.value) == (0, 0, 0)
     assert (found.auroc.value, found.rejection.value) == (1, pytest.approx(1))
-    best = np.mean([max(0, k - 7) / k for k in range(1, 11)])
+    best = np.mean([max(0, k - 70) / k for k in range(1, 101)])
     assert found.aurc.value == pytest.approx(best)
 
 
@@ -34,7 +34,8 @@ def test_the_area_under_risk_and_coverage_of_four_answers() -> None:
     found = told([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1])
     assert found.aurc.value == pytest.approx((0 + 0 + 1 / 3 + 1 / 4) / 4)
     assert found.risk.value == pytest.approx(1 / 3.2), "the surest 80 % of four are three and a fifth of the last"
-    assert found.auroc.value == pytest.approx(2 / 3)
+    ten = told(np.tile([0.9, 0.8, 0.7, 0.6], 10), np.tile([1, 1, 0, 1], 10))
+    assert ten.auroc.value == pytest.approx(2 / 3)
 
 
 def test_equal_width_bins_hold_their_upper_edge() -> None:
@@ -55,19 +56,22 @@ def test_areas_of_rejection_that_were_published(
 
 
 def test_rejection_is_1_for_a_perfect_order_0_for_none_and_minus_1_for_the_worst() -> None:
-    right = np.array([1, 1, 1, 0, 0.0])
-    assert told([0.9, 0.8, 0.7, 0.2, 0.1], right).rejection.value == pytest.approx(1)
-    assert told([0.5] * 5, right).rejection.value == pytest.approx(0)
-    assert told([0.1, 0.2, 0.3, 0.8, 0.9], right).rejection.value == pytest.approx(-1)
-    assert told([0.5] * 5, right).auroc.value == 0.5
+    right = np.repeat([1.0, 0.0], [15, 10])
+    rising = np.linspace(0.1, 0.9, 25)
+    assert told(rising[::-1], right).rejection.value == pytest.approx(1)
+    assert told([0.5] * 25, right).rejection.value == pytest.approx(0)
+    assert told(rising, right).rejection.value == pytest.approx(-1)
+    assert told([0.5] * 25, right).auroc.value == 0.5
 
 
-def test_answers_that_are_all_right_or_all_wrong_have_no_ranking() -> None:
-    for right in ([1, 1, 1], [0, 0, 0]):
-        found = told([0.9, 0.5, 0.7], right)
+def test_with_few_wrong_or_few_right_answers_there_is_no_ranking_and_no_interval_of_zero_width() -> None:
+    for ones in (30, 25, 1, 0):
+        found = told(np.linspace(0.1, 0.9, 30), np.repeat([1.0, 0.0], [ones, 30 - ones]))
         assert math.isnan(found.auroc.value)
         assert math.isnan(found.rejection.value)
-        assert found.aurc.value == 1 - right[0]
+        assert found.risk.low < found.risk.high
+    assert found.aurc.value == 1
+    assert found.risk.value == 1
 
 
 def test_doubling_every_image_leaves_the_means_of_bins() -> None:

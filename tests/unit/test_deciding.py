@@ -235,6 +235,11 @@ def test_other_rules_are_judged_as_usual_and_another_request_is_refused(tmp_path
         (NOT_WORSE, {}, "must have a baseline"),
         ('[[rule]]\nsign = "area under occlusion"\nat_least = 0.5\n', {}, "must be of a study that is asked for"),
         ('[[rule]]\nstudy = "transfer"\nat_least = 0.5\n', {}, "measures each image by itself"),
+        (
+            '[[rule]]\nstudy = "artefacts"\nmetric = "norm_ratio"\nat_most = 3\n',
+            {},
+            r"`artefacts norm_ratio.* measures each image by itself",
+        ),
         (AT_LEAST.format(0.5) + 'backbone = "nte"\n', {}, r"`backbone` of .* must be in the run.*Did you mean net"),
         (AT_LEAST.format(0.5) + 'data = "plane"\n', {}, r"`data` of .* must be in the run.*Did you mean plain"),
         (AT_LEAST.format(0.5) + 'class = "lihgt"\n', {}, r"`class` of .* must be a value.*Did you mean light"),
@@ -246,7 +251,7 @@ def test_what_cannot_be_decided_is_refused_before_anything_is_measured(
 ) -> None:
     path = tmp_path / "rules.toml"
     path.write_text(rules)
-    plan = request.plan(["memory:net"], ["memory:plain"], request.sections("clean,transfer"))
+    plan = request.plan(["memory:net"], ["memory:plain"], request.sections("clean,transfer,artefacts"))
     options: dict[str, Any] = {"until_decided": True, "rules": path if rules else None, "baseline": None}
     with pytest.raises(VitalsError, match=said):
         deciding.asked(plan, **(options | given))

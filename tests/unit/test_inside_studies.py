@@ -20,7 +20,7 @@ from visionvitals.job import Job
 from visionvitals.perturb import lesion as perturb
 from visionvitals.perturb import patches
 from visionvitals.probes import attention as probe
-from visionvitals.studies import _superclasses, attention, correlation, depth, lesion, tokens
+from visionvitals.studies import _maps, _superclasses, attention, correlation, depth, lesion, tokens
 
 SIZE, N = (32, 32), 6
 VIT = (
@@ -290,10 +290,10 @@ def test_mean_maps_are_kept_as_pictures(vit: Backbone) -> None:
 
 def test_a_flat_map_is_mid_grey_and_a_peak_is_white() -> None:
     flat = torch.full((2, 2), 0.25, dtype=torch.float64)
-    assert attention._picture(flat).unique().tolist() == [pytest.approx(128 / 255)]
+    assert _maps.picture(flat).unique().tolist() == [pytest.approx(128 / 255)]
     peak = torch.tensor([[0.7, 0.1], [0.1, 0.1]], dtype=torch.float64)
-    assert attention._picture(peak)[0, 0, 0] == 1
-    assert attention._picture(peak)[0, 15, 15] == pytest.approx(round(255 / 7) / 255)
+    assert _maps.picture(peak)[0, 0, 0] == 1
+    assert _maps.picture(peak)[0, 15, 15] == pytest.approx(round(255 / 7) / 255)
 
 
 def test_an_image_whose_map_is_negative_has_no_value(vit: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

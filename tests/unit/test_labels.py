@@ -233,6 +233,9 @@ def test_a_class_that_stands_for_several_has_all_their_outputs() -> None:
     found = align(several, backbone(*IMAGENET))
     assert found.indices == (0, 1)
     assert found.right == ((0, 2), (1,))
+    assert found.outputs(np.array([1, 0, 1])).tolist() == [[1, 1], [0, 2], [1, 1]]
+    one = align(images("n02012849", "n01440764"), backbone(*IMAGENET))
+    assert one.outputs(np.array([1, 0, 0])).tolist() == [0, 1, 1]
     assert found.present == (0, 1, 2)
     with pytest.raises(VitalsError, match="1 of the 2 classes of `folder:x` are none of `timm:y`: n0000000"):
         align(replace(several, stands_for=(("n01440764",), ("n00000000",))), backbone(*IMAGENET))

@@ -71,11 +71,13 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
 def test_the_boundaries_follow_from_the_number_of_images_alone() -> None:
     occlusion, correlation = study.load("occlusion"), study.load("correlation")
     assert parts.SIZE == 4096
-    assert parts.of(occlusion, 10_000) == [range(4096), range(4096, 8192), range(8192, 10_000)]
-    assert parts.of(occlusion, 8192) == [range(4096), range(4096, 8192)]
-    assert parts.of(occlusion, 4096) == [range(4096)]
-    assert parts.of(correlation, 10_000) == [range(10_000)], "its numbers are of several images"
-    assert parts.of(occlusion, 0) == [range(0)]
+    assert parts.of(occlusion, occlusion.Condition(), 10_000) == [range(4096), range(4096, 8192), range(8192, 10_000)]
+    assert parts.of(occlusion, occlusion.Condition(), 8192) == [range(4096), range(4096, 8192)]
+    assert parts.of(occlusion, occlusion.Condition(), 4096) == [range(4096)]
+    assert parts.of(correlation, correlation.Condition(), 10_000) == [range(10_000)], (
+        "its numbers are of several images"
+    )
+    assert parts.of(occlusion, occlusion.Condition(), 0) == [range(0)]
 
 
 @pytest.mark.usefixtures("small")

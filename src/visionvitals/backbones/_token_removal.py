@@ -29,12 +29,14 @@ class Tokens(NamedTuple):
     Attributes:
         grid: (rows, columns) of patch tokens, or None.
         prefix: tokens before them in the sequence (class, distillation, registers), by the network's own count.
+        registers: how many of these are registers, which stand at their end.
         keep: how to remove some, or None where that is not defined (windows, convolutions between blocks, relative biases).
     """
 
     grid: tuple[int, int] | None = None
     prefix: int = 0
     keep: Keep | None = None
+    registers: int = 0
 
 
 def find(module: torch.nn.Module) -> Tokens:
@@ -53,13 +55,14 @@ def find(module: torch.nn.Module) -> Tokens:
     embed = getattr(module, "patch_embed", None) or getattr(module, "stem", None)
     grid = tuple(embed.grid_size) if isinstance(embed, PatchEmbed | HybridEmbed) and embed.grid_size else None
     prefix = int(getattr(module, "num_prefix_tokens", 0))
-    if not isinstance(embed, PatchEmbed):
-        return Tokens(grid, prefix)
-    if isinstance(module, Eva):
-        return Tokens(grid, prefix, _by_patch_drop(module, prefix))
-    if isinstance(module, VisionTransformer):
-        return Tokens(grid, prefix, by_hook(module.patch_drop, prefix))
-    return Tokens(grid, prefix)
+    own = getattr(module, "reg_token", None)  # (1, registers, d)
+    registers = min(prefix, own.shape[1]) if isinstance(own, torch.Tensor) and own.ndim == 3 else 0
+    keep = None
+    if isinstance(embed, PatchEmbed) and isinstance(module, Eva):
+        keep = _by_patch_drop(module, prefix)
+    elif isinstance(embed, PatchEmbed) and isinstance(module, VisionTransformer):
+        keep = by_hook(module.patch_drop, prefix)
+    return Tokens(grid, prefix, keep, registers)
 
 
 def find_hugging_face(module: Any, size: tuple[int, int]) -> Tokens:
@@ -78,10 +81,11 @@ def find_hugging_face(module: Any, size: tuple[int, int]) -> Tokens:
     patch = config.patch_size
     height, width = patch if isinstance(patch, list | tuple) else (patch, patch)
     grid, prefix = (size[0] // height, size[1] // width), prefixes[kind]
+    registers = registers if kind in ("dinov2_with_registers", "dinov3_vit") else 0
     if kind in ("beit", "dinov3_vit"):  # positions enter each block for the whole grid, so no token can be taken out
-        return Tokens(grid, prefix)
+        return Tokens(grid, prefix, registers=registers)
     embeddings = next(part for name, part in module.named_modules() if name.rpartition(".")[2] == "embeddings")
-    return Tokens(grid, prefix, by_hook(embeddings, prefix))
+    return Tokens(grid, prefix, by_hook(embeddings, prefix), registers)
 
 
 def by_hook(place: torch.nn.Module, prefix: int) -> Keep:

@@ -31,6 +31,7 @@ from visionvitals.datasets.base.files import (
     some_counts,
     user_path,
 )
+from visionvitals.datasets.base.labels import published_part
 from visionvitals.datasets.base.reading import read_keys
 from visionvitals.errors import VitalsError, require
 from visionvitals.registry import Spec
@@ -108,6 +109,12 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
     labels = [position[key] for key, _ in files]
     paths = [os.path.join(root, path) for _, path in files]
     splits = [_PARTS[path.partition("/")[0]] for _, path in files] if "parts" in options else []
+    part = published_part(classes)
+    if part is not None:
+        notes = [
+            *notes,
+            f"its classes are the 200 of {part}: published accuracies choose among these alone, `top1_present`",
+        ]
     notes = [*notes, *parts_notes(splits, labels, classes)]
     return from_paths(spec, classes, ids, labels, paths, owner=root, splits=splits, notes=notes)
 

@@ -17,7 +17,7 @@ import numpy as np
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base import located
 from visionvitals.datasets.base.digest import MISSING, Content, look_at
-from visionvitals.datasets.base.files import printable, whole_name
+from visionvitals.datasets.base.files import EncodedImages, printable, whole_name
 from visionvitals.datasets.base.located import Located
 from visionvitals.datasets.base.sharded import Columns, Format, Scan, sharded
 from visionvitals.errors import UnreadableImage, VitalsError, near, require
@@ -38,12 +38,17 @@ def open(spec: Spec) -> ImageSet:
     return of_files(spec, located.locate(whole_name(spec), ".parquet"))
 
 
-def of_files(spec: Spec, files: Sequence[Located], *, names: Sequence[str] | None = None) -> ImageSet:
-    """The set of some files; its options `image` and `label` name the columns, `names` as in `sharded`."""
+def of_files(
+    spec: Spec, files: Sequence[Located], *, names: Sequence[str] | None = None, several: bool = False
+) -> EncodedImages:
+    """The set of some files; its options `image` and `label` name the columns, `names` as in `sharded`.
+
+    With `several` the labels are lists of whole numbers, and each distinct list is a class whose key reads `7+12`, smallest first.
+    """
     image, label = spec.options.get("image", "image"), spec.options.get("label", "label")
     form = Format(
-        f"parquet {json.dumps([image, label])}",
-        functools.partial(_scan, image=image, label=label),
+        f"parquet {json.dumps([image, label])}{' lists' if several else ''}",
+        functools.partial(_scan, image=image, label=label, several=several),
         functools.partial(_reader, image=image),
     )
     return sharded(spec, form, files, names=names)
@@ -64,7 +69,7 @@ def _opened(file: BinaryIO, url: str, columns: Sequence[str] = ()) -> Any:
     return found
 
 
-def _scan(file: BinaryIO, url: str, *, image: str, label: str) -> Scan:
+def _scan(file: BinaryIO, url: str, *, image: str, label: str, several: bool) -> Scan:
     import pyarrow as pa
 
     table = _opened(file, url, [image, label])
@@ -74,18 +79,21 @@ def _scan(file: BinaryIO, url: str, *, image: str, label: str) -> Scan:
     kind = kinds.get("bytes", pa.null())
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     require(binary, f"Column `{image}` of {url} must hold pictures as bytes", str(held))
-    numbers = pa.types.is_integer(written)
-    text = pa.types.is_string(written) or pa.types.is_large_string(written)
+    numbers = pa.types.is_integer(written) and not several
+    text = pa.types.is_string(written) or pa.types.is_large_string(written) or pa.types.is_dictionary(written)
     must = f"Column `{label}` of {url} must hold class names, or whole numbers from 0"
-    require(numbers or text or pa.types.is_dictionary(written), must, str(written))
+    if several:
+        must = f"Column `{label}` of {url} must hold lists of whole numbers from 0"
+        text = pa.types.is_list(written) and pa.types.is_integer(written.value_type)
+    require(numbers or text, must, str(written))
     labels: list[str] = []
     contents: list[Content] = []
     try:
         for batch in table.iter_batches(batch_size=_ROWS, columns=[image, label]):
             for said in batch.column(label).to_pylist():
-                good = said >= 0 if isinstance(said, int) else isinstance(said, str) and bool(said)
-                require(good, must, f"{said!r} in row {len(labels)}")
-                labels.append(printable(str(said)))
+                found = _label(said)
+                require(found is not None, must, f"{said!r} in row {len(labels)}")
+                labels.append(found or "")
             contents += [
                 Content(MISSING) if cell is None else look_at(lambda cell=cell: cell)  # type: ignore[misc]
                 for cell in _cells(batch.column(image))
@@ -99,8 +107,17 @@ def _scan(file: BinaryIO, url: str, *, image: str, label: str) -> Scan:
         numbers=numbers,
         contents=contents,
         columns={"groups": np.cumsum([0, *groups], dtype=np.int64)},
-        names=_names(schema.metadata or {}, label),
+        names=None if several else _names(schema.metadata or {}, label),
     )
+
+
+def _label(said: Any) -> str | None:
+    """A label as it is written, or None where it is none."""
+    if isinstance(said, list):
+        good = bool(said) and all(isinstance(k, int) and k >= 0 for k in said)
+        return "+".join(map(str, sorted(set(said)))) if good else None
+    good = said >= 0 if isinstance(said, int) else isinstance(said, str) and bool(said)
+    return printable(str(said)) if good else None
 
 
 def _cells(column: Any) -> list[bytes | None]:

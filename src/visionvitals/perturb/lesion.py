@@ -1,4 +1,4 @@
-"""Feature drop ("lesion"): zero a random part of what enters one block.
+"""Feature drop ("lesion"): zero a random part of what enters one block, or put something else in its place.
 
 Conventions: tokens are (b, t, d) with the prefix tokens (class, distillation, shape, registers) first, then n patch tokens; feature
 maps are (b, c, h, w). True is dropped. Randomness comes in as per-image keys (`randomness.stream`); with the same keys, a larger
@@ -58,6 +58,31 @@ def zero_tokens(tokens: Float[Tensor, "b t d"], dropped: Bool[Tensor, "b n"], *,
     require(prefix >= 0 and prefix + n == t, f"`prefix` must be the {t} tokens less the {n} patches", prefix)
     kept_prefix = dropped.new_zeros(len(dropped), prefix)
     return tokens.masked_fill(torch.cat([kept_prefix, dropped], dim=1)[:, :, None], 0)
+
+
+def replace_tokens(
+    tokens: Float[Tensor, "b t d"], replaced: Bool[Tensor, "b m"], given: Float[Tensor, "b m d"], *, start: int
+) -> Float[Tensor, "b t d"]:
+    """The tokens with some of the m tokens from `start` on replaced; all others are as they were.
+
+    Args:
+        tokens: prefix tokens first.
+        replaced: which of the m tokens; True takes the token of `given`.
+        given: what is put in their place.
+        start: where the m tokens begin, in [0, t - m].
+    """
+    stop = start + replaced.shape[1]
+    require(start >= 0 and stop <= tokens.shape[1], f"`start` must leave {replaced.shape[1]} tokens", start)
+    changed = torch.where(replaced[:, :, None], given, tokens[:, start:stop])
+    return torch.cat([tokens[:, :start], changed, tokens[:, stop:]], dim=1)
+
+
+def gaussian(
+    keys: Int64[Tensor, " b"], mean: Float[Tensor, "b m d"], variance: Float[Tensor, "b m d"]
+) -> Float[Tensor, "b m d"]:
+    """Independent normal numbers with the mean and the variance of each entry, an image's own by its key."""
+    drawn = randomness.normal(keys, mean[0].numel()).view(mean.shape)
+    return mean + drawn * variance.sqrt()
 
 
 def spatial_mask(keys: Int64[Tensor, " b"], size: tuple[int, int], ratio: float) -> Bool[Tensor, "b h w"]:

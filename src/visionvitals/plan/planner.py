@@ -187,12 +187,13 @@ class _Making:
                 where = {"backbone": card.spec, "images": images.spec}
                 self.skips.append(Skip(study=chosen.name, condition=condition, reason=reason, **where))
 
-    def _ends(self, chosen: study.Study) -> dict[str, float]:
-        """When a cell of a study may end before all images are measured."""
+    def _ends(self, chosen: study.Study, condition: Any) -> dict[str, float]:
+        """When a cell of a study, at a condition, may end before all images are measured."""
         asked = {k: float(v) for k in ("half_width", "minutes") if (v := getattr(self.plan, k)) is not None}
-        if asked and not chosen.splits:
+        splits = chosen.splits(condition)
+        if asked and not splits:
             self.notes.append(f"{chosen.name} is measured whole: it does not measure each image by itself")
-        return asked if chosen.splits else {}
+        return asked if splits else {}
 
     def _add(
         self,
@@ -216,7 +217,7 @@ class _Making:
             numerics=self.plan.numerics,
             companions=others,
             source=chosen.source,
-            **self._ends(chosen),
+            **self._ends(chosen, condition),
         )
         first = self.cells.setdefault(cell_id(cell), cell)
         if (first.backbone.spec, first.images.spec) == (card.spec, images.spec):

@@ -52,6 +52,13 @@ def cosine(u: Float[Tensor, "b d"], v: Float[Tensor, "b d"]) -> Float64[Tensor, 
     return ((x * y).sum(dim=1) / norms).clamp(-1, 1)
 
 
+def mean_cosine(u: Float[Tensor, "b n d"], v: Float[Tensor, "b n d"]) -> Float64[Tensor, " b"]:
+    """Per image, the mean over n tokens of the cosine of u and v; a token of zeros has none in common with another: 0."""
+    values = cosine(u.flatten(0, 1), v.flatten(0, 1)).view(u.shape[:2])
+    empty = (u == 0).all(dim=2) | (v == 0).all(dim=2)
+    return values.masked_fill(empty, 0).mean(dim=1)
+
+
 def standardised(whole: Moments, u: Float[Tensor, "b d"], v: Float[Tensor, "b d"]) -> Float64[Tensor, " b"]:
     """Definition B: per image, the mean over dimensions of the product of u and v, each standardised over the data set.
 

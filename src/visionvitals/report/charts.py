@@ -106,7 +106,11 @@ def _of_fills(run: Run, record: Record) -> list[Chart]:
     first = next(iter(record.charts), None)
     if first is None or not any(derived.fills(run, p) for p in run.of(record.name)):
         return []
-    return [dataclasses.replace(first, metric=name, title=title, reads=reads) for name, title, reads in FILLS]
+    return [
+        dataclasses.replace(first, metric=name, title=title, reads=reads)
+        for name, title, reads in FILLS
+        if name != first.metric
+    ]
 
 
 def counted(records: Iterable[Mapping[str, Any]]) -> str:

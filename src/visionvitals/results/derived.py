@@ -1,7 +1,7 @@
 """Numbers of a condition that are no means over images: how far confidence can be trusted, and what the answers are as a set.
 
 They are computed from the answers that every study of answers keeps (`top1`, `confidence`, `prediction`), when they are asked for by name: no
-pass of a network. `docs/calibration.md` and `docs/missingness.md` say what they mean.
+pass of a network. docs/answers.md says how to read them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def _alike(said: np.ndarray, others: np.ndarray, *points: Point) -> Estimate:
 
 
 def _entropy(run: Run, p: Point) -> Estimate:
-    return stats.entropy(by_run(run, p, "prediction")[1], level=_level(p))
+    return stats.entropy(by_run(run, p, "prediction")[1])
 
 
 def _shift(run: Run, p: Point) -> Estimate | None:

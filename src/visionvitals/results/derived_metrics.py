@@ -73,6 +73,7 @@ METRICS: Mapping[str, Metric] = {
         meaning="of the distribution of predicted classes over the images; 0 where all get one answer, at most ln n",
         unit="nats",
         better=None,
+        interval=False,
     ),
     "class_shift": Metric(
         title="shift of the answers",

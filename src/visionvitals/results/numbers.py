@@ -124,4 +124,5 @@ def _line(texts: Sequence[str]) -> str:
 def _with_interval(row: Mapping[str, Any]) -> str:
     if row["low"] is None or row["low"] != row["low"]:
         return written(row["value"])
-    return f"{row['value']:.4f} ({row['low']:.3f}–{row['high']:.3f})"
+    between = " to " if row["low"] < 0 else "–"
+    return f"{row['value']:.4f} ({row['low']:.3f}{between}{row['high']:.3f})"

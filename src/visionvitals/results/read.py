@@ -178,7 +178,7 @@ def _points(
     for stored in cells:
         cell = stored.cell
         backbone, data = _content(cell["backbone"]), _content(cell["images"])
-        condition = tuple((k, tupled(v)) for k, v in cell["condition"].items() if k != study.REPEATS)
+        condition = _condition(cell["condition"], records[cell["study"]])
         held_by = {**cell, "numerics": said_numerics(cell.get("numerics"))}
         settings = tuple(tupled(held_by.get(name)) for name in SETTINGS)
         work.setdefault((cell["study"], backbone, data, condition, settings), []).append(stored)
@@ -202,6 +202,12 @@ def _points(
             points.append(Point(name, named[backbone], sets[data], whole, fields, held, at, group, averaged))
     cards = {named[key]: card for key, card in backbones.items()}
     return points, cards, {sets[key]: card for key, card in images.items()}
+
+
+def _condition(kept: Mapping[str, Any], record: Record | str) -> tuple[tuple[str, Any], ...]:
+    """The fields of a cell but for the repetition; those that its study got after it was measured have their default."""
+    later = record.defaults if isinstance(record, Record) else {}
+    return tuple((k, tupled(v)) for k, v in {**later, **kept}.items() if k != study.REPEATS)
 
 
 def _told_apart(cells: Sequence[Stored]) -> list[tuple[str, list[Stored]]]:

@@ -281,7 +281,7 @@ def _digests(planned: Planned) -> dict[str, Any]:
 
 
 def _planned(identifier: str, cell: Cell, of: study.Study) -> dict[str, Any]:
-    count = len(parts.of(of, images_of(cell), may_stop=cell.may_stop))
+    count = len(parts.of(of, cell.condition, images_of(cell), may_stop=cell.may_stop))
     return requests.planned_cell(identifier, cell, passes=of.passes(cell.condition), parts=count)
 
 

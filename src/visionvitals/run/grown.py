@@ -44,7 +44,7 @@ def by_work(store: Store, identifiers: Collection[str]) -> dict[str, list[Stored
 
 def find(others: Mapping[str, Sequence[Stored]], cell: Cell, study: Study) -> Earlier | None:
     """The largest of the `others` that is the same work as `cell` on more or fewer images; None where there is none to take."""
-    for stored in others.get(work_id(cell), ()) if study.splits else ():
+    for stored in others.get(work_id(cell), ()) if study.splits(cell.condition) else ():
         try:
             return Earlier(stored, numbers_of(stored))
         except DamagedCell:

@@ -94,7 +94,7 @@ def _parts(run: Running, work: Work, cell: Cell, earlier: grown.Earlier | None, 
     """All parts of a cell; those of this process are measured where they are missing, and what that left goes into `new`. None where
     those of other processes lack, or one of these has kept the cell."""
     store, identifier, images = run.store, cell_id(cell), len(work.data.ids)
-    every = parts.of(run.planned.studies[cell.study], images)
+    every = parts.of(run.planned.studies[cell.study], cell.condition, images)
     found: dict[range, Stored] = {}
     for rows in run.parts(cell, images):
         if store.has(identifier):  # another process was faster

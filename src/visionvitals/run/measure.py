@@ -90,7 +90,7 @@ class Running:
 
     def parts(self, cell: Cell, images: int) -> list[range]:
         """The parts of a cell over so many images that this process measures."""
-        every = parts.of(self.planned.studies[cell.study], images, may_stop=cell.may_stop)
+        every = parts.of(self.planned.studies[cell.study], cell.condition, images, may_stop=cell.may_stop)
         return every if self.mine is None else [rows for k, rows in enumerate(every) if k in self.mine[cell_id(cell)]]
 
     def images(self, cell: Cell) -> int:
@@ -161,14 +161,14 @@ class Work:
         assert self.aligned is not None, "the planner skips labels that do not fit"
         return np.take(self.aligned.indices, self.data.labels)
 
+    @property
+    def targets(self) -> np.ndarray | None:
+        """See `Job.targets`."""
+        return None if self.aligned is None else self.aligned.outputs(self.data.labels)
+
     def right(self, study: Study) -> np.ndarray | None:
         """See `Job.right`."""
-        if study.labels != "outputs" or self.aligned is None or not self.aligned.right:
-            return None
-        widest = max(map(len, self.aligned.right))
-        table = [(*several, *several[:1] * (widest - len(several))) for several in self.aligned.right]
-        found: np.ndarray = np.asarray(table)[self.data.labels]
-        return found
+        return self.targets if study.labels == "outputs" and self.aligned and self.aligned.right else None
 
     def present(self, study: Study) -> np.ndarray | None:
         """See `Job.present`."""
@@ -291,7 +291,6 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         kept.pictures[item, at] = exhibits.picture(image)
         kept.says[item, at] = says
 
-    first_run = getattr(cell.condition, REPEATS, 0) == 0
     facts: dict[str, Any] = {
         "decoder": cell.decoder,
         "limit": cell.limit,
@@ -307,6 +306,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         labels=work.labels(study),
         right=work.right(study),
         present=work.present(study),
+        targets=work.targets,
         images=cell.images,
         textures=work.data.textures,
         masks=work.data.masks,
@@ -314,7 +314,7 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         copies=work.data.copies,
         seed=cell.seed,
         batch_size=run.batch_size,
-        exhibits=work.shown if first_run else frozenset(),
+        exhibits=work.shown if getattr(cell.condition, REPEATS, 0) == 0 else frozenset(),
         keep=keep,
         progress=count,
         companion=work.companion,
@@ -340,11 +340,11 @@ def marks_of(
         }
     names = cell.backbone if study.labels == "outputs" else cell.images
     answers = cell.images if study.labels == "own" else cell.backbone
-    wanted = {i: int(v) for i, v in zip(work.data.ids, work.labels(study), strict=True) if i in shown}
-    right = {} if (r := work.right(study)) is None else dict(zip(work.data.ids, r.tolist(), strict=True))
-    marks: dict[str, dict[str, Any]] = {}
-    for item in shown:
-        marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
-        if item in predicted and item in wanted:
-            marks[item]["correct"] = predicted[item] in right.get(item, [wanted[item]])
+    labels, rows = work.labels(study), {i: row for row, i in enumerate(work.data.ids) if i in shown}
+    right = labels if study.labels == "own" else work.targets
+    marks: dict[str, dict[str, Any]] = {item: {"label": ""} for item in shown}
+    for item, row in rows.items():
+        marks[item]["label"] = exhibits.class_name(int(labels[row]), names)
+        if item in predicted and right is not None:
+            marks[item]["correct"] = predicted[item] in np.atleast_1d(right[row]).tolist()
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks

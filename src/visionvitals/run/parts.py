@@ -16,9 +16,9 @@ SIZE = 4096
 """Images of a part; the last one of a cell has what is left."""
 
 
-def of(study: Study, images: int, *, may_stop: bool = False) -> list[range]:
-    """The parts of a cell of a study over so many images, as positions in their order. One that may stop early is measured by one process."""
-    size = SIZE if study.splits and not may_stop else max(images, 1)
+def of(study: Study, condition: Any, images: int, *, may_stop: bool = False) -> list[range]:
+    """The parts of a cell of a study, at a condition, over so many images, as positions in their order. One that may stop early is measured by one process."""
+    size = SIZE if study.splits(condition) and not may_stop else max(images, 1)
     return [range(start, min(start + size, images)) for start in range(0, max(images, 1), size)]
 
 

@@ -24,10 +24,12 @@ from visionvitals.stats._means import (
 )
 from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference, trapezoid
 from visionvitals.stats._predictions import entropy, shift
+from visionvitals.stats._robustness import LINES, Line, effective_robustness
 
 __all__ = [
     "FEWEST",
     "LEVEL",
+    "LINES",
     "NOTHING",
     "UNBOUNDED",
     "Agreement",
@@ -36,12 +38,14 @@ __all__ = [
     "Calibration",
     "Early",
     "Estimate",
+    "Line",
     "Look",
     "area",
     "area_difference",
     "at_look",
     "calibration",
     "clopper_pearson",
+    "effective_robustness",
     "entropy",
     "error_consistency",
     "estimate",

@@ -1,7 +1,7 @@
 """Does a network know when it is wrong? Calibration of its confidence, and what rejecting the unsure answers is worth.
 
 Every statistic is a function of images sorted by confidence, so that draws of images are weights and nothing is sorted again. Intervals are
-those of the deviation of drawn values from the same function of all images, which keeps the bias of a plug-in out of them.
+percentiles of drawn values; of the calibration error, whose draws are biased, those of their deviation, turned about the value.
 """
 
 import math
@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from visionvitals.stats._means import LEVEL, NOTHING, Estimate, normal
+from visionvitals.stats._agreement import FEWEST
+from visionvitals.stats._means import LEVEL, NOTHING, Estimate, estimate, normal
 from visionvitals.stats._pairs import paired_difference
 
 BINS = 15
 COVERAGE = 0.8
 """Share of the answers that are kept in `risk`."""
 _ENTRIES = 4_000_000  # draws x images at a time
+_FEW = 400  # draws, with which quantiles near the ends are unsure
 _ROOT_SEED = 20170806  # any fixed number, so that a page repeats itself
 
 
@@ -48,7 +50,7 @@ class Calibration(NamedTuple):
         risk: error rate of the surest 80 %.
         auroc: how often a right answer is surer than a wrong one, ties half; 0.5 where confidence says nothing.
         rejection: prediction-rejection ratio (Malinin 2019): 1 where every wrong answer is rejected before any right one, 0 where rejection is
-            no better than chance. NaN, as `auroc`, where all answers are right or all are wrong.
+            no better than chance. NaN, as `auroc`, with fewer than ten right or ten wrong answers: it would be noise.
         bins: of equal width.
     """
 
@@ -93,14 +95,14 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
     over = paired_difference(sure, hit, bounds=(0, 1), level=level)
     bins = _bins(sure, hit)
     plug_in = _squared(answers, answers.once, debiased=False)[0]
-    one_kind = hit.min() == hit.max()
+    few = min(hit.sum(), (1 - hit).sum()) < FEWEST
     parts: dict[str, tuple[Callable[[np.ndarray], np.ndarray], tuple[float, float]]] = {
         "aurc": (answers.aurc, (0, 1)),
         "risk": (answers.risk, (0, 1)),
         "auroc": (answers.auroc, (0, 1)),
         "rejection": (answers.rejection, (-1, 1)),
     }
-    square = reverse_percentile(
+    square = percentiles(
         _squared(answers, answers.once)[0],
         plug_in,
         _drawn(answers, lambda weights: _squared(answers, weights)),
@@ -110,12 +112,12 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
     )
     found = {
         name: NOTHING._replace(n=n)
-        if one_kind and name in ("auroc", "rejection")
-        else reverse_percentile(
-            (value := float(function(answers.once)[0])), value, _drawn(answers, function), bounds, level, n
-        )
+        if few and name in ("auroc", "rejection")
+        else percentiles(float(function(answers.once)[0]), None, _drawn(answers, function), bounds, level, n)
         for name, (function, bounds) in parts.items()
     }
+    kept = estimate(answers.shared()[: round(COVERAGE * n)], bounds=(0, 1), level=level)
+    found["risk"] = _wider(found["risk"], kept)
     return Calibration(
         n=n,
         accuracy=float(hit.mean()),
@@ -159,6 +161,10 @@ class _Answers:
         errors = np.add.reduceat(weights * wrong, self.starts, axis=1)
         counts = np.add.reduceat(weights, self.starts, axis=1)
         return np.repeat(errors / np.maximum(counts, 1e-12), self.sizes, axis=1)
+
+    def shared(self) -> np.ndarray:
+        """The error of each image, (n,)."""
+        return np.asarray(self._spread(self.once)[0])
 
     def aurc(self, weights: np.ndarray) -> np.ndarray:
         wrong = self._spread(weights)
@@ -244,6 +250,13 @@ def _starts(n: int) -> np.ndarray:
     return np.unique(np.cumsum([0, *sizes])[:-1][np.array(sizes) > 0])
 
 
+def _wider(e: Estimate, kept: Estimate) -> Estimate:
+    """An interval from draws of images, at least as wide as that of the errors of the images that are kept, so that none has a width of zero."""
+    if kept.n == 0:
+        return e
+    return e._replace(low=float(np.fmin(e.low, kept.low)), high=float(np.fmax(e.high, kept.high)))
+
+
 def _root(square: float) -> float:
     return math.copysign(math.sqrt(abs(square)), square)
 
@@ -282,17 +295,26 @@ def drawn_images(n: int) -> Iterator[np.ndarray]:
         yield rng.integers(n, size=(count, n))
 
 
-def reverse_percentile(
-    value: float, centre: float, found: np.ndarray, bounds: tuple[float, float], level: float, n: int
+def percentiles(
+    value: float,
+    centre: float | None,
+    found: np.ndarray,
+    bounds: tuple[float, float],
+    level: float,
+    n: int,
 ) -> Estimate:
-    """A value with the quantiles of how far drawn values lie from that of all images, turned about it; of few draws, which many images have,
-    with the normal points of their deviation."""
-    away = found[~np.isnan(found)] - centre
-    if n < 2 or len(away) < len(found) / 2 or np.ptp(away) == 0:
+    """A value with an interval from values of drawn images: their quantiles, or with `centre`, which they are drawn about, those of how far they
+    lie from it, turned about the value. Of few draws, which many images have, by the normal points of their deviation."""
+    known = found[~np.isnan(found)]
+    if n < 2 or len(known) < len(found) / 2 or np.ptp(known) < 1e-12:
         return Estimate(value, math.nan, math.nan, n)
-    if len(away) < 400:
-        low, high = away.mean() - normal(level) * away.std(), away.mean() + normal(level) * away.std()
+    if len(known) < _FEW:
+        away = normal(level) * known.std()
+        middle = known.mean()
+        low, high = middle - away, middle + away
     else:
-        low, high = np.quantile(away, [(1 - level) / 2, (1 + level) / 2])
-    ends = np.clip([value - high, value - low], *bounds)
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    if centre is not None:
+        low, high = value + centre - high, value + centre - low
+    ends = np.clip([low, high], *bounds)
     return Estimate(value, min(float(ends[0]), value), max(float(ends[1]), value), n)

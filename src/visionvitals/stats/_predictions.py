@@ -5,21 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from visionvitals.stats._calibration import drawn_images, reverse_percentile
+from visionvitals.stats._calibration import drawn_images, percentiles
 from visionvitals.stats._means import LEVEL, NOTHING, Estimate
 
 
-def entropy(predictions: np.ndarray, *, level: float = LEVEL) -> Estimate:
+def entropy(predictions: np.ndarray) -> Estimate:
     """Entropy of the distribution of predicted classes over images, in nats: 0 where all images get one answer (Jain et al. 2022).
 
-    It is at most ln n and at most ln k, so that only equal n compare.
+    It is at most ln n and at most ln k, so that only equal n compare; it is that of these images, and has no interval.
 
     Args:
         predictions: float (runs, n), the class that was predicted for each image; its entropy is averaged over runs. Images with a NaN in any
             run are left out.
-        level: of the interval, from draws of the images.
     """
-    return _over_images(predictions, _entropy, (0, math.inf), level)
+    e = _over_images(predictions, _entropy, (0, math.inf), LEVEL)
+    return e._replace(low=math.nan, high=math.nan)
 
 
 def shift(predictions: np.ndarray, clean: np.ndarray, *, level: float = LEVEL) -> Estimate:
@@ -29,7 +29,7 @@ def shift(predictions: np.ndarray, clean: np.ndarray, *, level: float = LEVEL) -
     Args:
         predictions: as of `entropy`.
         clean: float (n,), the class that was predicted for the clean image.
-        level: as of `entropy`.
+        level: of the interval, from draws of the images.
     """
     return _over_images(np.concatenate([predictions, clean[None]]), _apart, (0, 1), level)
 
@@ -69,4 +69,4 @@ def _over_images(
 
     value = float(function(counts(np.arange(n)[None]))[0])
     found = np.concatenate([function(counts(images)) for images in drawn_images(n)])
-    return reverse_percentile(value, value, found, bounds, level, n)
+    return percentiles(value, value, found, bounds, level, n)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid, division_refusal
+from visionvitals.studies._maps import picture
 from visionvitals.study import BackboneCard, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, require
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def measure(job: Job) -> Iterator[Scores]:
     for (block, view), total in sums.items():
         for h, map_ in enumerate(total):
             says = "flat: nearly even" if map_.max() < FLAT * map_.mean() else ""
-            job.keep(f"mean map, {view}", _picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"), says)
+            job.keep(f"mean map, {view}", picture(map_.view(grid)), (block, f"{h}" if h else "mean", "masked"), says)
 
 
 def _mask(job: Job) -> "tuple[Tensor, Callable[[Tensor], Tensor]]":
@@ -198,10 +199,3 @@ def _rows(job: Job, images: "Tensor", query: int) -> "list[tuple[int, Tensor, Te
         negative = (rows < 0).flatten(1).any(dim=1)
         found.append((each.block + 1, rows, ~negative))
     return found
-
-
-def _picture(map_: "Tensor") -> "Tensor":
-    """A map (rows, columns) as a grey picture (3, h, w) in 8 px cells of 256 levels: its largest value is white, but where no value is twice the
-    mean, the mean is mid grey, so that a flat map looks flat."""
-    grey = (map_ / max(map_.max(), 2 * map_.mean()) * 255).round() / 255
-    return grey.float().repeat_interleave(8, 0).repeat_interleave(8, 1).expand(3, -1, -1)

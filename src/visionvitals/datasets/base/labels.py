@@ -43,6 +43,12 @@ class Alignment:
         """The outputs that are right for some class, in order."""
         return tuple(sorted({*self.indices, *(index for several in self.right for index in several)}))
 
+    def outputs(self, labels: np.ndarray) -> np.ndarray:
+        """The outputs that are right for images with these labels: int64 (n,), or (n, m), the first again where there are fewer than m."""
+        widest = max(map(len, self.right), default=0)
+        table = [(*several, *several[:1] * (widest - len(several))) for several in self.right]
+        return np.take(np.asarray(table or self.indices, dtype=np.int64), labels, axis=0)
+
 
 def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     """Find the backbone's output for every class of an image set.
@@ -128,26 +134,28 @@ def readable_names(keys: Sequence[str]) -> tuple[str, ...]:
 
 @cache
 def imagenet_wnids() -> tuple[str, ...]:
-    """The 1,000 classes of ImageNet in the order of a network's outputs, from timm's table.
+    """The wnids of ImageNet-1k in the usual order of the outputs, which is their sorted order."""
+    found = tuple(_table("imagenet_synsets.txt").split())
+    require(len(found) == 1000, "timm must have its list of the 1,000 classes of ImageNet", f"{len(found)} classes")
+    return found
 
-    Raises:
-        VitalsError: timm has no such table.
-    """
-    wnids = tuple(_table_of_timm("imagenet_synsets.txt").split())
-    require(
-        len(wnids) == 1000, "timm must come with its list of ImageNet's 1,000 classes", len(wnids), "Install it anew."
-    )
-    return wnids
+
+def published_part(classes: Sequence[str]) -> str | None:
+    """The published set, ImageNet-A or ImageNet-R, whose 200 wnids these are, or None."""
+    for letter in "ar":
+        if len(classes) == 200 and {*classes} == {*_table(f"imagenet_{letter}_synsets.txt").split()}:
+            return f"ImageNet-{letter.upper()}"
+    return None
 
 
 @cache
 def _wordnet() -> dict[str, str]:
-    """The words of each wnid, from timm's table."""
-    return dict(csv.reader(_table_of_timm("imagenet_synset_to_lemma.txt").splitlines(), delimiter="\t"))
+    """The words of each wnid."""
+    return dict(csv.reader(_table("imagenet_synset_to_lemma.txt").splitlines(), delimiter="\t"))
 
 
-def _table_of_timm(name: str) -> str:
-    """A file of timm's, "" where there is none; it is read without importing timm, which takes seconds."""
+def _table(name: str) -> str:
+    """A table of timm's, "" where it has none; the file is read without importing timm, which takes seconds."""
     found = importlib.util.find_spec("timm")
     for place in (found.submodule_search_locations or ()) if found else ():
         table = Path(place) / "data" / "_info" / name
