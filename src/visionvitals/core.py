@@ -149,6 +149,7 @@ class BackboneCard:
         attention_heads: how many heads its last attention map has; 0 where that is not over the patch grid.
         patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
+        fixed_tokens: why no patch token can be removed, in a clause, where its family says more than that it cannot.
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         ordered: the user said that its outputs stand in the order of an image set's classes, where they have no names.
@@ -172,6 +173,7 @@ class BackboneCard:
     provides: tuple[str, ...] = ()
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
+    fixed_tokens: str = ""
     blocks: int = 0
     attention_heads: int = 0
     classes: tuple[str, ...] | None = None

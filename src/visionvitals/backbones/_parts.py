@@ -141,6 +141,7 @@ def assemble(
         attention_heads=inside.attention[-1].heads if inside and "attention" in provides else 0,
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
+        fixed_tokens=tokens.why,
         classes=names.keys if names else None,
         class_names=names.readable if names else None,
         ordered=order is not None,

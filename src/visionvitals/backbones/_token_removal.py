@@ -30,11 +30,13 @@ class Tokens(NamedTuple):
         grid: (rows, columns) of patch tokens, or None.
         prefix: tokens before them in the sequence (class, distillation, registers), by the network's own count.
         keep: how to remove some, or None where that is not defined (windows, convolutions between blocks, relative biases).
+        why: where it is None, the reason, if the family says it.
     """
 
     grid: tuple[int, int] | None = None
     prefix: int = 0
     keep: Keep | None = None
+    why: str = ""
 
 
 def find(module: torch.nn.Module) -> Tokens:
