@@ -10,7 +10,7 @@ import torch
 from scipy.special import erf
 from torch import Tensor
 
-from visionvitals import core, registry, study
+from visionvitals import core, listing, registry, study
 from visionvitals.backbones import _parts, t2t
 from visionvitals.backbones._t2t_network import VARIANTS, T2TViT, Variant, _Performer, _Softmax
 from visionvitals.errors import VitalsError
@@ -315,6 +315,21 @@ def test_files_of_other_networks_are_refused_by_name(released: Path, tmp_path: P
 def test_what_cannot_be_asked(spelling: str, says: str) -> None:
     with pytest.raises(VitalsError, match=says):
         load(spelling)
+
+
+def test_its_names_are_listed() -> None:
+    assert listing.models("t2t:*_14") == ["t2t:t2t_vit_14", "t2t:t2t_vit_t_14"]
+
+
+def test_a_performer_computes_its_exponentials_in_float32() -> None:
+    """Their range is beyond that of half precision, whatever the precision of the pass."""
+    part = _parts.seeded(lambda: _Performer(147), seed=0)
+    k, q, v = torch.randn(3, 1, 9, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert part.proj(v).dtype == torch.bfloat16
+        inside = part.attended(k, q, v)
+    with torch.no_grad():
+        assert torch.equal(inside, part.attended(k, q, v))
 
 
 def test_without_a_file_the_released_one_is_fetched_or_its_address_said(

@@ -2,7 +2,8 @@
 
 `t2t:t2t_vit_14`, `t2t:t2t_vit_14@81.5_T2T_ViT_14.pth.tar`; names `t2t_vit_7`, `_10`, `_12`, `_14`, `_19`, `_24`, and `t2t_vit_t_14`, `_19`,
 `_24`, whose token module attends with softmax. Options: `size` (positions are resampled), `resize`, `crop`, `interpolation`, `mean`, `std`,
-`classes`, `weights=ema|raw`, `pretrained=false` with `seed`. `?resize=256&interpolation=bilinear` shows pictures as Naseer et al. 2021 did.
+`classes`, `weights=ema|raw`, `pretrained=false` with `seed`. A file with the positions of another input (83.3_T2T_ViT_14.pth.tar, 384 px) is shown that one. `?resize=256&interpolation=bilinear` shows
+pictures as Naseer et al. 2021 did.
 """
 
 import math
@@ -22,6 +23,7 @@ EXAMPLES: tuple[str, ...] = (
     "t2t:t2t_vit_7?pretrained=false&size=64",
     "t2t:t2t_vit_t_14?pretrained=false&seed=1&size=48",
 )
+NAMES = tuple(VARIANTS)
 RELEASE = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main/"
 FILES = {
     "t2t_vit_7": "71.7_T2T_ViT_7.pth.tar",
@@ -59,8 +61,8 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         VitalsError: an unknown name or option, weights that do not fit or cannot be had, a size that is not whole tokens.
     """
     name, file = spec.name, spec.checkpoint
-    if name not in VARIANTS:
-        raise VitalsError(f"There is no T2T-ViT `{name}`. {near(name, list(VARIANTS))}")
+    if name not in NAMES:
+        raise VitalsError(f"There is no T2T-ViT `{name}`. {near(name, NAMES)}")
     pretrained = file is None and options.pretrained is not False
     require(not pretrained or options.seed is None, "`seed` needs `pretrained=false`", options.seed)
     require(file is None or options.pretrained is None, "Give a file after `@` or `pretrained`, not both", file)
