@@ -11,6 +11,7 @@ from visionvitals.backbones import timm
 from visionvitals.backbones._t2t_network import VARIANTS
 from visionvitals.cli import app
 from visionvitals.plan import plan_file, request
+from visionvitals.show._draw import KINDS
 from visionvitals.training import recipe
 
 ROOT = Path(__file__).parents[2]
@@ -54,10 +55,11 @@ def test_a_command_parses(words: list[str]) -> None:
     elif words[1] == "run":
         assert plan_file.read(ROOT / words[2]).studies
     elif words[1] == "show":
+        assert given["kind"] in KINDS
         for spelling in given["model"]:
             check_spelling(spelling)
     elif words[1] == "train":
-        asked = recipe.asked(given["recipe"], given.get("settings", ()), data=given["data"], test=given["test"])
+        asked = recipe.asked(given["recipe"], given.get("settings", ()), data=given.get("data"), test=given.get("test"))
         for spelling in filter(None, (asked.model, asked.teacher)):
             check_spelling(spelling)
     else:

@@ -2,8 +2,8 @@
 
 `t2t:t2t_vit_14`, `t2t:t2t_vit_14@81.5_T2T_ViT_14.pth.tar`; names `t2t_vit_7`, `_10`, `_12`, `_14`, `_19`, `_24`, and `t2t_vit_t_14`, `_19`,
 `_24`, whose token module attends with softmax. Options: `size` (positions are resampled), `resize`, `crop`, `interpolation`, `mean`, `std`,
-`classes`, `weights=ema|raw`, `pretrained=false` with `seed`. A file with the positions of another input (83.3_T2T_ViT_14.pth.tar, 384 px) is shown that one. `?resize=256&interpolation=bilinear` shows
-pictures as Naseer et al. 2021 did.
+`classes`, `weights=ema|raw`, `pretrained=false` with `seed`. A file with the positions of another input
+(83.3_T2T_ViT_14.pth.tar, 384 px) is shown that one. `?resize=256&interpolation=bilinear` shows pictures as Naseer et al. 2021 did.
 """
 
 import math
