@@ -110,7 +110,7 @@ def load_strict(
             if missing or unexpected
             else _of_another_size(module, [key for key in given if given[key] != own[key]], given)
         )
-        if missing == ["pos_embed"] and not (unexpected or other):
+        if like is None and missing == ["pos_embed"] and not (unexpected or other):
             hint = " If it was trained without a position encoding, say so: `position=none`."
         if hint is None:
             found = (like or likely)(weights.state)

@@ -129,13 +129,14 @@ def _patched(
     """
     module = timm.network(name, kwargs)
     given, embed = weights.state.get("patch_embed.proj.weight"), getattr(module, "patch_embed", None)
-    if given is None or given.ndim != 4 or not isinstance(module, VisionTransformer) or "patch_size" in kwargs:
+    own = getattr(getattr(embed, "proj", None), "weight", None)
+    if not isinstance(module, VisionTransformer) or own is None or given is None or "patch_size" in kwargs:
         return module, ()
-    own, (height, width) = getattr(embed, "proj", module).weight.shape, given.shape[2:]
-    if own == given.shape or own[:2] != given.shape[:2]:
+    if not own.ndim == given.ndim == 4 or own.shape[:2] != given.shape[:2] or own.shape == given.shape:
         return module, ()
+    height, width = given.shape[2:]
     kwargs["patch_size"] = height if height == width else (height, width)
-    note = f"its patches are of {height} x {width} pixels, as its weights say; those of `{name}` are of {own[2]} x {own[3]}"
+    note = f"its patches are of {height} x {width} pixels, as its weights say; those of `{name}` are of {own.shape[2]} x {own.shape[3]}"
     return timm.network(name, kwargs), (note,)
 
 
