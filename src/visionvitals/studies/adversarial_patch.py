@@ -207,6 +207,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     size = backbone.preprocess.size
     if backbone.outputs < 2:
         return f"a patch needs at least 2 classes; {backbone.architecture} has {backbone.outputs}"
+    if images.stands_for:
+        return f"a patch is trained against one right output; classes of {images.spec} stand for several"
     if images.n == 1:
         return "a patch needs images to train on and others to score; there is one"
     if condition.target >= backbone.outputs:
