@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -78,8 +79,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _names_code(text: str) -> bool:
-    text = registry.named(text)[1]
-    family = text.partition("?")[0].partition(":")[0]
+    rest, _, options = registry.named(text)[1].partition("?")
+    family = rest.partition(":")[0]
+    if any(_names_code(unquote(pair.partition("=")[2])) for pair in options.split("&") if options):
+        return True  # an image set whose class names it takes
     return family in ("python", "exported") or family.endswith(".py") or text.endswith(".py")
 
 
