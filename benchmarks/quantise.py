@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnxruntime import InferenceSession
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
@@ -22,25 +23,36 @@ from visionvitals.plan.planner import load_backbone
 PICTURES = 100
 
 
-class Photographs(CalibrationDataReader):  # type: ignore[misc]  # a library without types
-    """What the calibration looks at, one picture at a time, cut and normalised as the network's card says."""
+def photographs(folder: Path, look: Preprocess) -> Iterator[np.ndarray]:
+    """Float32 (1, 3, height, width), cut and normalised as the network's card says."""
+    mean, std = (np.array(x, dtype=np.float32).reshape(3, 1, 1) for x in (look.mean, look.std))
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))[:PICTURES]:
+        with Image.open(path) as picture:
+            pixels = decode.decode(picture, look).transpose(2, 0, 1).astype(np.float32) / 255
+        yield ((pixels - mean) / std)[None]
 
-    def __init__(self, folder: Path, look: Preprocess, name: str) -> None:
-        found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".jpg", ".jpeg"))[:PICTURES]
-        self.batches = self.made(found, look, name)
 
-    def made(self, paths: list[Path], look: Preprocess, name: str) -> Iterator[dict[str, np.ndarray]]:
-        mean, std = (np.array(x, dtype=np.float32).reshape(3, 1, 1) for x in (look.mean, look.std))
-        for path in paths:
-            with Image.open(path) as picture:
-                pixels = decode.decode(picture, look).transpose(2, 0, 1).astype(np.float32) / 255
-            yield {name: ((pixels - mean) / std)[None]}
+class Calibration(CalibrationDataReader):  # type: ignore[misc]  # a library without types
+    """What the calibration looks at, one picture at a time."""
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self.left = iter(pictures)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self.batches, None)
+        picture = next(self.left, None)
+        return None if picture is None else {"images": picture}
 
 
-def main(weights: str, photographs: str, out: str) -> None:
+def beside(path: Path, pictures: list[np.ndarray], size: int = 20) -> int:
+    """How many answers of a file are others in batches of `size` than alone."""
+    session = InferenceSession(path)
+    alone = [session.run(None, {"images": each})[0].argmax() for each in pictures]
+    batches = [np.concatenate(pictures[k : k + size]) for k in range(0, len(pictures), size)]
+    together = np.concatenate([session.run(None, {"images": each})[0].argmax(axis=1) for each in batches])
+    return int((together != np.array(alone)).sum())
+
+
+def main(weights: str, calibration: str, out: str) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(f"timm:tf_efficientnet_lite0@{weights}", device=torch.device("cpu"))
@@ -62,11 +74,14 @@ def main(weights: str, photographs: str, out: str) -> None:
         )
         quant_pre_process(plain, prepared)
         quantize_dynamic(prepared, folder / "dynamic.onnx")
-        reader = Photographs(Path(photographs), look, "images")
+        pictures = list(photographs(Path(calibration), look))
+        reader = Calibration(pictures)
         quantize_static(prepared, folder / "static.onnx", reader, quant_format=QuantFormat.QDQ, per_channel=True)
     prepared.unlink()
     for path in sorted(folder.glob("*.onnx")):
-        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+        print(
+            f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {beside(path, pictures)} of {len(pictures)} answers are others in a batch of 20"
+        )
     print(f"?resize={look.resize}&interpolation={look.interpolation}&mean={look.mean[0]}&std={look.std[0]}")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from visionvitals import core, registry
 from visionvitals.backbones import _classes, _parts, clip
+from visionvitals.datasets.base import labels
 from visionvitals.errors import VitalsError
 from visionvitals.plan import plan_file, planner, request
 from visionvitals.plan.identity import cell_id
@@ -216,6 +217,18 @@ def test_a_class_goes_by_its_first_name_unless_another_has_it_too() -> None:
     assert spoken["n01440764"] == "tench"
     assert len(set(spoken.values())) >= 998  # `crane` is a bird and a machine: all of its names
     assert clip._spoken(_classes.Names(("a", "b"), ("crane", "crane, bird"))) == ("crane", "crane, bird")
+
+
+def test_a_file_may_name_keys_that_say_nothing(where: Path, tmp_path: Path) -> None:
+    """The labels are matched by their keys, the network reads the names."""
+    (tmp_path / "c.txt").write_text("n99999999\tbird\ngolden_retriever\n7\ttench")
+    backbone = load_backbone(f"clip:{where}/clip?classes={tmp_path}/c.txt", device=CPU)
+    plain = load_backbone(f"clip:{where}/clip?classes={where}/names.txt", device=CPU)
+    assert backbone.card.classes == ("n99999999", "golden_retriever", "7")
+    assert backbone.card.class_names == ("bird", "golden_retriever", "tench")
+    torch.testing.assert_close(backbone.logits(pictures()), plain.logits(pictures()), atol=0, rtol=0)
+    images = core.ImageSetCard(spec="x", digest="0", n=2, classes=("7", "n99999999"), class_names=("7", "n99999999"))
+    assert labels.align(images, backbone.card).indices == (2, 0)
 
 
 @pytest.mark.parametrize(

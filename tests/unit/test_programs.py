@@ -137,6 +137,9 @@ def test_scales_that_are_taken_from_a_batch_are_those_of_one_picture(files: Path
     torch.testing.assert_close(found[:1], one, atol=0, rtol=0)
     torch.testing.assert_close(backbone.logits(pictures().flip(0)).flip(0), found, atol=0, rtol=0)
     assert any("each picture is given alone" in note for note in backbone.card.notes)
+    assert any("taken from ImageNet's usual" in note for note in backbone.card.notes)
+    whole = load_backbone(f"onnx:{files}/any.onnx?mean=0&std=1&resize=none&interpolation=bicubic", device=CPU)
+    assert not any("taken from ImageNet's usual" in note for note in whole.card.notes)
     plain = load_backbone(f"onnx:{files}/any.onnx", device=CPU).card.notes
     assert not any("each picture is given alone" in note for note in plain)
     assert backbone.card.answers is not None

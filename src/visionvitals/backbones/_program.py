@@ -88,7 +88,7 @@ def assemble(program: Program, options: Options, *, spec: Spec, device: torch.de
         architecture=program.architecture,
         preprocess=preprocess,
         build={"file": program.digest},
-        notes=(*program.notes, _preprocess.ASSUMED, *((ALONE,) if alone else ())),
+        notes=program.notes + (_preprocess.ASSUMED,) * _open(options) + (ALONE,) * alone,
     )
     made = _parts.assemble(network, spelling=spec.text, device=device, classes=options.classes, order=options.order)
     card = replace(made.card, parameters=program.parameters, inference_only=True)
@@ -111,6 +111,12 @@ def _sized(program: Program, asked: _options.Size | None) -> _options.Size:
     must = f"The file takes pictures of {height or 'any'} x {width or 'any'} pixels, so `size` must be that"
     require(fits, must, f"{asked[0]}x{asked[1]}", "Leave `size` out, or export the network anew.")
     return asked
+
+
+def _open(options: Options) -> bool:
+    """Whether the spelling leaves open how pictures become its input."""
+    cut = options.resize is None and options.crop is None
+    return cut or None in (options.interpolation, options.mean, options.std)
 
 
 def _depends(program: Program, preprocess: core.Preprocess, device: torch.device) -> bool:

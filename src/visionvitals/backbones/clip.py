@@ -1,12 +1,12 @@
 """Zero-shot: CLIP or SigLIP of transformers, with class names in place of a classifier. Needs `[clip]`.
 
-`clip:USER/REPO`, `clip:./folder`. An output is a class: its logit is that of the model, scale x cosine of the embeddings of picture and text (SigLIP:
-+ bias), where the text is the class's name in one or several prompts. `?classes=` says whose names: an image set (`classes=folder:val`), a
-file with a class a line, or `imagenet1k`; where nothing is said, those of the image set of the run. Of several names of a class (`tench, Tinca tinca`)
-the first is taken, or all where two classes share it; `_` is a space. `?prompts=`: `one` (`a photo of a {}.`), `openai` (the 80 of
-OpenAI for ImageNet, as the package open_clip_torch has them), or a file with a prompt a line, `{}` for the name. Of several, the normalised embeddings
-are averaged and normalised again (Radford et al. 2021, section 3.1.4). `?head=none`: the image tower alone, a backbone without a classifier.
-Further options: `size`, `resize`, `crop`, `interpolation`, `mean`, `std`.
+`clip:USER/REPO`, `clip:./folder`. An output is a class: its logit is that of the model, scale x cosine of the embeddings of picture and text
+(SigLIP: + bias), where the text is the class's name in one or several prompts. `?classes=` says whose names: an image set (`classes=folder:val`),
+`imagenet1k`, or a file with a class a line, its name or `KEY<TAB>NAME`; where nothing is said, those of the image set of the run. Of several
+names of a class (`tench, Tinca tinca`) the first is taken, or all where two classes share it; `_` is a space. `?prompts=`: `one`
+(`a photo of a {}.`), `openai` (the 80 of OpenAI for ImageNet, as the package open_clip_torch has them), or a file with a prompt a line, `{}`
+for the name. Of several, the normalised embeddings are averaged and normalised again (Radford et al. 2021, section 3.1.4). `?head=none`: the
+image tower alone, a backbone without a classifier. Further options: `size`, `resize`, `crop`, `interpolation`, `mean`, `std`.
 """
 
 import hashlib
@@ -164,11 +164,18 @@ def _named(spec: Spec) -> _classes.Names:
         return found
     family, known = text.partition("?")[0].partition(":")[0], registry.names("datasets")
     if not (family in known or family.endswith(".py")) or Path(text).expanduser().is_file():
-        return _classes.from_file(Path(text).expanduser())
+        found = _classes.from_file(Path(text).expanduser())
+        pairs = [(key.partition("\t"), name) for key, name in zip(found.keys, found.readable, strict=True)]
+        return _classes.Names(tuple(k for (k, _, _), _ in pairs), tuple(own or name for (_, _, own), name in pairs))
     images = registry.load("datasets", family).open(registry.parse(text, families=[*known, family]))
     card = cast(core.ImageSetCard, images.card)
     must = f"The classes of `{text}` must have names, for a network that reads them"
-    require(card.kind == "names", must, "numbers, the indices of outputs", "Give the names: `?classes=FILE`.")
+    require(
+        card.kind == "names",
+        must,
+        "numbers, the indices of outputs",
+        "Give the names, in their order: `?classes=FILE`.",
+    )
     return _classes.Names(card.classes, card.class_names)
 
 
@@ -188,9 +195,7 @@ def _spoken(names: _classes.Names) -> tuple[str, ...]:
         if not name or _WNID.fullmatch(name) or name.isdecimal()
     ]
     must = "Each class must have a name in words, for a network that reads it"
-    require(
-        not bad, must, ", ".join(bad[:5]), "Write the names, a line each, in the order of the classes: `?classes=FILE`."
-    )
+    require(not bad, must, ", ".join(bad[:5]), "Write them into a file, a line each, `KEY<TAB>NAME`: `?classes=FILE`.")
     return tuple(found)
 
 
