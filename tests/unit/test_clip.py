@@ -157,6 +157,18 @@ def test_answers_do_not_depend_on_the_pictures_or_the_classes_beside(where: Path
     torch.testing.assert_close(less.logits(pictures()), found[:, :2], atol=1e-5, rtol=0)
 
 
+def test_the_same_texts_as_classes_or_as_prompts_are_other_embeddings(where: Path, tmp_path: Path) -> None:
+    """Both in one process, which keeps embeddings: `a b` and `b b` are two classes, then two prompts of one."""
+    (tmp_path / "c.txt").write_text("a b\nb b")
+    (tmp_path / "p.txt").write_text("{}")
+    two = load_backbone(f"clip:{where}/clip?classes={tmp_path}/c.txt&prompts={tmp_path}/p.txt", device=CPU)
+    (tmp_path / "c.txt").write_text("b")
+    (tmp_path / "p.txt").write_text("a {}\nb {}")
+    one = load_backbone(f"clip:{where}/clip?classes={tmp_path}/c.txt&prompts={tmp_path}/p.txt", device=CPU)
+    assert (two.card.outputs, one.card.outputs) == (2, 1)
+    assert two.card.digest != one.card.digest
+
+
 def test_identity_is_made_of_weights_names_and_prompts_and_of_nothing_else(where: Path, tmp_path: Path) -> None:
     def digest(classes: tuple[str, ...] = NAMES, prompts: str = "a {}", folder: Path = where / "clip") -> str:
         (tmp_path / "c.txt").write_text("\n".join(classes))

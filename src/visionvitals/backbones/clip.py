@@ -107,7 +107,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     if names is not None:
         spoken = _spoken(names)
         ids, masks, cut = _tokens(spec.name, config, [p.replace("{}", name) for name in spoken for p in prompts])
-        said = _digest_of_text(model, ids)
+        said = _digest_of_text(model, ids.view(len(spoken), len(prompts), -1))
         text = _texts(model, ids, masks, len(prompts), key=said, device=device)
         notes += (*cut, _note(spec, spoken, prompts))
     projection = getattr(model, "visual_projection", None) or nn.Identity()
@@ -254,8 +254,8 @@ def _tokens(
     )
 
 
-def _digest_of_text(model: Any, ids: Tensor) -> str:
-    """The text tower and what it reads: tokens are whole numbers, so that the same texts are the same everywhere."""
+def _digest_of_text(model: Any, ids: Int64[Tensor, "k p t"]) -> str:
+    """The text tower and what it reads of each class: tokens are whole numbers, so that the same texts are the same everywhere."""
     tower = nn.ModuleList([model.text_model, getattr(model, "text_projection", None) or nn.Identity()])
     read = hashlib.sha256(ids.to(torch.int64).contiguous().numpy().tobytes()).hexdigest()
     return _identity.digest(tower, architecture="text", build={"shape": list(ids.shape), "ids": read})
