@@ -138,14 +138,15 @@ def _session(path: Path, device: torch.device) -> tuple[Any, tuple[str, ...]]:
     if device.type == "cuda" and here:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0, "use_tf32": "0"}))
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), settings, providers=providers, disable_fallback=True)
     except Exception as error:  # of the runtime, of many kinds
         said = " ".join(str(error).split())[:300]
         do = "Operators of a library of its own cannot be run; a newer file may need a newer onnxruntime."
         raise VitalsError(
             f"It must be a network that onnxruntime {onnxruntime.__version__} can run. Got: {said}. {do}"
         ) from error
-    return session, (ON_CPU,) if device.type == "cuda" and not here else ()
+    missed = device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers()
+    return session, (ON_CPU,) * missed
 
 
 def _input(session: Any) -> tuple[list[int | None], torch.dtype]:
