@@ -101,7 +101,8 @@ def table(
         latex: Write this file, a booktabs table for each study.
         markdown: Write this file.
         study: Only this one.
-        metric: Only this one.
+        metric: Only this one; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
+            risk_at_80, auroc, rejection_ratio, unchanged, prediction_entropy, class_shift, fill_agreement.
         per_image: A row for each backbone and image, a column for each metric at each condition; to csv or parquet.
         by: A row for each group of pictures: `class`, or a further column of a csv image set, such as weather.
     """

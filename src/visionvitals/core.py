@@ -74,6 +74,8 @@ class ImageSetCard:
             indices (a csv of integers).
         provides: what its examples know beside the label: `texture`, `mask`, `split`.
         notes: warnings for the report.
+        stands_for: where a class is more than one class of a network: for each class the keys of all that are right for it; they are part of
+            `digest`. Empty where each is one.
         per_class: part of the set ("" where it has none) -> how many different pictures each class has at most. Only a plan knows
             it, of what it draws from sets of files; empty elsewhere.
         conflicts: as `per_class`, how many pictures show the texture of another class; None where it is not known.
@@ -94,6 +96,7 @@ class ImageSetCard:
     kind: Literal["names", "indices"] = "names"
     provides: tuple[Literal["texture", "mask", "split"], ...] = ()
     notes: tuple[str, ...] = ()
+    stands_for: tuple[tuple[str, ...], ...] = ()
     per_class: Mapping[str, tuple[int, ...]] = field(default_factory=dict, compare=False)
     conflicts: int | None = field(default=None, compare=False)
 

@@ -92,6 +92,25 @@ COMMON: Mapping[str, Metric] = types.MappingProxyType(
         "prediction": Metric(
             title="predicted class", meaning="index of the predicted class", unit="identifier", better=None
         ),
+        "confidence": Metric(
+            title="confidence",
+            meaning="the largest softmax probability, of whichever class",
+            unit="share",
+            better=None,
+        ),
+        "brier": Metric(
+            title="Brier score",
+            meaning="sum over the classes of the squared difference between softmax probability and truth (0 to 2)",
+            unit="distance",
+            better="low",
+        ),
+        "top1_present": Metric(
+            title="top-1 among the set's classes",
+            meaning="as top-1, where only the outputs whose classes the image set has may be answered; published numbers of "
+            "ImageNet-A, ImageNet-R and ObjectNet are read so",
+            unit="share",
+            better="high",
+        ),
         "information_loss": Metric(
             title="pixels removed",
             meaning="share of the input pixels that were removed; a property of the mask",

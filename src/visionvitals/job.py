@@ -22,6 +22,7 @@ class Batch(NamedTuple):
         ids: the image ids, length b.
         images: float32 (b, 3, h, w) in [0, 1].
         labels: int64 (b,), as the job's.
+        right: what `study.answers` compares with: the same, or int64 (b, m), see `Job.right`.
         rows: where they stand in the job's arrays.
         card: of the backbone that will see them.
         colour: where `images` are maps of patch embeddings (see `score`), a colour (1, 3, 1, 1) -> what a patch of it is there.
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
     ids: tuple[str, ...]
     images: "Tensor"
     labels: "Tensor"
+    right: "Tensor"
     rows: slice
     card: BackboneCard
     colour: "Callable[[Tensor], Tensor] | None" = None
@@ -126,6 +128,8 @@ class Job:
         ids: image ids, length n.
         pixels: uint8 (n, h, w, 3), usually memory-mapped.
         labels: int64 (n,): indices of the backbone's outputs where the study's `LABELS` is `outputs`, else of the set's own classes.
+        right: int64 (n, m): all outputs that are right for an image, the first again where it has fewer than m; None where each has one.
+        present: int64 (c,): the outputs whose classes the image set has, where these are some of them but not all; else None.
         images: the card of the image set.
         textures: int64 (n,), -1 where unknown; None where the set does not provide them.
         masks: uint8 (n, h, w), cut as the pixels are: 0 background, 1.. objects, 255 unlabelled; None where the set provides none.
@@ -160,6 +164,8 @@ class Job:
     ids: Sequence[str]
     pixels: np.ndarray
     labels: np.ndarray
+    right: np.ndarray | None = None
+    present: np.ndarray | None = None
     images: ImageSetCard = NO_IMAGES
     textures: np.ndarray | None = None
     masks: np.ndarray | None = None
@@ -192,7 +198,11 @@ class Job:
             raw = torch.from_numpy(np.ascontiguousarray(self.pixels[start : start + self.batch_size]))
             return raw.pin_memory() if device.type == "cuda" else raw
 
-        labels = torch.from_numpy(np.ascontiguousarray(self.labels, dtype=np.int64)).to(device)
+        def there(found: np.ndarray) -> "Tensor":
+            return torch.from_numpy(np.ascontiguousarray(found, dtype=np.int64)).to(device)
+
+        labels = there(self.labels)
+        right = labels if self.right is None else there(self.right)
         with ThreadPoolExecutor(max_workers=1) as reader:
             coming = reader.submit(read, start)
             for first in range(start, len(self.ids), self.batch_size):
@@ -200,7 +210,7 @@ class Job:
                 part = slice(first, min(first + self.batch_size, len(self.ids)))
                 if part.stop < len(self.ids):
                     coming = reader.submit(read, part.stop)
-                yield Batch(tuple(self.ids[part]), images, labels[part], part, self.backbone.card)
+                yield Batch(tuple(self.ids[part]), images, labels[part], right[part], part, self.backbone.card)
 
     def embedded(self, batch: Batch) -> "Batch":
         """A batch of `batches` with the map of its patch embeddings in place of its images, for a backbone that has `patches`."""
@@ -292,6 +302,11 @@ class Job:
             "images": {"digest": self.images.digest, "classes": self.images.classes, "n": len(self.ids)},
             "cut": [own.size, own.resize, own.interpolation, own.stretch, own.crop],
             "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+            **(
+                {}
+                if self.right is None
+                else {"right": hashlib.sha256(np.ascontiguousarray(self.right).tobytes()).hexdigest()}
+            ),
             "seed": self.seed,
             **self.facts,
         }

@@ -19,6 +19,7 @@ from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCa
 from visionvitals.errors import VitalsError, blamed, guarded, near, require
 from visionvitals.figure import COMMON, Chart, Metric, Published, Record, Sign
 from visionvitals.job import Batch, Job
+from visionvitals.scoring import answers, score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -288,60 +289,3 @@ def _figure_faults(here: Mapping[str, Any]) -> list[str]:
 def _choices(condition: type) -> dict[str, tuple[str, ...]]:
     """field -> the words of its `Literal` type."""
     return {n: get_args(t) for n, t in get_type_hints(condition).items() if get_origin(t) is Literal}
-
-
-def score(
-    job: Job,
-    perturb: "Callable[[Any, Batch, int], Tensor] | None",
-    *,
-    at: Place = (),
-    whole_patches: bool = False,
-    logits: "Callable[[Tensor, Batch], Tensor] | None" = None,
-    more: "Callable[[Batch], Mapping[str, Tensor]] | None" = None,
-) -> Iterator[Scores]:
-    """`top1`, `top5` (with more than five outputs), `cross_entropy` and `prediction` of every image of a job.
-
-    Args:
-        job: the cell's work.
-        perturb: (condition, batch, seed) -> the images to show, float (b, 3, h, w) in [0, 1]; None shows them as they are.
-        at: the place on the study's axes.
-        whole_patches: whether `perturb` only moves whole patches of the network, or fills them with `Batch.shown` of a colour: then it is
-            given the map of their embeddings where the network has one, and answers as for the images within 1e-5 of the largest logit.
-        logits: (images to show, batch) -> logits; the backbone's own `logits` where None.
-        more: batch -> further metrics of its images, (b,) each; called after `perturb`.
-    """
-    import torch
-
-    for batch in job.batches():
-        with torch.inference_mode():
-            seen, out = job.answered(batch, perturb, logits, whole_patches=whole_patches)
-            measured = answers(out.float(), batch.labels) | dict({} if more is None else more(batch))
-        for position in sorted(map(batch.ids.index, job.exhibits.intersection(batch.ids))):
-            job.keep(batch.ids[position], seen[position])
-        yield Scores(batch.ids, measured, at)
-        job.progress(len(batch.ids))
-
-
-def answers(out: "Tensor", labels: "Tensor") -> "dict[str, Tensor]":
-    """`top1`, `cross_entropy`, `prediction` and, with more than five outputs, `top5` of each image, float64 (b,), from logits (b, k).
-
-    An image whose logits are not finite has no answer: NaN. Where the label shares its logit with others, it counts by the share of the
-    orders of these in which it is among the highest, so that the order of the classes decides nothing; `prediction` is the first.
-    """
-    from torch.nn import functional
-
-    own = out.gather(1, labels[:, None])
-    above, level = (out > own).sum(dim=1), (out == own).sum(dim=1).clamp(min=1)
-
-    def among(highest: int) -> "Tensor":
-        return ((highest - above) / level.double()).clamp(0, 1)
-
-    columns = {
-        "top1": among(1),
-        "cross_entropy": functional.cross_entropy(out, labels, reduction="none").double(),
-        "prediction": out.argmax(dim=1).double(),
-    }
-    if out.shape[1] > 5:
-        columns["top5"] = among(5)
-    lost = ~out.isfinite().all(dim=1)  # filled in without asking whether there is one, which would wait for the device
-    return {metric: values.masked_fill(lost, float("nan")) for metric, values in columns.items()}

@@ -56,7 +56,8 @@ ALLOWED: dict[str, set[str]] = {
     "job": {"answers", "core", "pixels"},
     "inside": {"core", "errors"},
     "registry": {"errors", "core", "source"},
-    "study": {"core", "errors", "figure", "job", "registry", "source"},
+    "scoring": {"core", "job"},
+    "study": {"core", "errors", "figure", "job", "registry", "scoring", "source"},
     "backbones": {*NOUNS, "weight_files", "perturb"},  # `perturb.position` takes the position encoding out of a network
     "datasets": {*NOUNS, "stats", "probes"},  # of the probes, the names of the corruptions only
     "perturb": NOUNS,

@@ -260,7 +260,7 @@ def test_table_prints_and_writes(finished: Path, vitals: Vitals, tmp_path: Path)
     assert out.count("metric top1") == 2
     code, out, _ = vitals("table", finished, "--csv", tmp_path / "t.csv", "--parquet", tmp_path / "t.parquet")
     assert code == 0
-    assert out == f"12 rows in {tmp_path / 't.csv'}\n12 rows in {tmp_path / 't.parquet'}\n"
+    assert out == f"24 rows in {tmp_path / 't.csv'}\n24 rows in {tmp_path / 't.parquet'}\n"
     assert (tmp_path / "t.csv").read_text().splitlines()[0].replace('"', "").split(",")[:3] == [
         "study",
         "backbone",

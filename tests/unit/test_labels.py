@@ -226,3 +226,13 @@ def test_accuracy_at_chance_is_told(accuracy: float, n: int, outputs: int, warns
         assert "`visionvitals.backbone(..., classes=...)`" in str(own)
         assert "`visionvitals.backbone(..., mean=..., std=...)`" in str(own)
     assert chance_warning(0.0, 0, how="", backbone=card) is None
+
+
+def test_a_class_that_stands_for_several_has_all_their_outputs() -> None:
+    several = replace(images("animal", "bird"), stands_for=(("n01440764", "n02129165"), ("n02012849",)))
+    found = align(several, backbone(*IMAGENET))
+    assert found.indices == (0, 1)
+    assert found.right == ((0, 2), (1,))
+    assert found.present == (0, 1, 2)
+    with pytest.raises(VitalsError, match="1 of the 2 classes of `folder:x` are none of `timm:y`: n0000000"):
+        align(replace(several, stands_for=(("n01440764",), ("n00000000",))), backbone(*IMAGENET))

@@ -21,9 +21,7 @@ from visionvitals.registry import Spec, reads
 
 EXAMPLES: tuple[str, ...] = ()
 Options = _program.Options
-ON_CPU = (
-    "onnxruntime has no provider for CUDA here (it comes with the package onnxruntime-gpu), so it computes on the CPU"
-)
+ON_CPU = "onnxruntime cannot use CUDA here (the package onnxruntime-gpu can), so it computes on the CPU"
 _TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 
 

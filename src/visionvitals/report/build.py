@@ -20,7 +20,20 @@ from visionvitals.errors import VitalsError
 from visionvitals.figure import Metric
 from visionvitals.files import write_safely
 from visionvitals.remote import AnyPath
-from visionvitals.report import by_class, charts, first, groups, looks, notes, origin, panels, tables, templates, vega
+from visionvitals.report import (
+    by_class,
+    charts,
+    confidence,
+    first,
+    groups,
+    looks,
+    notes,
+    origin,
+    panels,
+    tables,
+    templates,
+    vega,
+)
 from visionvitals.report import figures as figures_of
 from visionvitals.results import signs, words
 from visionvitals.results.run import Run
@@ -118,8 +131,31 @@ def render(run: Run) -> str:
         packed[groups.SECTION] = _packed(
             environment.get_template("groups.html.jinja").render(**shared, by_group=by_group)
         )
+    confident = _confidence(run)
+    if confident is not None:
+        drawn = [vega.interactive(plot) for plot in confident.plots]
+        packed[confidence.SECTION] = _packed(study.render(**shared, s=confident), drawn)
     drawn_any = any(s.plots for s in sections)
     return str(environment.get_template("page.html.jinja").render(**shared, packed=packed, drawn=drawn_any))
+
+
+def _confidence(run: Run) -> Section | None:
+    """What the confidence of the answers is worth, where a study keeps it."""
+    shown = confidence.points(run)
+    if not shown:
+        return None
+    return Section(
+        name=confidence.SECTION,
+        title=confidence.TITLE,
+        asks=confidence.ASKS,
+        gone="",
+        plots=confidence.plots(run, shown),
+        grouped={},
+        published=[],
+        table=confidence.table(run, shown),
+        panels=[],
+        classes=[],
+    )
 
 
 def _packed(html: str, drawn: Sequence[Any] = (), style: str = "") -> str:
@@ -164,6 +200,7 @@ def _content(run: Run) -> dict[str, Any]:
         "looks": looks,
         "signs": signs,
         "groups": groups,
+        "confidence": confidence,
     }
 
 

@@ -13,13 +13,33 @@ from typing import Any, Literal
 
 from visionvitals.figure import Chart, Metric, Record
 from visionvitals.report import scatter
-from visionvitals.results import words
+from visionvitals.results import derived, words
 from visionvitals.results.fields import is_grid, rank, varying
 from visionvitals.results.run import Point, Run
+from visionvitals.stats import NOTHING, Estimate
 
 MOST_BARS = 9
 """More words than these on an axis go below each other: side by side their names would be left out."""
 
+FILLS = (
+    (
+        "unchanged",
+        "Does the answer stay the same?",
+        "The share of images that still get the class that was predicted of the whole image, right or wrong.",
+    ),
+    (
+        "prediction_entropy",
+        "Over how many classes do the answers spread?",
+        "A curve that falls shows a network that answers a few classes whatever was removed: the fill has a meaning of its own.",
+    ),
+    (
+        "fill_agreement",
+        "Do the fills agree?",
+        "The share of images that get the same answer with another fill under the same masks, with the fill that agrees least. Where it is "
+        "low, the numbers above say as much about the fill as about what is gone.",
+    ),
+)
+"""(derived metric, title, how to read it) of the charts of a study whose points differ in the fill."""
 MOST_NAMED = 3
 """More backbones than these that share a grid are counted, not named."""
 
@@ -77,8 +97,16 @@ class Plot:
 def plots(run: Run, study: str) -> list[Plot]:
     """What to draw of a study: one plot for each of its charts that has points; none where nothing is known of it."""
     record = run.record(study)
-    found = [_plot(run, record, chart) for chart in record.charts] if record else []
+    found = [_plot(run, record, chart) for chart in (*record.charts, *_of_fills(run, record))] if record else []
     return [plot for plot in found if plot is not None]
+
+
+def _of_fills(run: Run, record: Record) -> list[Chart]:
+    """What to draw of a study whose points differ in the fill: whether the answer hangs on what was removed or on what was put there."""
+    first = next(iter(record.charts), None)
+    if first is None or not any(derived.fills(run, p) for p in run.of(record.name)):
+        return []
+    return [dataclasses.replace(first, metric=name, title=title, reads=reads) for name, title, reads in FILLS]
 
 
 def counted(records: Iterable[Mapping[str, Any]]) -> str:
@@ -91,7 +119,7 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
     points = [
         p
         for p in run.of(record.name)
-        if chart.metric in p.metrics and all(p.condition.get(k) == v for k, v in chart.where.items())
+        if _has(p, chart.metric) and all(p.condition.get(k) == v for k, v in chart.where.items())
     ]
     if not points:
         return None
@@ -134,6 +162,17 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
     )
 
 
+def _has(p: Point, metric: str) -> bool:
+    return metric in p.metrics or (metric in derived.DERIVED and derived.has(p, derived.DERIVED[metric]))
+
+
+def _estimate(run: Run, p: Point, metric: str) -> Estimate:
+    """Of a metric, or of a number that is derived from the answers."""
+    if metric in p.metrics:
+        return run.estimate(p, metric)
+    return next((e for _, e in derived.of(run, [p], metric)), NOTHING)
+
+
 def _of_backbones(points: Sequence[Point]) -> dict[str, str]:
     """The fields with another grid for some backbones but one for each, on an image set -> which it is for whom."""
     found = {}
@@ -163,7 +202,7 @@ def _written(chart: Chart, x: Any) -> str:
 
 
 def _record(run: Run, p: Point, chart: Chart, metric: Metric) -> dict[str, Any]:
-    e, x = run.estimate(p, chart.metric), p.condition.get(chart.x)
+    e, x = _estimate(run, p, chart.metric), p.condition.get(chart.x)
     at, text = _written(chart, x), words.with_unit(e, share=metric.share)
     low, high = (e.low, e.high) if metric.interval else (math.nan, math.nan)
     true = run.estimate(p, chart.x_metric).value if chart.x_metric in p.metrics and _is_number(x) else math.nan

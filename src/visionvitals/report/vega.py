@@ -79,7 +79,7 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         )
         layers.append(names_above.encode(**across(figure), x=alt.value(0), text="label:N", **shown(1, 0.3)))
     values = [r["v"] for m in figure.multiples for r in m.records if r["v"] is not None]
-    signed = figure.kind != "line" and min(values, default=0) < 0
+    signed = min(values, default=0) < 0
     marked = [(figure.chance, [2, 3])] if figure.chance is not None else []
     marked += [(0.0, [1, 0])] if signed else []  # where bars of both signs begin
     for place, strokes in marked:

@@ -16,14 +16,18 @@ from visionvitals import stats
 from visionvitals.core import Place
 from visionvitals.figure import COMMON, Metric, Record
 from visionvitals.remote import AnyPath
+from visionvitals.results.derived_metrics import METRICS
 from visionvitals.results.frame import Frame, Group, Summary, Values
 from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
+from visionvitals.study import BASELINE
 
 SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "numerics", "half_width", "minutes")
 """What else decides a number, beside condition, backbone and images."""
 CUTS = ("limit", "half_width", "minutes")
 """Those of them that decide which images were measured: two numbers that differ in them are compared on those that both have."""
+SAME = ("seed", "limit", "decoder", "numerics")
+"""Settings in which a point and its baseline must agree."""
 MAY_DIFFER = frozenset({*CUTS, "numerics"})
 """Between two numbers that are compared; what differs is said."""
 
@@ -167,6 +171,17 @@ class Run:
             low, high = low - of * high, high - of * low
         return stats.over_draws(e, np.array([*draws.values()]), bounds=(low, high), level=level)
 
+    def baseline(self, point: Point, metric: str = "top1") -> Point | None:
+        """The point of the unchanged images of the same backbone, images, draw and decoder that has a metric, or None."""
+        same = (
+            p
+            for p in self.of(BASELINE)
+            if (p.backbone, p.images) == (point.backbone, point.images)
+            and metric in p.metrics
+            and all(p.settings[name] == point.settings[name] for name in SAME)
+        )
+        return next(same, None)
+
     def unfinished(self, points: Sequence[Point], fixed: Mapping[str, Any], x: str | None = None) -> bool:
         """Whether a cell was asked for and is not there that would give a further point beside some points of one backbone: then a number over
         all of them is not there either. Further points have the `fixed` values, and where `x` is given another one of it."""
@@ -233,7 +248,7 @@ def apart(p: Point, q: Point) -> list[str]:
 def metric_of(record: Record | str, metric: str) -> Metric:
     known = record.metrics if isinstance(record, Record) else COMMON
     plain = Metric(title=metric, meaning="nothing is known of it", unit="none", better=None)
-    return known.get(metric) or COMMON.get(metric) or plain
+    return known.get(metric) or COMMON.get(metric) or METRICS.get(metric) or plain
 
 
 def left_out(error: DamagedCell) -> str:

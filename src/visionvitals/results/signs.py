@@ -14,15 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from visionvitals import stats, study
+from visionvitals import stats
 from visionvitals.figure import BOUNDS, Better, Index, Metric, Record, Sign, Unit
 from visionvitals.results.fields import strength, usual
 from visionvitals.results.run import Point, Run, comparable, early
 
 UNBOUNDED = (-math.inf, math.inf)
 Fields = tuple[tuple[str, Any], ...]
-SAME = ("seed", "limit", "decoder", "numerics")
-"""Settings in which a point and its baseline must agree."""
 
 
 @dataclass(frozen=True)
@@ -277,20 +275,14 @@ def _value(
 
 def _of_kept(run: Run, sign: Sign, point: Point, fixed: Fields, metric: Metric, level: float) -> Reading | None:
     """Against the baseline of the same backbone, images, draw and decoder."""
-    same = [
-        p
-        for p in run.of(study.BASELINE)
-        if (p.backbone, p.images) == (point.backbone, point.images)
-        and sign.metric in p.metrics
-        and all(p.settings[name] == point.settings[name] for name in SAME)
-    ]
-    if not same:
+    clean = run.baseline(point, sign.metric)
+    if clean is None:
         return None
-    both = _scores(run, sign, (same[0], point))
-    chance = _chance(run, sign, same[0]) if metric.share else None
-    level = stats.at_look(level, early(same[0], point))
-    e = _value(sign, metric, (same[0], point), both, level, chance)
-    return Reading(e, (same[0], point), fixed, _at_chance(both[:, 0], chance, level))
+    both = _scores(run, sign, (clean, point))
+    chance = _chance(run, sign, clean) if metric.share else None
+    level = stats.at_look(level, early(clean, point))
+    e = _value(sign, metric, (clean, point), both, level, chance)
+    return Reading(e, (clean, point), fixed, _at_chance(both[:, 0], chance, level))
 
 
 def _of_index(run: Run, sign: Sign, own: Sequence[Point], metric: Metric, level: float) -> Reading | None:

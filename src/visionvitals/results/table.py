@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, as_text, near, require
 from visionvitals.files import write_safely
-from visionvitals.results import slices, words
+from visionvitals.results import derived, slices, words
 from visionvitals.results.fields import readable
-from visionvitals.results.run import Run, early
+from visionvitals.results.frame import Summary
+from visionvitals.results.run import Point, Run, early
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,7 +21,8 @@ _FIXED = ("study", "backbone", "data", "metric", "n", "runs", "value", "low", "h
 def rows(
     run: Run, *, study: str | None = None, metric: str | None = None, by: str | None = None
 ) -> list[dict[str, Any]]:
-    """One row per point and metric, of one study or metric where it is named; with `by`, one for each group of that column.
+    """One row per point and metric, of one study or metric where it is named; with `by`, one for each group of that column. What is no mean
+    over images (`derived_metrics.METRICS`) is computed where it is named.
 
     Columns: study, backbone, data, with `by` that column (`class`, or a further column of a csv), every field that occurs in a condition
     (None where a study has no such field), metric, n (items), runs, value, low, high (95 %; NaN for a property of what was done, which is no
@@ -33,7 +35,7 @@ def rows(
     points = [p for p in run.points if study in (None, p.study)]
     for name, wanted, known in (
         ("study", study, set(run.studies)),
-        ("metric", metric, {m for p in points for m in p.metrics}),
+        ("metric", metric, {m for p in points for m in p.metrics} | _derived(points)),
     ):
         require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
     if by is None:
@@ -41,6 +43,11 @@ def rows(
     taken = {*_FIXED, "stopped", *(name for p in points for name in p.condition)}
     called = f"{by} of the image" if by in taken else by
     return [row for value, part in slices.by(run, by) for row in _rows(part, study, metric, {called: value})]
+
+
+def _derived(points: Sequence[Point]) -> set[str]:
+    """The numbers that can be computed for some point."""
+    return {name for name, each in derived.DERIVED.items() if any(derived.has(p, each) for p in points)}
 
 
 def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -58,8 +65,7 @@ def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, s
         head["data"] = run.spelled_set(p.images)
         head |= group
         head |= {name: readable(p.condition.get(name)) for name in fields}
-        for name in (m for m in p.metrics if metric in (None, m)):
-            e, over_items, over_runs = run.summary(p, name)
+        for name, (e, over_items, over_runs) in _summaries(run, p, metric):
             low, high = (e.low, e.high) if run.metric(p.study, name).interval else (float("nan"), float("nan"))
             result.append(
                 head
@@ -68,6 +74,15 @@ def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, s
                 | ({"stopped": words.n(e) if e.early and e.early.by else ""} if any_early else {})
             )
     return result
+
+
+def _summaries(run: Run, p: Point, metric: str | None) -> list[tuple[str, Summary]]:
+    """(metric, its summary) of a point: all that it has, or the one that is asked for."""
+    found = [(m, run.summary(p, m)) for m in p.metrics if metric in (None, m)]
+    if metric is not None and metric in derived.DERIVED and not found:
+        nothing = float("nan")
+        found = [(metric, Summary(e, nothing, nothing)) for _, e in derived.of(run, [p], metric)]
+    return found
 
 
 def columns(table: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from visionvitals.datasets.base.cache import Decoded
+    from visionvitals.datasets.base.labels import Alignment
 
 
 UNSCORED = 0.01
@@ -134,7 +135,7 @@ class Work:
     """A backbone and the images that it is shown.
 
     Attributes:
-        outputs: for each class of the set the output of the backbone; None where they do not fit.
+        aligned: which outputs of the backbone the classes of the set are; None where they do not fit.
         shown: ids of the images whose pictures are kept.
         part: whether these are not all images of the cell.
         embeddings: of its patches, from cell to cell.
@@ -144,7 +145,7 @@ class Work:
 
     backbone: Backbone
     data: "Decoded"
-    outputs: np.ndarray | None
+    aligned: "Alignment | None"
     shown: frozenset[str]
     companion: Callable[[str], Backbone]
     provenance: provenance.Provenance
@@ -157,9 +158,24 @@ class Work:
         """As the study reads them."""
         if study.labels != "outputs":
             return self.data.labels
-        assert self.outputs is not None, "the planner skips labels that do not fit"
-        found: np.ndarray = self.outputs[self.data.labels]
+        assert self.aligned is not None, "the planner skips labels that do not fit"
+        return np.take(self.aligned.indices, self.data.labels)
+
+    def right(self, study: Study) -> np.ndarray | None:
+        """See `Job.right`."""
+        if study.labels != "outputs" or self.aligned is None or not self.aligned.right:
+            return None
+        widest = max(map(len, self.aligned.right))
+        table = [(*several, *several[:1] * (widest - len(several))) for several in self.aligned.right]
+        found: np.ndarray = np.asarray(table)[self.data.labels]
         return found
+
+    def present(self, study: Study) -> np.ndarray | None:
+        """See `Job.present`."""
+        if study.labels != "outputs" or self.aligned is None:
+            return None
+        found = np.asarray(self.aligned.present)
+        return found if 1 < len(found) < self.backbone.card.outputs else None
 
     def some(self, rows: range | np.ndarray) -> "Work":
         """The work on some of the images, see `Decoded.some`."""
@@ -289,6 +305,8 @@ def _job(run: Running, work: Work, cell: Cell, study: Study, kept: Kept) -> Job:
         ids=work.data.ids,
         pixels=work.data.pixels,
         labels=work.labels(study),
+        right=work.right(study),
+        present=work.present(study),
         images=cell.images,
         textures=work.data.textures,
         masks=work.data.masks,
@@ -323,9 +341,10 @@ def marks_of(
     names = cell.backbone if study.labels == "outputs" else cell.images
     answers = cell.images if study.labels == "own" else cell.backbone
     wanted = {i: int(v) for i, v in zip(work.data.ids, work.labels(study), strict=True) if i in shown}
+    right = {} if (r := work.right(study)) is None else dict(zip(work.data.ids, r.tolist(), strict=True))
     marks: dict[str, dict[str, Any]] = {}
     for item in shown:
         marks[item] = {"label": exhibits.class_name(wanted[item], names) if item in wanted else ""}
         if item in predicted and item in wanted:
-            marks[item]["correct"] = predicted[item] == wanted[item]
+            marks[item]["correct"] = predicted[item] in right.get(item, [wanted[item]])
     return {item: exhibits.class_name(k, answers) for item, k in predicted.items()}, marks

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from visionvitals import registry
 from visionvitals.core import Backbone, Cell, Preprocess
 from visionvitals.errors import require
@@ -233,7 +231,6 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
         ):
             as_is = "" if registry.in_memory(spec) else " or `?order=as-is`"
             run.warn(f"{spec} on {images}: {aligned.how}; {registry.way(spec, 'classes', value='FILE')}{as_is} says it")
-        outputs = None if aligned is None else np.asarray(aligned.indices, dtype=np.int64)
         for cut, same in _by_cut(run, backbone.card.preprocess, mine).items():
             try:
                 seeing, data, embeddings = _shown(run, backbone, images, cut)
@@ -244,7 +241,7 @@ def _visit(run: Running, spec: str, cells: Sequence[Cell]) -> None:
             work = run.held.work = Work(
                 backbone=seeing,
                 data=data,
-                outputs=outputs,
+                aligned=aligned,
                 shown=exhibits.choose(data.ids, seed=run.planned.plan.seed),
                 companion=companion,
                 provenance=facts,

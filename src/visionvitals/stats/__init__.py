@@ -6,6 +6,7 @@ is possible. docs/statistics.md says which method stands behind each function, w
 """
 
 from visionvitals.stats._agreement import FEWEST, Agreement, error_consistency
+from visionvitals.stats._calibration import Bin, Calibration, calibration, rejection_area, risks
 from visionvitals.stats._functions import extreme, extreme_difference, formula
 from visionvitals.stats._looks import Early, Look, at_look, looks, prefixes
 from visionvitals.stats._means import (
@@ -22,6 +23,7 @@ from visionvitals.stats._means import (
     wilson,
 )
 from visionvitals.stats._pairs import area, area_difference, kept, kept_difference, paired_difference, trapezoid
+from visionvitals.stats._predictions import entropy, shift
 
 __all__ = [
     "FEWEST",
@@ -29,14 +31,18 @@ __all__ = [
     "NOTHING",
     "UNBOUNDED",
     "Agreement",
+    "Bin",
     "Bounds",
+    "Calibration",
     "Early",
     "Estimate",
     "Look",
     "area",
     "area_difference",
     "at_look",
+    "calibration",
     "clopper_pearson",
+    "entropy",
     "error_consistency",
     "estimate",
     "extreme",
@@ -49,6 +55,9 @@ __all__ = [
     "over_draws",
     "paired_difference",
     "prefixes",
+    "rejection_area",
+    "risks",
+    "shift",
     "std",
     "trapezoid",
     "wilson",

@@ -209,6 +209,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         return f"a patch needs at least 2 classes; {backbone.architecture} has {backbone.outputs}"
     if backbone.inference_only and condition.content == "trained" and not condition.source:
         return f"a patch is trained with gradients; {backbone.architecture} has none (`source` names another network)"
+    if images.stands_for:
+        return f"a patch is trained against one right output; classes of {images.spec} stand for several"
     if images.n == 1:
         return "a patch needs images to train on and others to score; there is one"
     if condition.target >= backbone.outputs:

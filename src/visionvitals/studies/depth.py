@@ -151,13 +151,14 @@ def measure(job: Job) -> Iterator[Scores]:
         found: list[Scores] = []
 
         def pooled(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
-            measured = answers(readout.logits(x, where.prefix).float(), batch.labels)
+            measured = answers(readout.logits(x, where.prefix).float(), batch.right)
             del measured["prediction"]
             found.append(Scores(batch.ids, measured, (block + 1, 0, 0)))
 
         def patches(block: int, x: "Tensor", batch: Batch = batch, found: list[Scores] = found) -> None:
             said = readout.head(readout.norm(x[:, where.prefix :]))
-            right = (said.argmax(dim=2) == batch.labels[:, None]).double()
+            right = said.argmax(dim=2)[..., None] == batch.right.reshape(len(said), 1, -1)
+            right = right.any(dim=2).double()
             right = right.masked_fill(~said.isfinite().all(dim=2), torch.nan)  # overflown is neither right nor wrong
             found.append(Scores(batch.ids, {"patch_share": right.mean(dim=1)}, (block + 1, 0, 0)))
             if block + 1 == len(where.blocks):

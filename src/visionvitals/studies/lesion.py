@@ -122,7 +122,7 @@ def measure(job: Job) -> Iterator[Scores]:
 
         for block in _chosen(c, job.backbone.card):
             with torch.inference_mode(), tokens.entering(where, block - 1, cut):
-                measured = answers(job.backbone.logits(batch.images).float(), batch.labels)
+                measured = answers(job.backbone.logits(batch.images).float(), batch.right)
             del measured["prediction"]
             yield Scores(batch.ids, measured, (block,))
         job.progress(len(batch.ids))

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,14 +27,21 @@ class Alignment:
     """How an image set's labels become a backbone's.
 
     Attributes:
-        indices: for each class of the image set, the index of the backbone's output.
+        indices: for each class of the image set, the index of the backbone's output, the first where several are right.
         how: one sentence for the report.
+        right: for each class all outputs that are right, where a class stands for several; else empty.
         guessed: nobody said it: outputs without names were taken in the order of the classes.
     """
 
     indices: tuple[int, ...]
     how: str
     guessed: bool = False
+    right: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The outputs that are right for some class, in order."""
+        return tuple(sorted({*self.indices, *(index for several in self.right for index in several)}))
 
 
 def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
@@ -51,6 +58,8 @@ def align(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     """
     if backbone.outputs == 0:
         raise VitalsError(f"`{backbone.spec}` has no classifier: what it gives are features, which are no answers")
+    if images.stands_for:
+        return _by_several(images, backbone)
     numbers = all(key.isdecimal() and key.isascii() for key in images.classes)
     unnamed = backbone.classes is None and backbone.class_names is None
     candidates = [] if unnamed else _candidates(images, backbone)
@@ -126,6 +135,16 @@ def _wordnet() -> dict[str, str]:
         if table.is_file():
             return dict(csv.reader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
     return {}
+
+
+def _by_several(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
+    """Classes that stand for several classes of a network, each of which is matched as if it were one of the set."""
+    keys = tuple(dict.fromkeys(key for several in images.stands_for for key in several))
+    found = align(replace(images, classes=keys, class_names=readable_names(keys), stands_for=()), backbone)
+    output = dict(zip(keys, found.indices, strict=True))
+    right = tuple(tuple(output[key] for key in several) for several in images.stands_for)
+    how = f"{len(images.classes)} classes stand for {len(keys)}; {found.how}"
+    return Alignment(tuple(several[0] for several in right), how, found.guessed, right)
 
 
 def _by_index(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
