@@ -1,5 +1,6 @@
 """Zero-shot networks: class names and prompts in place of a classifier, and the model's own logits for them."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,12 @@ def test_the_prompts_of_openai(where: Path) -> None:
     assert all(prompt.count("{}") == 1 for prompt in found)
 
 
+def test_without_their_package_the_prompts_of_openai_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(VitalsError, match=r'needs open_clip_torch. Install it: pip install "visionvitals\[clip\]"'):
+        clip._prompts("openai")
+
+
 def test_a_class_goes_by_its_first_name_unless_another_has_it_too() -> None:
     names = _classes.imagenet(1000)
     assert names is not None
@@ -344,6 +351,22 @@ def test_studies_of_answers_run_and_the_names_decide_what_is_one_backbone(where:
     other = planner.make(again, device=CPU).cells[0]
     same = {cell_id(cell) for cell in found.cells if cell.study == "clean"}
     assert (cell_id(other) in same) == (card.classes == card.class_names)
+
+
+def test_classes_that_stand_for_several_are_read_one_by_one(where: Path, tmp_path: Path) -> None:
+    """A set by path, which may be named too."""
+    (tmp_path / "fish.py").write_text(
+        "from visionvitals.core import ImageSetCard\n"
+        "class Fish:\n"
+        "    card = ImageSetCard(spec='fish', digest='0', n=1, classes=('fish', 'cock'), class_names=('fish', 'cock'),\n"
+        "        stands_for=(('n01440764', 'n01443537'), ('n01514668',)))\n"
+        "def open(spec):\n"
+        "    return Fish()\n"
+    )
+    backbone = load_backbone(f"clip:{where}/clip?classes={tmp_path}/fish.py:x", device=CPU)
+    assert backbone.card.class_names == ("tench, Tinca tinca", "goldfish, Carassius auratus", "cock")
+    images = planner.open_images(f"{tmp_path}/fish.py:x").card
+    assert labels.align(images, backbone.card).right == ((0, 1), (2,))
 
 
 def test_an_image_set_by_path_is_code_in_a_backbone_too(toy_images: str) -> None:

@@ -1,5 +1,6 @@
 """Networks that are programs in files, ONNX and torch.export: the numbers of the network that they were made from, logits only, and what is refused."""
 
+import importlib.util
 import json
 import os
 import warnings
@@ -288,6 +289,13 @@ def test_what_is_no_program_is_refused(content: bytes | None, name: str, said: s
         (tmp_path / name).write_bytes(content)
     with pytest.raises(VitalsError, match=said):
         load_backbone(f"{'onnx' if name.endswith('onnx') else 'exported'}:{tmp_path / name}", device=CPU)
+
+
+def test_without_the_extra_it_says_what_to_install(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else known(name))
+    with pytest.raises(VitalsError, match=r'needs onnxruntime. Install it: pip install "visionvitals\[onnx\]"'):
+        load_backbone(f"onnx:{files}/any.onnx", device=CPU)
 
 
 def test_a_weights_file_is_no_program_and_a_cut_one_neither(files: Path, tmp_path: Path) -> None:

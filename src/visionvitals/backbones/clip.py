@@ -176,6 +176,8 @@ def _named(spec: Spec) -> _classes.Names:
         "numbers, the indices of outputs",
         "Give the names, in their order: `?classes=FILE`.",
     )
+    if card.stands_for:  # its classes are those of a network with others
+        return _classes.keyed(tuple(dict.fromkeys(key for several in card.stands_for for key in several)))
     return _classes.Names(card.classes, card.class_names)
 
 
