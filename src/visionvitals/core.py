@@ -157,6 +157,7 @@ class BackboneCard:
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         ordered: the user said that its outputs stand in the order of an image set's classes, where they have no names.
+        inference_only: it is a program in a file: no gradient reaches the images, and how it computes is fixed.
         notes: warnings for the report.
         answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
 
@@ -184,6 +185,7 @@ class BackboneCard:
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     ordered: bool = False
+    inference_only: bool = False
     notes: tuple[str, ...] = ()
     answers: Answers | None = field(default=None, compare=False)
 
