@@ -153,9 +153,11 @@ class BackboneCard:
         patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         registers: how many of these, at their end, are registers, by the network's own count.
+        fixed_tokens: why no patch token can be removed, in a clause, where its family says more than that it cannot.
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
         ordered: the user said that its outputs stand in the order of an image set's classes, where they have no names.
+        inference_only: it is a program in a file: no gradient reaches the images, and how it computes is fixed.
         notes: warnings for the report.
         answers: to two fixed pictures; not part of any identity, but compared before cells of two runs are mixed.
 
@@ -177,11 +179,13 @@ class BackboneCard:
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
     registers: int = 0
+    fixed_tokens: str = ""
     blocks: int = 0
     attention_heads: int = 0
     classes: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     ordered: bool = False
+    inference_only: bool = False
     notes: tuple[str, ...] = ()
     answers: Answers | None = field(default=None, compare=False)
 

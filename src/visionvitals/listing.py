@@ -6,7 +6,7 @@ from typing import get_args
 from visionvitals import registry
 from visionvitals.errors import VitalsError, near, require
 
-_FAMILIES = ("timm", "torchvision")
+_FAMILIES = ("t2t", "timm", "tiny", "torchvision")
 
 
 def plugins(kind: str) -> list[str]:
@@ -62,6 +62,9 @@ def _known(family: str) -> list[str]:
         import torchvision
 
         return sorted(torchvision.models.list_models(module=torchvision.models))
+    own = getattr(registry.load("backbones", family), "NAMES", ()) if family in registry.names("backbones") else ()
+    if own:
+        return list(own)
     raise VitalsError(
-        f"`{family}:` cannot list its models; {' and '.join(_FAMILIES)} can. See `vitals list backbones` for how it is spelled."
+        f"`{family}:` cannot list its models; {', '.join(_FAMILIES)} can. See `vitals list backbones` for how it is spelled."
     )

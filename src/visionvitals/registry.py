@@ -303,6 +303,18 @@ def summary(kind: Kind, name: str) -> str:
     return (ast.get_docstring(tree) or "").partition("\n")[0]
 
 
+@functools.cache
+def declared(kind: Kind, name: str, constant: str) -> Any:
+    """A constant that one of our plug-ins sets to a literal, read without importing it; None where there is none."""
+    path = _folder(kind) / f"{name}.py"
+    if name not in names(kind) or not path.is_file():
+        return None
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == constant for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
+
+
 def _folder(kind: Kind) -> Path:
     return _ROOT / _FOLDERS.get(kind, kind)
 

@@ -12,7 +12,7 @@ from typing import Any
 import visionvitals
 
 PACKAGE = Path(__file__).parent
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "transformers")
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg", "transformers", "onnxruntime")
 
 
 def digest(path: str | Path) -> str:

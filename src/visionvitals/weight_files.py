@@ -4,7 +4,7 @@ import argparse
 import math
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -72,8 +72,20 @@ def read(path: Path, kind: Kind | None = None) -> Weights:
     return Weights(path, _unprefixed(state), {}, notes)
 
 
-def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str) -> None:
+def load_strict(
+    module: torch.nn.Module,
+    weights: Weights,
+    *,
+    architecture: str,
+    like: Callable[[dict[str, Tensor]], str | None] | None = None,
+) -> None:
     """Load every weight, or none.
+
+    Args:
+        module: the network.
+        weights: of a file.
+        architecture: its name, for the error.
+        like: what to say that a state dict looks like; `likely` by default.
 
     Raises:
         VitalsError: keys are missing, unexpected or of another shape; the first few of each are listed, with the architecture
@@ -93,15 +105,17 @@ def load_strict(module: torch.nn.Module, weights: Weights, *, architecture: str)
     if missing or unexpected or other:
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
         what = "; ".join(f"{len(keys)} {how}: {_few(keys)}" for how, keys in lists if keys)
-        like = (
+        hint = (
             None
             if missing or unexpected
             else _of_another_size(module, [key for key in given if given[key] != own[key]], given)
         )
-        if like is None:
-            found = likely(weights.state)
-            like = f" The keys look like {found}." if found else " Was it saved from another architecture?"
-        raise VitalsError(f"{weights.path} does not fit `{architecture}` ({len(own)} keys): {what}.{like}")
+        if like is None and missing == ["pos_embed"] and not (unexpected or other):
+            hint = " If it was trained without a position encoding, say so: `position=none`."
+        if hint is None:
+            found = (like or likely)(weights.state)
+            hint = f" The keys look like {found}." if found else " Was it saved from another architecture?"
+        raise VitalsError(f"{weights.path} does not fit `{architecture}` ({len(own)} keys): {what}.{hint}")
 
 
 def _require_floats(module: torch.nn.Module, weights: Weights, architecture: str) -> None:
@@ -141,7 +155,9 @@ def _of_another_size(module: Any, differ: list[str], given: Mapping[str, tuple[i
 
 
 def likely(state: Mapping[str, Tensor]) -> str | None:
-    """The timm name whose keys these are, for plain ViT, DeiT and ResNet; None otherwise."""
+    """The timm name whose keys these are, for plain ViT, DeiT and ResNet, or the family of T2T-ViT; None otherwise."""
+    if "tokens_to_token.project.weight" in state:
+        return "T2T-ViT's: `t2t:NAME@FILE`"
     if {"pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= state.keys():
         width, _, patch, _ = state["patch_embed.proj.weight"].shape
         name = {192: "tiny", 384: "small", 768: "base", 1024: "large"}.get(width)

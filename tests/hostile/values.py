@@ -196,6 +196,16 @@ BACKBONES: tuple[str, ...] = (
         "checkpoint:<IN>",
         "checkpoint:<IN>/fifo",
     ),
+    *("onnx:", "onnx:<IN>/missing", "onnx:<IN>", "onnx:<IN>/fifo", "onnx:<IN>/zero", "onnx:<IN>/file.txt"),
+    *("exported:", "exported:<IN>", "exported:<IN>/fifo", "exported:<IN>/zero", "exported:<IN>/file.txt"),
+    *(
+        "clip:",
+        "clip:nope/nope",
+        "clip:../x",
+        "clip:<IN>?head=none",
+        "clip:<IN>?classes=<IN>/fifo",
+        "clip:<IN>?classes=folder:<IN>/fifo",
+    ),
     *("checkpoint:<IN>/zero", "python:", "python:os:getcwd", "python:os", "python:nope:f", "python:<IN>/missing.py:f"),
     *(
         "python:os:nope",

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visionvitals import core, registry
+from visionvitals import core, registry, stats, weight_files
+from visionvitals.backbones import t2t
 
 DATA = Path(os.environ.get("VISIONVITALS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 WEIGHTS, PHOTOGRAPHS = DATA / "weights", DATA / "imagenet_sample"
@@ -79,3 +80,31 @@ def test_half_the_tokens_of_a_trained_vit_are_almost_enough() -> None:
     order = torch.rand(len(images), 196, generator=torch.Generator().manual_seed(0)).argsort(dim=1)
     kept = backbone.visible_logits(images, order < 98).argmax(dim=1)
     assert (kept == backbone.logits(images).argmax(dim=1)).float().mean() > 0.6
+
+
+@pytest.mark.parametrize("name", t2t.FILES)
+def test_the_released_weights_of_t2t_reach_their_published_accuracy(name: str) -> None:
+    """Where the authors' file lies beside the other weights. The published top-1 is the number before its name; of photographs that are
+    probably training images it is the least."""
+    file = WEIGHTS / t2t.FILES[name]
+    if not file.is_file():
+        pytest.skip(f"no {file.name}")
+    backbone = load(f"t2t:{name}@{file}")
+    assert backbone.card.notes == ()  # the position table and the random features are those of the authors' code
+    assert stats.wilson(round(300 * top1(backbone, 300)), 300).high >= float(file.name.split("_")[0]) / 100
+
+
+def test_weights_in_the_form_of_the_paper_are_the_same_network(tmp_path: Path) -> None:
+    """DeiT-Tiny's trained weights saved as DeiT's training does, with positions and without: the same digest as timm's own file."""
+    file = WEIGHTS / "deit_tiny_patch16_224.safetensors"
+    state = weight_files.read(file).state
+    torch.save({"model": state, "epoch": 299}, tmp_path / "deit_t_sin.pth")
+    torch.save({"model": {k: v for k, v in state.items() if k != "pos_embed"}}, tmp_path / "no_pos_deit_t.pth")
+    arch = "?arch=deit_tiny_patch16_224"
+    plain, without = (
+        load(f"checkpoint:{tmp_path}/{name}")
+        for name in (f"deit_t_sin.pth{arch}", f"no_pos_deit_t.pth{arch}&position=none")
+    )
+    assert plain.card.digest == load(f"timm:deit_tiny_patch16_224@{file}").card.digest
+    assert without.card.digest == load(f"timm:deit_tiny_patch16_224@{file}?position=none").card.digest
+    assert top1(plain) - top1(without) > 0.3  # its own positions were needed

@@ -193,7 +193,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
         (("run", "X.toml", "--out", "Y"), "must be a file that can be read"),
         (("run", "X.toml"), "Try `vitals run X.toml --out runs/1`"),
         (("list", "bakbones"), "Did you mean backbones"),
-        (("list", "tiny:*"), "cannot list its models"),
+        (("list", "checkpoint:*"), "cannot list its models"),
         (("train", "tiny_vit", "--out", "X", "--set", "epochs"), "`--set` must read key=value"),
         (("train", "tiny_vit", "--out", "X", "--set", "epoch=1"), "Did you mean epochs"),
         (("audit", "tiny:vit", "--data", "shapes:test", "--out", "X", "--preset", "quik"), "quick"),

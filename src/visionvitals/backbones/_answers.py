@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visionvitals.answers import Answers
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnxruntime")
 KEPT = 32
 """Outputs that are kept of a network that has more, evenly spaced."""
 UNSTABLE = "its answers to the same picture differ between two passes or with the picture beside it, so its numbers cannot be repeated exactly"

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
 from visionvitals.errors import VitalsError
@@ -70,6 +71,32 @@ def _connect(host: str, port: int) -> str | None:
         return answers.get(timeout=TIMEOUT + 0.5)
     except queue.Empty:
         return f"{host}:{port} does not answer within {TIMEOUT:g} s"
+
+
+def downloaded(url: str, *, name: str, file_way: str, spelling_way: str, hash_prefix: str | None = None) -> Path:
+    """A published file in torch's own cache, downloaded if it is not there.
+
+    Args:
+        url: where it is published.
+        name, file_way, spelling_way: see `cannot_fetch`.
+        hash_prefix: the beginning of its sha256, where the publisher says it.
+
+    Raises:
+        VitalsError: its host does not answer, or the download fails.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / Path(url).name
+    if path.is_file():
+        return path
+    reason = no_answer(url)
+    if reason is None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
+            return path
+        except (OSError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+    raise cannot_fetch(name, source=url, cache=str(folder), reason=reason, file_way=file_way, spelling_way=spelling_way)
 
 
 def cannot_fetch(name: str, *, source: str, cache: str, reason: str, file_way: str, spelling_way: str) -> VitalsError:

@@ -142,6 +142,7 @@ def assemble(
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         registers=tokens.registers,
+        fixed_tokens=tokens.why,
         classes=names.keys if names else None,
         class_names=names.readable if names else None,
         ordered=order is not None,

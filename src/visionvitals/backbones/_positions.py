@@ -1,7 +1,8 @@
 """Where the positions of a weights file lie. A table of 64 positions may be one of 8 x 8 patches or of 4 x 16: its shape does not say.
 
 A file that records its input size is loaded at that size, and resampled to another as timm does. Of any other file the grid is what the
-spelling, or the published size of the network, says; whether the table can be one of that grid is seen in the table itself.
+spelling, or the published size of the network, says; whether the table can be one of that grid is seen in the table itself. A file of a network
+that was trained without positions has no table.
 """
 
 from pathlib import Path
@@ -12,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from visionvitals.errors import require
+from visionvitals.perturb import position
+from visionvitals.weight_files import Weights
 
 _ALIKE = 0.3
 _PEAK = 0.03
@@ -55,6 +58,21 @@ def checked(module: nn.Module, path: Path, *, told: bool) -> tuple[str, ...]:
         "resampled.",
     )
     return ()
+
+
+def without(module: nn.Module, weights: Weights, asked: str | None) -> Weights:
+    """Take position out of a network before it is loaded, where `position=none` is asked for and the file has no table; where the network
+    cannot do without one, the weights get its zeros.
+
+    Raises:
+        VitalsError: see `perturb.position.remove`.
+    """
+    size = getattr(getattr(module, "patch_embed", None), "img_size", None)
+    if asked != "none" or size is None or "pos_embed" in weights.state or "pos_embed" not in module.state_dict():
+        return weights
+    position.remove(module, size=pair(size))
+    zeros = {key: value for key, value in module.state_dict().items() if key == "pos_embed"}
+    return weights._replace(state={**weights.state, **zeros})
 
 
 def columns(table: Float[Tensor, "n d"]) -> int | None:

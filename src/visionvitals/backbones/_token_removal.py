@@ -31,12 +31,14 @@ class Tokens(NamedTuple):
         prefix: tokens before them in the sequence (class, distillation, registers), by the network's own count.
         registers: how many of these are registers, which stand at their end.
         keep: how to remove some, or None where that is not defined (windows, convolutions between blocks, relative biases).
+        why: where it is None, the reason, if the family says it.
     """
 
     grid: tuple[int, int] | None = None
     prefix: int = 0
     keep: Keep | None = None
     registers: int = 0
+    why: str = ""
 
 
 def find(module: torch.nn.Module) -> Tokens:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from visionvitals import core, registry, weight_files
 from visionvitals.backbones import _classes, _options, _parts, _positions, _preprocess, timm
@@ -89,10 +90,11 @@ def described(
         kwargs.setdefault("num_classes", _outputs(weights, config.get("classifier"), config.get("num_classes", 1000)))
         if preprocess is not None and config.get("fixed_input_size"):
             kwargs.setdefault("img_size", list(preprocess.size))
-        module = timm.network(name, kwargs)
+        module, notes = _patched(name, kwargs, weights)
         without = _trained_without(said, module, preprocess)
+        weights = _positions.without(module, weights, options.position)
         weight_files.load_strict(module, weights, architecture=name)
-        notes = _positions.checked(module, weights.path, told="img_size" in asked) if own is None else ()
+        notes += _positions.checked(module, weights.path, told="img_size" in asked) if own is None else ()
         built = {key: value for key, value in kwargs.items() if key != "num_classes"} | without
         made = timm.described(
             module, options, kwargs=built, size=size, preprocess=preprocess, names=names, imagenet=False
@@ -116,6 +118,26 @@ def described(
         notes=notes,
     )
     return made.without_position(options.position).by_token(options.token)
+
+
+def _patched(
+    name: str, kwargs: dict[str, Any], weights: weight_files.Weights
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """timm's network; a transformer with the patches of the weights, and a note, where neither the name nor the spelling says them.
+
+    Their size is added to `kwargs`.
+    """
+    module = timm.network(name, kwargs)
+    given, embed = weights.state.get("patch_embed.proj.weight"), getattr(module, "patch_embed", None)
+    own = getattr(getattr(embed, "proj", None), "weight", None)
+    if not isinstance(module, VisionTransformer) or own is None or given is None or "patch_size" in kwargs:
+        return module, ()
+    if not own.ndim == given.ndim == 4 or own.shape[:2] != given.shape[:2] or own.shape == given.shape:
+        return module, ()
+    height, width = given.shape[2:]
+    kwargs["patch_size"] = height if height == width else (height, width)
+    note = f"its patches are of {height} x {width} pixels, as its weights say; those of `{name}` are of {own.shape[2]} x {own.shape[3]}"
+    return timm.network(name, kwargs), (note,)
 
 
 def _resampled(own: _options.Size, asked: _options.Size, size: _options.Size | None) -> _options.Size | None:

@@ -52,35 +52,26 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         VitalsError: the extra is not installed, there is no such folder, the hub cannot be reached, the repository holds no network of
             images, or it lacks weights (such as those of the classifier that it says it has).
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise VitalsError('It needs transformers. Install it: pip install "visionvitals[hf]"')
-    _require_folder(spec.name)
-    module = _model(spec.name)
+    module = model(spec.name)
     config = module.config
     classifier = "ImageClassification" in type(module).__name__
     tower = module if classifier else getattr(module, "vision_model", module)
-    processor, running = _image_processor(spec.name, config, options)
-    base = preprocessing(processor)
-    notes: tuple[str, ...] = ()
-    if running is not None and (options.resize, options.crop, options.size, options.interpolation) == (None,) * 4:
-        base, notes = _processor.fitted(base, running, flips=bool(processor.get("do_flip_channel_order")))
-    preprocess = _preprocess.override(base, options, size=options.size)
+    preprocess, flips, notes = looked(spec.name, config, options)
     tokens = _token_removal.find_hugging_face(tower, preprocess.size)
     labels = config.id2label or {}  # some configurations have none
     names = tuple(str(labels[i]) for i in sorted(labels)) if classifier else ()
-    notes += _resampled(tower.config, tokens, preprocess.size)
+    notes += resampled(tower.config, tokens, preprocess.size)
     generic = all(name == f"LABEL_{i}" for i, name in enumerate(names))
-    volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
 
     def forward(images: Tensor) -> Any:
-        found = tower(images.flip(1) if processor.get("do_flip_channel_order") else images)
+        found = tower(images.flip(1) if flips else images)
         return found if classifier else _pooled(found, tokens.prefix)
 
     made = _parts.Network(
         module=tower,
         architecture=type(tower).__name__,
         preprocess=preprocess,
-        build={key: value for key, value in config.to_diff_dict().items() if key not in volatile},
+        build=built(config),
         forward=forward,
         tokens=tokens,
         names=None if generic else _classes.named(names),
@@ -88,6 +79,22 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         notes=notes,
     )
     return _parts.assemble(made, spelling=spec.text, device=device, classes=options.classes, order=options.order)
+
+
+def looked(name: str, config: Any, options: Options) -> tuple[core.Preprocess, bool, tuple[str, ...]]:
+    """What its images are like, by its image processor and the spelling; whether its channels are in reverse order; notes."""
+    processor, running = _image_processor(name, config, options)
+    base, flips = preprocessing(processor), bool(processor.get("do_flip_channel_order"))
+    notes: tuple[str, ...] = ()
+    if running is not None and (options.resize, options.crop, options.size, options.interpolation) == (None,) * 4:
+        base, notes = _processor.fitted(base, running, flips=flips)
+    return _preprocess.override(base, options, size=options.size), flips, notes
+
+
+def built(config: Any) -> dict[str, Any]:
+    """What of a configuration shapes the network."""
+    volatile = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "id2label", "label2id")
+    return {key: value for key, value in config.to_diff_dict().items() if key not in volatile}
 
 
 def preprocessing(processor: Mapping[str, Any]) -> core.Preprocess:
@@ -130,6 +137,11 @@ def preprocessing(processor: Mapping[str, Any]) -> core.Preprocess:
     )
 
 
+def local(name: str, file: str) -> bool:
+    """Whether a folder, or the cache of the hub, has what `file` stands for: then the hub is not asked."""
+    return Path(name).is_dir() or _hub.cached(name, file) is not None
+
+
 def _require_folder(name: str) -> None:
     """A name that reads like a path must be a folder; asking the hub for it would only mislead."""
     path = Path(name)
@@ -140,26 +152,34 @@ def _require_folder(name: str) -> None:
         raise VitalsError(f"there is no folder {path}. {near(path.name, beside)}".rstrip())
 
 
-def _model(name: str) -> Any:
+def model(name: str, *, family: str = "hf") -> Any:
+    """The network of a folder or a repository, with all of its weights; `family` is for the messages.
+
+    Raises:
+        VitalsError: see `load`.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise VitalsError('It needs transformers. Install it: pip install "visionvitals[hf]"')
     import transformers
 
-    here = Path(name).is_dir() or _hub.cached(name, "config.json") is not None
+    _require_folder(name)
+    here = local(name, "config.json")
     reason = None if here else _hub.no_answer(_hub.hub_url(name))
     if reason is not None:
-        raise _cannot_fetch(name, reason)
+        raise _cannot_fetch(name, reason, family)
     try:
         config = transformers.AutoConfig.from_pretrained(name, local_files_only=here)
         if config.model_type == "timm_wrapper":
             raise VitalsError(f"It holds a timm network. Spell it `timm:hf-hub:{name}`.")
-        module, report = _loaded(name, config, here=here)
+        loaded, report = _loaded(name, config, here=here)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if Path(name).is_dir():
             raise VitalsError(f"It is no network of images that transformers can load: {error}") from error
-        raise _cannot_fetch(name, f"{type(error).__name__}: {error}") from error
+        raise _cannot_fetch(name, f"{type(error).__name__}: {error}", family) from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
-    must = f"It must hold all weights of {type(module).__name__}; transformers would make the others up at random"
+    must = f"It must hold all weights of {type(loaded).__name__}; transformers would make the others up at random"
     require(not lacking, must, f"{len(lacking)} missing: {', '.join(lacking[:4])}")
-    return module
+    return loaded
 
 
 def _loaded(name: str, config: Any, *, here: bool) -> tuple[Any, Mapping[str, Any]]:
@@ -176,7 +196,7 @@ def _loaded(name: str, config: Any, *, here: bool) -> tuple[Any, Mapping[str, An
     return module, report
 
 
-def _resampled(config: Any, tokens: _token_removal.Tokens, size: tuple[int, int]) -> tuple[str, ...]:
+def resampled(config: Any, tokens: _token_removal.Tokens, size: tuple[int, int]) -> tuple[str, ...]:
     """A note where a table of positions was trained for another input; transformers resamples it, or refuses the picture."""
     side = getattr(getattr(config, "vision_config", config), "image_size", None)
     native = _pixels(side) if isinstance(side, int | list | tuple) else None
@@ -202,7 +222,7 @@ def _image_processor(name: str, config: Any, options: Options) -> tuple[Mapping[
     import transformers
 
     try:
-        here = Path(name).is_dir() or _hub.cached(name, "preprocessor_config.json") is not None
+        here = local(name, "preprocessor_config.json")
         processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=here, use_fast=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if options.mean is not None and options.std is not None:
@@ -217,13 +237,13 @@ def _image_processor(name: str, config: Any, options: Options) -> tuple[Mapping[
     return {key: found[key] if key in found else getattr(processor, key, None) for key in _READ}, processor
 
 
-def _cannot_fetch(name: str, reason: str) -> VitalsError:
+def _cannot_fetch(name: str, reason: str, family: str) -> VitalsError:
     return _hub.cannot_fetch(
         name,
         source=_hub.hub_url(name),
         cache=_hub.hub_cache(),
         reason=reason,
-        file_way="`hf:./FOLDER` with config.json, preprocessor_config.json and model.safetensors",
+        file_way=f"`{family}:./FOLDER` with config.json, preprocessor_config.json and model.safetensors",
         spelling_way="the same network from `timm:`, or another repository",
     )
 

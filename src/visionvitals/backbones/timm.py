@@ -60,7 +60,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     module = network(name, _fetched(name, options.model) if pretrained else options.model, seed=options.seed or 0)
     notes: tuple[str, ...] = ()
     if file is not None:
-        found = weight_files.read(Path(file), options.weights)
+        found = _positions.without(module, weight_files.read(Path(file), options.weights), options.position)
         weight_files.load_strict(module, found, architecture=name)
         notes = found.notes + _positions.checked(module, found.path, told="img_size" in options.model)
     if pretrained and "img_size" in options.model:

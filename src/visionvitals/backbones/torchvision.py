@@ -121,25 +121,10 @@ def _preprocessing(weights: Any) -> core.Preprocess:
 
 def _fetched(name: str, weights: Any) -> Path:
     """The published file in torch's own cache, downloaded if it is not there."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / Path(weights.url).name
-    if path.is_file():
-        return path
-    reason = _hub.no_answer(weights.url)
-    if reason is None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                weights.url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
-            )
-            return path
-        except (OSError, RuntimeError) as error:
-            reason = f"{type(error).__name__}: {error}"
-    raise _hub.cannot_fetch(
-        name,
-        source=weights.url,
-        cache=str(folder),
-        reason=reason,
+    return _hub.downloaded(
+        weights.url,
+        name=name,
         file_way=f"`torchvision:{name}@FILE.pth`",
         spelling_way="`?weights=NAME` for other published ones, or `?pretrained=false` for random ones",
+        hash_prefix=Path(weights.url).stem.rpartition("-")[2],
     )

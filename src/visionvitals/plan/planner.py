@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from visionvitals import registry, study
 from visionvitals.core import Backbone, BackboneCard, Cell, ImageSet, ImageSetCard, Preset
 from visionvitals.errors import VitalsError, blamed, require, shortened
+from visionvitals.numerics import FP32
 from visionvitals.plan import cards
 from visionvitals.plan.companions import Companions
 from visionvitals.plan.drawn import drawn
@@ -176,6 +177,10 @@ class _Making:
         wanted = conditions(section, chosen, preset=self.plan.preset, size=card.preprocess.size)
         for condition in (each for one in wanted for each in _expanded(one, self.plan)):
             reason = unfit if chosen.labels == "outputs" else None
+            fixed = card.inference_only and self.plan.numerics != FP32
+            reason = reason or (
+                "its file fixes how it computes: measure it by fp32, in another --out" if fixed else None
+            )
             reason = reason or chosen.refusal(condition, card, self.drawn[images.spec])
             others: tuple[tuple[str, str], ...] = ()
             if reason is None:

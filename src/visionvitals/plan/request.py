@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
@@ -168,9 +169,27 @@ def plan(
         require(study.name_of(name) in known, must, f"{name}={spelling}", near(name, known))
         own.setdefault(study.name_of(name), []).append(spelling)
     lists = [own.get(study.name_of(section.name), section.data) for section in studies]
-    (spelled, sets, *lists_of), names = named(backbones, data, *lists)
+    _, plain, *plain_of = named((), data, *lists)[0]
+    once = plain or tuple(dict.fromkeys(text for each in plain_of for text in each))
+    (spelled, sets, *lists_of), names = named([_with_classes(text, once) for text in backbones], data, *lists)
     sections = tuple(dataclasses.replace(s, data=tuple(d)) for s, d in zip(studies, lists_of, strict=True))
     return Plan(backbones=spelled, data=sets, studies=sections, names=names, **rest)
+
+
+def _with_classes(text: str, sets: Sequence[str]) -> str:
+    """A backbone with or without a short name; of a family that reads class names, with those of the one image set where it says none.
+
+    Raises:
+        VitalsError: there are several.
+    """
+    rest, _, options = registry.named(text)[1].partition("?")
+    asked = registry.declared("backbones", rest.partition(":")[0], "NAMED_BY")
+    if asked is None or {pair.partition("=")[0] for pair in options.split("&")} & set(asked):
+        return text
+    must = f"`{shortened(text)}` takes the names of its classes from the image set, so there must be one"
+    do = f"Write whose names: `{text}{'&' if options else '?'}classes=SET`, one of these, or `classes=FILE`."
+    require(len(sets) == 1, must, ", ".join(sets) or "none", do)
+    return f"{text}{'&' if options else '?'}classes={quote(sets[0], safe='/:?=,@*{}[]')}"
 
 
 def sections(text: str) -> tuple[Section, ...]:

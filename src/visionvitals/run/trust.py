@@ -1,4 +1,4 @@
-"""Whose code a run folder names. A plan may name Python files and functions; going on with a run executes them.
+"""Whose code a run folder names. A plan may name Python files, functions and exported programs; going on with a run executes them.
 
 A run that this user began here goes on by itself: the state directory of the user holds a digest of the run's random token and of its plan,
 under the place of the run folder. A folder that came from elsewhere, was moved, or has another plan by now needs `--trust`.
@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -19,7 +20,8 @@ from visionvitals.remote import AnyPath
 
 
 def code_of(asked: Any) -> list[str]:
-    """The spellings in a plan, at any depth, that name code: a Python file, or a function of `python:`.
+    """The spellings in a plan, at any depth, that name code: a Python file, a function of `python:`, or a program of
+    `exported:`, which torch unpickles.
 
     Example:
         >>> code_of({"backbones": ["timm:resnet50", "python:net.py:make?seed=1"], "studies": [{"name": "/a/mine.py"}]})
@@ -77,9 +79,11 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _names_code(text: str) -> bool:
-    text = registry.named(text)[1]
-    family = text.partition("?")[0].partition(":")[0]
-    return family == "python" or family.endswith(".py") or text.endswith(".py")
+    rest, _, options = registry.named(text)[1].partition("?")
+    family = rest.partition(":")[0]
+    if any(_names_code(unquote(pair.partition("=")[2])) for pair in options.split("&") if options):
+        return True  # an image set whose class names it takes
+    return family in ("python", "exported") or family.endswith(".py") or text.endswith(".py")
 
 
 def _note(out: AnyPath) -> Path:

@@ -207,6 +207,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     size = backbone.preprocess.size
     if backbone.outputs < 2:
         return f"a patch needs at least 2 classes; {backbone.architecture} has {backbone.outputs}"
+    if backbone.inference_only and condition.content == "trained" and not condition.source:
+        return f"a patch is trained with gradients; {backbone.architecture} has none (`source` names another network)"
     if images.stands_for:
         return f"a patch is trained against one right output; classes of {images.spec} stand for several"
     if images.n == 1:
@@ -230,6 +232,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
 
 def unfit(condition: Condition, backbone: BackboneCard, other: BackboneCard) -> str | None:
     """The labels of a trained patch are outputs, so both networks need the same ones, in the same order."""
+    if condition.content == "trained" and other.inference_only:
+        return f"a patch is trained with gradients; `source` {other.spec} has none"
     reordered = other.classes != backbone.classes and set(other.classes or ()) == set(backbone.classes or ())
     if condition.content != "trained" or (other.outputs == backbone.outputs and not reordered):
         return None

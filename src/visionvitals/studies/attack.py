@@ -189,6 +189,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     least = 4 if condition.method == "autoattack" else 2
     if backbone.outputs < least:
         return f"this attack needs at least {least} classes; {backbone.architecture} has {backbone.outputs}"
+    if backbone.inference_only and condition.eps > 0:
+        return f"an attack needs gradients; {backbone.architecture} has none (attack the network that it was made from)"
     if images.stands_for:
         return f"its loss is that of one right output; classes of {images.spec} stand for several"
     if condition.method == "autoattack" and condition.eps == 0:

@@ -140,7 +140,8 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if condition.fill != "token":
         return None
     if "token_removal" not in backbone.provides:
-        return f"`fill = token` needs patch tokens that can be removed; {backbone.architecture} has none"
+        why = f": {backbone.fixed_tokens}" if backbone.fixed_tokens else ""
+        return f"`fill = token` needs patch tokens that can be removed; {backbone.architecture} has none{why}"
     if condition.offset or not covers_whole_patches(condition.grid, backbone):
         return f"`fill = token` needs cells of whole patches; the patch grid is {backbone.patch_grid}"
     if condition.fraction == 1:

@@ -194,7 +194,10 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if condition.source in ("mask", "gradient") and condition.head != "mean":
         return f"`source = {condition.source}` has no heads"
     if condition.source == "self" and "attention" not in backbone.provides:
-        return f"`source = self` needs attention over patches; {backbone.architecture} has none (`gradient` works for any network)"
+        way = "" if backbone.inference_only else " (`gradient` works for any network)"
+        return f"`source = self` needs attention over patches; {backbone.architecture} has none{way}"
+    if condition.source == "gradient" and backbone.inference_only:
+        return f"`source = gradient` needs gradients; {backbone.architecture} has none"
     asks = condition.source == "mask" or condition.head == "best-foreground"
     if asks and "mask" not in images.provides:
         what = "source = mask" if condition.source == "mask" else "head = best-foreground"
