@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SAYS = "softmax probability of the predicted class"
-METRICS = {"confidence": Metric(title="confidence", meaning=_SAYS, unit="share", better=None)}
-CHARTS = (Chart(x="every", x_title="one of so many rows is black", metric="confidence", reads="Lower is less sure."),)
+METRICS = {"certainty": Metric(title="certainty", meaning=_SAYS, unit="share", better=None)}
+CHARTS = (Chart(x="every", x_title="one of so many rows is black", metric="certainty", reads="Lower is less sure."),)
 SIGNS = (Sign(title="kept with every 2nd row gone", kind="kept", where={"every": 2}, at="with every 2nd row gone"),)
 
 
@@ -61,7 +61,7 @@ def measure(job: Job) -> Iterator[Scores]:
         said[:] = [job.backbone.logits(seen)]
         return said[0]
 
-    def confidence(batch: Batch) -> "dict[str, Tensor]":
-        return {"confidence": said[0].float().softmax(dim=1).amax(dim=1)}
+    def certainty(batch: Batch) -> "dict[str, Tensor]":
+        return {"certainty": said[0].float().softmax(dim=1).amax(dim=1)}
 
-    yield from score(job, perturb, logits=logits, more=confidence)
+    yield from score(job, perturb, logits=logits, more=certainty)

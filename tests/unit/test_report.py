@@ -344,6 +344,7 @@ def test_a_chart_has_one_specification_for_each_small_multiple(text: str, run: R
     assert {study: len(s) for study, s in specifications.items()} == {
         "clean/0": 1,
         "occlusion/0": 3,
+        **{f"occlusion/{k}": 3 for k in (1, 2, 3)},  # what the answers say of the fills
         "shuffle/0": 1,
         "corner/0": 1,
     }
@@ -374,7 +375,8 @@ def test_guessing_is_drawn_where_it_can_be_seen(tmp_path: Path, run: Run) -> Non
 
 def test_figures_are_written_as_svg_and_png(folder: Path, tmp_path: Path) -> None:
     files = builder.figures(load(folder), tmp_path / "figures")
-    assert [f.name for f in files] == [f"{s}.{kind}" for s in ALL for kind in ("svg", "png")]
+    several = [f"{s}{part}" for s in ALL for part in (("", "_2", "_3", "_4") if s == "occlusion" else ("",))]
+    assert [f.name for f in files] == [f"{s}.{kind}" for s in several for kind in ("svg", "png")]
     svg = (tmp_path / "figures" / "occlusion.svg").read_text(encoding="utf-8")
     alone = ("Occlusion", "n = ", "95 % intervals", *load(folder).backbones)
     assert [text for text in alone if text not in svg] == [], (

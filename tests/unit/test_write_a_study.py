@@ -68,8 +68,8 @@ def test_it_is_a_study_that_removes_every_kth_row(name: str) -> None:
 def test_the_second_brings_a_metric_a_chart_and_a_sign_that_a_reader_needs_no_file_for() -> None:
     made = study.load(FILES["stripes_shown"])
     (block,) = made.measure(job(made.Condition(every=1)))
-    assert torch.as_tensor(block.values["confidence"]).tolist() == [0.5] * 3
+    assert torch.as_tensor(block.values["certainty"]).tolist() == [0.5] * 3
     kept = read(written(made), source="a run")
-    assert kept.metrics["confidence"].share
+    assert kept.metrics["certainty"].share
     assert kept.charts == made.charts
     assert kept.signs == made.signs

@@ -148,6 +148,8 @@ def _plot(run: Run, record: Record, chart: Chart) -> Plot | None:
         first = (places[head].index(name) for head, name in zip(heads, key, strict=False))
         return *first, *(rank(record, f, v) for f, v in zip(split, key[len(heads) :], strict=True))
 
+    if all(record["v"] is None for records in found.values() for record in records):
+        return None
     ordered = sorted(found, key=position)
     return Plot(
         chart=chart,
