@@ -121,7 +121,7 @@ def test_beside_a_classifier_only_what_needs_answers_is_skipped() -> None:
     found = planner.make(plan, device=CPU)
     of = {spec: {cell.study for cell in found.cells if cell.backbone.spec == spec} for spec in plan.backbones}
     answers = {name for name, each in found.studies.items() if each.labels == "outputs"} | {"shape_bias"}
-    assert of[HEADLESS] == {"correlation", "fewshot", "segmentation", "transfer"}
+    assert of[HEADLESS] == {"artefacts", "correlation", "fewshot", "segmentation", "transfer"}
     assert {"clean", "attack", "salient", "correlation", "fewshot", "transfer"} <= of["tiny:vit"]
     reasons = {(skip.study, skip.reason) for skip in found.skips if skip.backbone == HEADLESS}
     assert {name for name, reason in reasons if WHY in reason} == answers

@@ -36,7 +36,7 @@ def inscribed(degrees: float, size: tuple[int, int]) -> float:
     """Side of the largest window of the picture's own proportions that lies in the picture after it is turned, relative to the picture's.
 
     Example:
-        >>> [round(inscribed(a, (224, 224)), 3) for a in (0, 15, 45, 90)]
+        >>> [round(inscribed(a, (224, 224)), 3) for a in (0.0, 15.0, 45.0, 90.0)]
         [1.0, 0.816, 0.707, 1.0]
     """
     h, w = size

@@ -73,6 +73,8 @@ def specification(figure: Plot, multiple: Multiple, *, width: int | Literal["con
         shape=shape, tooltip=tooltip, description=alt.Description("label:N"), **measured, **shown(1, 0.15)
     )
     layers = [under, over, tip]
+    if all(r["low"] is None for r in multiple.records):  # numbers without intervals: an axis of nothing has no ends
+        layers.remove(under if figure.kind == "line" else over)
     if figure.kind == "none":  # names above the bars: an axis of long names would leave no room for them on a phone
         names_above = alt.Chart(data).mark_text(
             align="left", baseline="bottom", dy=-9, fontSize=12, limit=LONGEST_NAME, aria=False

@@ -157,7 +157,10 @@ CHARTS = (
 )  # fmt: skip
 SIGNS = (
     *(
-        Sign(title=f"kept without {words}", kind="kept", where={"suppress": cue, "protocol": "own"}, at=f"without {words}")
+        Sign(
+            title=f"kept without {words}", kind="kept", at=f"without {words}",
+            where={"suppress": cue, "protocol": "own", "part": SINGLE, "amount": 0.0, "then": "none"},
+        )
         for cue, words in (
             ("global_shape", "global shape"), ("local_shape", "local shape"), ("texture", "texture"), ("colour", "colour"),
         )
