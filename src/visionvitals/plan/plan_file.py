@@ -255,11 +255,12 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
         return None, alone or [_Problem((), f"`{name}`: {error}")]
     if (said := _wrong(section, module)) is None:
         return section, []
-    right = {key: given for key, given in taken.items() if (key,) not in {problem.where for problem in alone}}
+    single = [str(problem.where[0]) for problem in alone]
+    right = {field: given for field, given in taken.items() if field not in single}
     found = []
-    for key in (problem.where[0] for problem in alone):  # beside those that are right it may be wrong for another reason
-        beside = _wrong(dataclasses.replace(section, values={**right, str(key): taken[str(key)]}), module)
-        found += [] if beside is None else [_Problem((key,), beside)]
+    for field in single:  # beside those that are right it may be wrong for another reason
+        beside = _wrong(dataclasses.replace(section, values={**right, field: taken[field]}), module)
+        found += [] if beside is None else [_Problem((field,), beside)]
     return None, list(dict.fromkeys(found)) or [_Problem((), said)]
 
 

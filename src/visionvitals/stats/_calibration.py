@@ -126,7 +126,9 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
         ece=_ece(bins, n),
         mass=float(sum(abs(each.mean()) * len(each) for each in np.array_split(sure - hit, BINS) if len(each)) / n),
         null=_null(sure),
-        error=Estimate(_root(square.value), _root(square.low), _root(square.high), n) if n > 1 else NOTHING._replace(n=n),
+        error=Estimate(_root(square.value), _root(square.low), _root(square.high), n)
+        if n > 1
+        else NOTHING._replace(n=n),
         bins=bins,
         **found,
     )
