@@ -132,3 +132,12 @@ def test_the_risk_of_all_answers_is_the_error_rate() -> None:
     found = stats.risks(confidence, right, np.array([0.5, 1.0]))
     assert found[1] == pytest.approx(1 - right.mean())
     assert found[0] == pytest.approx(1 - right[np.argsort(-confidence)[:25]].mean())
+
+
+def test_no_bin_of_few_images_holds_one_alone() -> None:
+    """Of a bin of one image nothing can be told from chance, so that it gave 0: 15 images, all wrong and all sure, had no error."""
+    for n in (2, 3, 15, 24, 29, 30, 31):
+        found = told(np.linspace(0.8, 0.9, n), np.zeros(n))
+        assert found.error.value == pytest.approx(0.85, abs=0.01), n
+    alone = told(np.array([0.9]), np.zeros(1))
+    assert np.isnan(alone.error.value)

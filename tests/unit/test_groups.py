@@ -15,7 +15,7 @@ from visionvitals import results, stats
 from visionvitals.core import Example, ImageSetCard
 from visionvitals.errors import VitalsError
 from visionvitals.plan import planner
-from visionvitals.results import slices, table
+from visionvitals.results import numbers, slices, table
 from visionvitals.run import groups
 
 WEATHER = {"weather": ["rain", "sun", "sun", "", "rain", "sun"]}
@@ -114,6 +114,20 @@ def test_a_set_without_the_column_is_left_out(tmp_path: Path) -> None:
     grouped(tmp_path, ["rain", "rain"])
     rows = table.rows(results.load(tmp_path), metric="top1", by="weather")
     assert [(r["data"], r["n"], r["value"]) for r in rows] == [("shapes:test", 2, 0.5)]
+
+
+def test_groups_without_pictures_of_a_point_have_the_columns_of_the_others(tmp_path: Path) -> None:
+    """A study that scores some of the pictures only (`calibration`: a half) has no row of a class whose pictures lie outside, and its fields and
+    the column of what ended early were missing there."""
+    keep(tmp_path, answers("10"))
+    keep(tmp_path, {("deep",): {"0000": 1.0}}, axes=("block",), study="partial")
+    grouped(tmp_path, ["sun", "rain"])
+    rows = table.rows(results.load(tmp_path), metric="top1", by="weather")
+    assert [(r["weather"], r["block"]) for r in rows] == [("rain", None), ("sun", None), ("sun", "deep")]
+    assert len({tuple(r) for r in rows}) == 1
+    assert [name for block in numbers.blocks(rows) for name in block.heads].count("block") == 0
+    table.write(rows, tmp_path / "rows.csv")
+    assert "deep" in (tmp_path / "rows.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,12 @@ def test_a_value_that_another_field_makes_right_is_no_error(tmp_path: Path) -> N
     path.write_text(path.read_text(encoding="utf-8").replace("l2", "linf"), encoding="utf-8")
     with pytest.raises(VitalsError, match=r"line 6: `attack`: `eps` is on the scale"):
         plan_file.read(path)
+
+
+def test_an_error_is_told_of_the_fields_that_stand_beside_it(tmp_path: Path) -> None:
+    """`amount = 45` of a turn was refused as one of the default `flip`, of which the plan says nothing."""
+    path = tmp_path / "plan.toml"
+    path.write_text('backbones = ["tiny:vit"]\n[[studies]]\nname = "geometry"\nmove = "turn"\namount = [90, 45]\n')
+    with pytest.raises(VitalsError, match=r"line 5: `geometry`: `amount` of a turn must be 0, 90, 180 or 270") as told:
+        plan_file.read(path)
+    assert "flip" not in str(told.value)

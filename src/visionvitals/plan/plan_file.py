@@ -251,11 +251,27 @@ def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]
         return None, problems + alone
     try:
         section = Section(name=name, preset=preset, data=tuple(data), values=taken)
-        if taken:  # fields can be right each and wrong together
-            planner.conditions(section, module, preset="default", size=(1, 1))
     except VitalsError as error:
         return None, alone or [_Problem((), f"`{name}`: {error}")]
-    return section, []
+    if (said := _wrong(section, module)) is None:
+        return section, []
+    single = [str(problem.where[0]) for problem in alone]
+    right = {field: given for field, given in taken.items() if field not in single}
+    found = []
+    for field in single:  # beside those that are right it may be wrong for another reason
+        beside = _wrong(dataclasses.replace(section, values={**right, field: taken[field]}), module)
+        found += [] if beside is None else [_Problem((field,), beside)]
+    return None, list(dict.fromkeys(found)) or [_Problem((), said)]
+
+
+def _wrong(section: Section, module: study.Study) -> str | None:
+    """What is wrong with the fields of a section, which can be right each and wrong together."""
+    try:
+        if section.values:
+            planner.conditions(section, module, preset="default", size=(1, 1))
+    except VitalsError as error:
+        return f"`{section.name}`: {error}"
+    return None
 
 
 def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """A run as tidy rows, for the terminal and for files: one row per point and metric."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,16 @@ def rows(
         ("metric", metric, {m for p in points for m in p.metrics} | _derived(points)),
     ):
         require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
+    fields = {name for p in points for name in p.condition}
+    any_early = early(*points) is not None
     if by is None:
-        return _rows(run, study, metric, {})
-    taken = {*_FIXED, "stopped", *(name for p in points for name in p.condition)}
-    called = f"{by} of the image" if by in taken else by
-    return [row for value, part in slices.by(run, by) for row in _rows(part, study, metric, {called: value})]
+        return _rows(run, study, metric, {}, fields, any_early)
+    called = f"{by} of the image" if by in {*_FIXED, "stopped", *fields} else by
+    return [
+        row
+        for value, part in slices.by(run, by)
+        for row in _rows(part, study, metric, {called: value}, fields, any_early)
+    ]
 
 
 def _derived(points: Sequence[Point]) -> set[str]:
@@ -50,21 +55,21 @@ def _derived(points: Sequence[Point]) -> set[str]:
     return {name for name, each in derived.DERIVED.items() if any(derived.has(p, each) for p in points)}
 
 
-def _rows(run: Run, study: str | None, metric: str | None, group: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of a run, or of a part of it."""
+def _rows(
+    run: Run, study: str | None, metric: str | None, group: Mapping[str, str], fields: Collection[str], any_early: bool
+) -> list[dict[str, Any]]:
+    """The rows of a run, or of a part of it, which may lack points: the columns are those of the whole, `fields` and whether any ended early."""
     points = [p for p in run.points if study in (None, p.study)]
     for p in points:  # what is damaged is known before the rows are
         if p.metrics:
             run.summary(p, p.metrics[0])
-    fields = sorted({name for p in points for name in p.condition})
-    any_early = early(*points) is not None
     spelled = {name: run.spelled(name) for name in run.backbones}
     result = []
     for p in (p for p in points if run.frame.whole(p.group)):
         head: dict[str, Any] = {"study": p.study, "backbone": spelled[p.backbone]}
         head["data"] = run.spelled_set(p.images)
         head |= group
-        head |= {name: readable(p.condition.get(name)) for name in fields}
+        head |= {name: readable(p.condition.get(name)) for name in sorted(fields)}
         for name, (e, over_items, over_runs) in _summaries(run, p, metric):
             low, high = (e.low, e.high) if run.metric(p.study, name).interval else (float("nan"), float("nan"))
             result.append(

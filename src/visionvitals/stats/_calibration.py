@@ -45,7 +45,7 @@ class Calibration(NamedTuple):
         null: (mean, 95 % quantile) of `ece` where these confidences are true: rightness drawn from them. An `ece` below the quantile
             is no evidence of a fault.
         error: root of the debiased squared calibration error over bins of equal mass (Kumar, Liang & Ma 2019), negative root where noise alone
-            would give more: the number to compare networks by.
+            would give more: the number to compare networks by. 15 bins, fewer where they would hold a single image; NaN of one image.
         aurc: area under risk and coverage: the mean error rate of the k surest answers over k = 1..n (Geifman & El-Yaniv 2017).
         risk: error rate of the surest 80 %.
         auroc: how often a right answer is surer than a wrong one, ties half; 0.5 where confidence says nothing.
@@ -126,7 +126,9 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
         ece=_ece(bins, n),
         mass=float(sum(abs(each.mean()) * len(each) for each in np.array_split(sure - hit, BINS) if len(each)) / n),
         null=_null(sure),
-        error=Estimate(_root(square.value), _root(square.low), _root(square.high), n),
+        error=Estimate(_root(square.value), _root(square.low), _root(square.high), n)
+        if n > 1
+        else NOTHING._replace(n=n),
         bins=bins,
         **found,
     )
@@ -245,9 +247,9 @@ def _squared(answers: _Answers, weights: np.ndarray, *, debiased: bool = True) -
 
 
 def _starts(n: int) -> np.ndarray:
-    """Where each of at most 15 bins of equally many of n images begins."""
-    sizes = [len(part) for part in np.array_split(np.arange(n), BINS)]
-    return np.unique(np.cumsum([0, *sizes])[:-1][np.array(sizes) > 0])
+    """Where each of at most 15 bins of equally many of n images begins: at least two where there are two, since of one chance cannot be told."""
+    sizes = [len(part) for part in np.array_split(np.arange(n), min(BINS, max(1, n // 2)))]
+    return np.cumsum([0, *sizes])[:-1]
 
 
 def _wider(e: Estimate, kept: Estimate) -> Estimate:

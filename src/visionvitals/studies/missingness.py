@@ -135,13 +135,17 @@ def measure(job: Job) -> Iterator[Scores]:
 
     clean = np.array(_clean(job))
     place = {item: row for row, item in enumerate(job.ids)}
-    asked = replace(job, condition=_masks(job.condition), labels=clean, right=None, present=None)
+    asked = replace(job, condition=_masks(job.condition), labels=clean.clip(min=0), right=None, present=None)
     for block in load("occlusion").measure(asked):
         found = {name: torch.as_tensor(values) for name, values in block.values.items()}
         before = torch.as_tensor(clean[[place[item] for item in block.items]]).to(found["prediction"])
-        same = (found["prediction"] == before).double().masked_fill(found["prediction"].isnan(), torch.nan)
+        lost = found["prediction"].isnan() | (before < 0)
+        own = {
+            "unchanged": (found["prediction"] == before).double(),
+            "clean_probability": (-found["cross_entropy"]).exp(),
+        }
         kept = {name: found[name] for name in ("confidence", "prediction", "information_loss")}
-        yield Scores(block.items, {"unchanged": same, "clean_probability": (-found["cross_entropy"]).exp(), **kept})
+        yield Scores(block.items, {name: values.masked_fill(lost, torch.nan) for name, values in own.items()} | kept)
 
 
 def _masks(c: Condition) -> Any:
@@ -150,13 +154,15 @@ def _masks(c: Condition) -> Any:
 
 
 def _clean(job: Job) -> np.ndarray:
-    """The class that is predicted of each whole image, int64 (n,)."""
+    """The class that is predicted of each whole image, -1 where it has none: int64 (n,)."""
     import torch
 
     def fill(arrays: Mapping[str, np.ndarray], start: int) -> Iterator[int]:
         for batch in job.batches(start):
             with torch.inference_mode():
-                arrays["prediction"][batch.rows] = job.answered(batch, None)[1].argmax(dim=1).cpu().numpy()
+                out = job.answered(batch, None)[1]
+            found = out.argmax(dim=1).masked_fill(~out.isfinite().all(dim=1), -1)
+            arrays["prediction"][batch.rows] = found.cpu().numpy()
             yield batch.rows.stop
 
     known = job if job.scorer is None else replace(job, memos=Forgetful())  # by other numerics it is another answer
