@@ -109,7 +109,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         ids, masks, cut = _tokens(spec.name, config, [p.replace("{}", name) for name in spoken for p in prompts])
         said = _digest_of_text(model, ids.view(len(spoken), len(prompts), -1))
         text = _texts(model, ids, masks, len(prompts), key=said, device=device)
-        notes += (*cut, _note(spec, spoken, prompts))
+        notes += (*cut, _note(spec, spoken, prompts), *_alike(spoken))
     projection = getattr(model, "visual_projection", None) or nn.Identity()
     bias = float(model.logit_bias.detach()) if hasattr(model, "logit_bias") else 0.0
     module = ZeroShot(model.vision_model, projection, text, scale=scale, bias=bias, flips=flips)
@@ -147,6 +147,15 @@ def _width(model: Any) -> int:
 def _note(spec: Spec, spoken: Sequence[str], prompts: Sequence[str]) -> str:
     how = f"`{prompts[0]}`" if len(prompts) == 1 else f"{len(prompts)} prompts, averaged"
     return f"its {len(spoken)} outputs are the names of {spec.options['classes']} in {how}"
+
+
+def _alike(spoken: Sequence[str]) -> tuple[str, ...]:
+    """A note where classes have one text: their logits are equal, whatever the picture."""
+    twice = [name for name in dict.fromkeys(spoken) if spoken.count(name) > 1]
+    said = ", ".join(f"`{name}` ({spoken.count(name)} classes)" for name in twice[:5]) + ", ..." * (len(twice) > 5)
+    return (
+        f"classes of one name have equal logits, so that an answer with them is right in part only: {said}",
+    ) * bool(twice)
 
 
 def _named(spec: Spec) -> _classes.Names:
