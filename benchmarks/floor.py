@@ -45,6 +45,10 @@ SWEEPS: dict[str, dict[str, tuple[Any, ...]]] = {
     "salient": {"source": ("gradient", "self"), "drop": ("salient", "non-salient")},
     "shuffle": {"grid": ((4, 4), (8, 8), (14, 14))},
     "corner": {"corner": ("top-left", "bottom-right")},
+    "reliance": {"suppress": ("global_shape", "local_shape", "texture", "colour")},
+    "geometry": {"move": ("rotate",), "amount": (15.0,)},
+    "missingness": {"fraction": (0.5,), "fill": ("black", "mean")},
+    "calibration": {},
     "attack": {"method": ("pgd",), "eps": (1 / 255,), "steps": (5,), "restarts": (1,)},
 }
 PLANNED = (

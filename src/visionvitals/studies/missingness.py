@@ -94,12 +94,14 @@ class Condition:
 
 
 def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
-    """25, 50, 75 %; quick: black, the mean colour and token removal; default: all six fills; paper: as default, with a tenth and nine tenths
-    removed too, and three runs."""
+    """quick: half removed, in black, the mean colour and by token removal. default: 25, 50, 75 %, blur too. paper: all six fills, 10 to 90 %, three
+    runs."""
     fills: tuple[Any, ...] = ("black", "mean", "token")
+    fractions: tuple[float, ...] = (0.5,)
     if preset != "quick":
-        fills = ("black", "mean", "gray", "noise", "blur", "token")
-    fractions = (0.1, 0.25, 0.5, 0.75, 0.9) if preset == "paper" else (0.25, 0.5, 0.75)
+        fills, fractions = ("black", "mean", "blur", "token"), (0.25, 0.5, 0.75)
+    if preset == "paper":
+        fills, fractions = ("black", "mean", "gray", "noise", "blur", "token"), (0.1, 0.25, 0.5, 0.75, 0.9)
     return [
         Condition(fraction=fraction, grid=default_grid(size), fill=fill, run=run)
         for fill in fills
