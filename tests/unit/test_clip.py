@@ -238,6 +238,16 @@ def test_a_class_goes_by_its_first_name_unless_another_has_it_too() -> None:
     assert clip._spoken(_classes.Names(("a", "b"), ("crane", "crane, bird"))) == ("crane", "crane, bird")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name_or_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("tench\ncat\n", encoding="utf-8-sig")
+    assert _classes.from_file(tmp_path / "c.txt").keys == ("tench", "cat")
+    (tmp_path / "p.txt").write_text("a {}\n", encoding="utf-8-sig")
+    assert clip._prompts(str(tmp_path / "p.txt")) == ("a {}",)
+    (tmp_path / "c.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(VitalsError, match="must be UTF-8 text. Got byte 0xe9 at 3"):
+        _classes.from_file(tmp_path / "c.txt")
+
+
 def test_classes_of_one_name_are_said(where: Path, tmp_path: Path) -> None:
     """ImageNet has two classes that WordNet calls `crane` and nothing else."""
     found = _classes.imagenet(1000)

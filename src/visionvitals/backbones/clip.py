@@ -228,7 +228,7 @@ def _prompts(text: str) -> tuple[str, ...]:
     path = Path(text).expanduser()
     if not path.is_file():
         raise VitalsError(f"`prompts` must be `one`, `openai` or a file. Got {text!r}. {near(text, ('one', 'openai'))}")
-    lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in _classes.read_text(path).splitlines() if line.strip())
     bad = [line for line in lines if line.count("{}") != 1]
     require(
         bool(lines) and not bad, f"{path}: each line must be a prompt with one `{{}}` for the name", bad[:1] or "none"
