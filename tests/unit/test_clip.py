@@ -244,7 +244,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name_or_a_prompt(tmp_path: Path) -> N
     (tmp_path / "p.txt").write_text("a {}\n", encoding="utf-8-sig")
     assert clip._prompts(str(tmp_path / "p.txt")) == ("a {}",)
     (tmp_path / "c.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(VitalsError, match="must be UTF-8 text. Got byte 0xe9 at 3"):
+    with pytest.raises(VitalsError, match=r"must be UTF-8 text. Got byte 0xe9 at 3"):
         _classes.from_file(tmp_path / "c.txt")
 
 
