@@ -238,6 +238,32 @@ def test_a_class_goes_by_its_first_name_unless_another_has_it_too() -> None:
     assert clip._spoken(_classes.Names(("a", "b"), ("crane", "crane, bird"))) == ("crane", "crane, bird")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name_or_a_prompt(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("tench\ncat\n", encoding="utf-8-sig")
+    assert _classes.from_file(tmp_path / "c.txt").keys == ("tench", "cat")
+    (tmp_path / "p.txt").write_text("a {}\n", encoding="utf-8-sig")
+    assert clip._prompts(str(tmp_path / "p.txt")) == ("a {}",)
+    (tmp_path / "c.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(VitalsError, match=r"must be UTF-8 text. Got byte 0xe9 at 3"):
+        _classes.from_file(tmp_path / "c.txt")
+
+
+def test_classes_of_one_name_are_said(where: Path, tmp_path: Path) -> None:
+    """ImageNet has two classes that WordNet calls `crane` and nothing else."""
+    found = _classes.imagenet(1000)
+    assert found is not None
+    assert clip._alike(clip._spoken(found))[0].endswith(": `crane` (2 classes)")
+    (tmp_path / "cranes.txt").write_text("a\tcrane\nb\tcrane\nc\ttench\n")
+    backbone = load_backbone(f"clip:{where}/clip?classes={tmp_path}/cranes.txt", device=CPU)
+    assert any(": `crane` (2 classes)" in note for note in backbone.card.notes)
+    logits = backbone.logits(pictures())
+    torch.testing.assert_close(logits[:, 0], logits[:, 1], atol=0, rtol=0)
+    assert not any(
+        "equal logits" in n
+        for n in load_backbone(f"clip:{where}/clip?classes={where}/names.txt", device=CPU).card.notes
+    )
+
+
 def test_a_file_may_name_keys_that_say_nothing(where: Path, tmp_path: Path) -> None:
     """The labels are matched by their keys, the network reads the names."""
     (tmp_path / "c.txt").write_text("n99999999\tbird\ngolden_retriever\n7\ttench")

@@ -33,6 +33,13 @@ def test_kappa_is_averaged_over_pairs() -> None:
     assert net.most == pytest.approx((0.8 + 0.8 + 1) / 3)
 
 
+def test_a_mean_says_of_how_many_of_all_conditions_it_is() -> None:
+    """A network that was shown one of two conditions has another mean than people, not theirs."""
+    answers = [each for c in ("1", "2") for each in (*told("subject-01", A, c), *told("subject-02", B, c))]
+    means = [one for one in people.consistency([*answers, *told("net", B, "1")]) if one.condition == people.MEAN]
+    assert [(one.observer, one.told, one.pairs) for one in means] == [("people", 2, 2), ("net", 1, 2)]
+
+
 def test_conditions_are_never_pooled() -> None:
     """Two observers who are independent in an easy and in a hard condition: pooled, kappa is .64."""
     easy = ([1] * 81 + [1] * 9 + [0] * 9 + [0], [1] * 81 + [0] * 9 + [1] * 9 + [0])

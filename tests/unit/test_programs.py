@@ -147,6 +147,30 @@ def test_scales_that_are_taken_from_a_batch_are_those_of_one_picture(files: Path
     assert backbone.card.answers.stable
 
 
+class _Coarse(nn.Module):
+    """Rounds its input to a grid whose step is the largest value of the whole batch, as integers made by hand do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, images: Tensor) -> Tensor:
+        step = images.abs().max() / 7
+        found: Tensor = self.net(torch.round(images / step) * step)
+        return found
+
+
+def test_a_scale_of_the_whole_batch_is_noticed_also_where_no_operator_tells(tmp_path: Path) -> None:
+    to_pt2(tmp_path / "coarse.pt2", _Coarse(), pictures(), {0: torch.export.Dim.AUTO})
+    to_pt2(tmp_path / "four.pt2", _Coarse(), pictures(4))
+    shown = pictures() * torch.linspace(0.1, 1, 7).view(7, 1, 1, 1)
+    for name in ("coarse", "four"):
+        backbone = load_backbone(f"exported:{tmp_path}/{name}.pt2", device=CPU)
+        assert any("each picture is given alone" in note for note in backbone.card.notes), name
+        one = torch.cat([backbone.logits(each[None]) for each in shown])
+        torch.testing.assert_close(backbone.logits(shown), one, atol=0, rtol=0)
+
+
 def test_a_size_that_the_file_leaves_open_is_said_and_another_than_its_own_is_refused(files: Path) -> None:
     for size in ((48, 48), (32, 64)):
         backbone = load_backbone(f"onnx:{files}/open.onnx?size={size[0]}x{size[1]}", device=CPU)

@@ -48,16 +48,30 @@ def keyed(keys: tuple[str, ...]) -> Names:
     return Names(keys, tuple(readable.get(key, key) for key in keys))
 
 
+def read_text(path: Path) -> str:
+    """The text of a list, without a byte-order mark, which would be part of its first name.
+
+    Raises:
+        VitalsError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VitalsError(
+            f"{path} must be UTF-8 text. Got byte {error.object[error.start]:#x} at {error.start}."
+        ) from None
+
+
 def from_file(path: Path) -> Names:
     """One class key a line, in output order.
 
     Raises:
-        VitalsError: no such file, an empty line, or a key that occurs twice.
+        VitalsError: no such file, not UTF-8, an empty line, or a key that occurs twice.
     """
     if not path.is_file():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise VitalsError(f"`classes`: there is no file {path}. {near(path.name, beside)}")
-    keys = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+    keys = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
     require(all(keys), f"{path}: each line must be one class key", "an empty line")
     twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []
     require(not twice, f"{path}: each class key must occur once", twice[:5])

@@ -129,11 +129,13 @@ def _depends(program: Program, preprocess: core.Preprocess, device: torch.device
         )  # another range, and at least as many pictures as it takes at once
         many = torch.cat([dark, images[1:].expand(max(0, (program.most or 2) - 2), -1, -1, -1)])
         try:
-            one, beside = Answering(program)(many[:1])[0], Answering(program)(many)[0]
+            alone = torch.cat([Answering(program)(each[None]) for each in dark])
+            beside = Answering(program)(many)[: len(dark)]
         except Exception:
             return False
-        apart = (one - beside).abs().max() > _ALONE * one.abs().max()
-        return bool(one.isfinite().all()) and bool(apart)
+        # every picture: where the largest value of a batch sets a scale, it is the darker ones that change
+        apart = (alone - beside).abs().amax(dim=1) > _ALONE * alone.abs().amax(dim=1)
+        return bool(alone.isfinite().all()) and bool(apart.any())
 
 
 def file_of(spec: Spec, suffix: str) -> Path:

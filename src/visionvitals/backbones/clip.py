@@ -109,7 +109,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
         ids, masks, cut = _tokens(spec.name, config, [p.replace("{}", name) for name in spoken for p in prompts])
         said = _digest_of_text(model, ids.view(len(spoken), len(prompts), -1))
         text = _texts(model, ids, masks, len(prompts), key=said, device=device)
-        notes += (*cut, _note(spec, spoken, prompts))
+        notes += (*cut, _note(spec, spoken, prompts), *_alike(spoken))
     projection = getattr(model, "visual_projection", None) or nn.Identity()
     bias = float(model.logit_bias.detach()) if hasattr(model, "logit_bias") else 0.0
     module = ZeroShot(model.vision_model, projection, text, scale=scale, bias=bias, flips=flips)
@@ -147,6 +147,15 @@ def _width(model: Any) -> int:
 def _note(spec: Spec, spoken: Sequence[str], prompts: Sequence[str]) -> str:
     how = f"`{prompts[0]}`" if len(prompts) == 1 else f"{len(prompts)} prompts, averaged"
     return f"its {len(spoken)} outputs are the names of {spec.options['classes']} in {how}"
+
+
+def _alike(spoken: Sequence[str]) -> tuple[str, ...]:
+    """A note where classes have one text: their logits are equal, whatever the picture."""
+    twice = [name for name in dict.fromkeys(spoken) if spoken.count(name) > 1]
+    said = ", ".join(f"`{name}` ({spoken.count(name)} classes)" for name in twice[:5]) + ", ..." * (len(twice) > 5)
+    return (
+        f"classes of one name have equal logits, so that an answer with them is right in part only: {said}",
+    ) * bool(twice)
 
 
 def _named(spec: Spec) -> _classes.Names:
@@ -219,7 +228,7 @@ def _prompts(text: str) -> tuple[str, ...]:
     path = Path(text).expanduser()
     if not path.is_file():
         raise VitalsError(f"`prompts` must be `one`, `openai` or a file. Got {text!r}. {near(text, ('one', 'openai'))}")
-    lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in _classes.read_text(path).splitlines() if line.strip())
     bad = [line for line in lines if line.count("{}") != 1]
     require(
         bool(lines) and not bad, f"{path}: each line must be a prompt with one `{{}}` for the name", bad[:1] or "none"

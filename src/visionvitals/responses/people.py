@@ -80,7 +80,9 @@ def consistency(answers: Sequence[Answer]) -> list[Consistency]:
     found = [one for one in every if one.pairs]
     if len(told) > 1:
         found += [
-            _mean([one for one in found if one.observer == o]) for o in observers if any(f.observer == o for f in found)
+            _mean([one for one in found if one.observer == o], conditions=len(told))
+            for o in observers
+            if any(f.observer == o for f in found)
         ]
     return found
 
@@ -111,8 +113,8 @@ def _of(condition: str, observer: str, told: Mapping[str, Mapping[str, float]]) 
     )
 
 
-def _mean(of: Sequence[Consistency]) -> Consistency:
-    """Over conditions, those without a kappa left out."""
+def _mean(of: Sequence[Consistency], *, conditions: int) -> Consistency:
+    """Over conditions, those without a kappa left out; `conditions` counts also those that the observer did not see."""
     known = [one for one in of if one.told]
     return Consistency(
         condition=MEAN,
@@ -123,7 +125,7 @@ def _mean(of: Sequence[Consistency]) -> Consistency:
         lowest=min((one.kappa for one in known), default=np.nan),
         highest=max((one.kappa for one in known), default=np.nan),
         most=_average([one.most for one in known]),
-        pairs=len(of),
+        pairs=conditions,
         told=len(known),
     )
 
