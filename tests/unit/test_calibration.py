@@ -85,13 +85,9 @@ def test_doubling_every_image_leaves_the_means_of_bins() -> None:
 
 def test_the_order_of_the_images_decides_nothing() -> None:
     confidence, right = drawn(300, 5)
-    confidence = confidence.round(2)  # with ties
+    confidence = confidence.round(1)  # with ties
     order = np.random.default_rng(1).permutation(300)
-    one, two = told(confidence, right), told(confidence[order], right[order])
-    for name in ("ece", "null"):
-        assert getattr(two, name) == pytest.approx(getattr(one, name))
-    for name in ("aurc", "risk", "auroc", "rejection"):
-        assert getattr(two, name).value == pytest.approx(getattr(one, name).value)
+    assert told(confidence[order], right[order]) == told(confidence, right)
 
 
 @pytest.mark.parametrize(("n", "ece"), [(100, 0.125), (300, 0.073), (1000, 0.039), (5000, 0.017)])

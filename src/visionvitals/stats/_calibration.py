@@ -84,7 +84,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
         ValueError: a value lies outside [0, 1].
     """
     known = ~np.isnan(confidence + right)
-    order = np.argsort(-confidence[known], kind="stable")
+    order = np.lexsort((-right[known], -confidence[known]))  # equal for any order of the images
     sure, hit = confidence[known][order].astype(np.float64), right[known][order].astype(np.float64)
     n = len(sure)
     if n == 0:
@@ -124,7 +124,10 @@ def calibration(confidence: np.ndarray, right: np.ndarray, *, level: float = LEV
         confidence=float(sure.mean()),
         over=over,
         ece=_ece(bins, n),
-        mass=float(sum(abs(each.mean()) * len(each) for each in np.array_split(sure - hit, BINS) if len(each)) / n),
+        mass=float(
+            sum(abs(each.mean()) * len(each) for each in np.array_split(sure - 1 + answers.shared(), BINS) if len(each))
+            / n
+        ),
         null=_null(sure),
         error=Estimate(_root(square.value), _root(square.low), _root(square.high), n)
         if n > 1
@@ -155,7 +158,7 @@ class _Answers:
         self.starts = np.flatnonzero(np.r_[True, np.diff(sure) != 0])
         self.sizes = np.diff(np.r_[self.starts, len(sure)])
 
-    def _spread(self, weights: np.ndarray) -> np.ndarray:
+    def spread(self, weights: np.ndarray) -> np.ndarray:
         """The expected error of each image where equal confidences stand in any order."""
         wrong = 1 - self.hit
         if len(self.starts) == len(wrong):
@@ -166,17 +169,17 @@ class _Answers:
 
     def shared(self) -> np.ndarray:
         """The error of each image, (n,)."""
-        return np.asarray(self._spread(self.once)[0])
+        return np.asarray(self.spread(self.once)[0])
 
     def aurc(self, weights: np.ndarray) -> np.ndarray:
-        wrong = self._spread(weights)
+        wrong = self.spread(weights)
         before, failed = np.cumsum(weights, axis=1) - weights, np.cumsum(weights * wrong, axis=1) - weights * wrong
         middle = (weights + 1) / 2  # of the copies of an image, where the next is the first
         risk = (failed + middle * wrong) / np.maximum(before + middle, 1e-12)
         return np.asarray((weights * risk).sum(axis=1) / weights.sum(axis=1))
 
     def risk(self, weights: np.ndarray, coverage: float = COVERAGE) -> np.ndarray:
-        wrong = self._spread(weights)
+        wrong = self.spread(weights)
         total = weights.sum(axis=1, keepdims=True)
         kept = np.clip(coverage * total - (np.cumsum(weights, axis=1) - weights), 0, weights)
         return np.asarray((kept * wrong).sum(axis=1) / kept.sum(axis=1))
@@ -191,7 +194,7 @@ class _Answers:
 
     def rejection(self, weights: np.ndarray) -> np.ndarray:
         n, failed = weights.sum(axis=1), (weights * (1 - self.hit)).sum(axis=1)
-        mine = _rejected(weights, self._spread(weights))
+        mine = _rejected(weights, self.spread(weights))
         order = np.argsort(1 - self.hit, kind="stable")  # the errors last, which are rejected first
         ideal = _rejected(weights[:, order], np.broadcast_to((1 - self.hit)[order], weights.shape))
         chance = failed / n / 2
@@ -239,7 +242,7 @@ def _squared(answers: _Answers, weights: np.ndarray, *, debiased: bool = True) -
     starts = _starts(n)
     counts = np.add.reduceat(weights, starts, axis=1)
     some = np.maximum(counts, 1e-12)
-    accuracy = np.add.reduceat(weights * answers.hit, starts, axis=1) / some
+    accuracy = np.add.reduceat(weights * (1 - answers.spread(weights)), starts, axis=1) / some
     gap = (np.add.reduceat(weights * answers.sure, starts, axis=1) / some - accuracy) ** 2
     if debiased:
         gap = np.where(counts >= 2, gap - accuracy * (1 - accuracy) / np.maximum(counts - 1, 1), 0)
@@ -267,16 +270,16 @@ def _null(sure: np.ndarray) -> tuple[float, float]:
     rng = np.random.default_rng(_ROOT_SEED)
     starts = np.sort(np.unique(_place(sure), return_index=True)[1])
     found = []
-    for count in _blocks(len(sure)):
+    for count in _blocks(len(sure), 10_000):
         gap = (rng.random((count, len(sure))) < sure) - sure
         found.append(np.abs(np.add.reduceat(gap, starts, axis=1)).sum(axis=1) / len(sure))
     every = np.concatenate(found)
     return float(every.mean()), float(np.quantile(every, 0.95))
 
 
-def _blocks(n: int) -> list[int]:
-    """How many draws of n images at a time: 1,000 in all, fewer of more than 4,000 images, at least 100."""
-    draws, most = max(100, min(1000, _ENTRIES // n)), max(1, _ENTRIES // n)
+def _blocks(n: int, draws: int = 1000) -> list[int]:
+    """How many draws of n images at a time; so many in all, fewer of many images, at least 100."""
+    draws, most = max(100, min(draws, _ENTRIES // n)), max(1, _ENTRIES // n)
     return [min(most, draws - start) for start in range(0, draws, most)]
 
 

@@ -29,7 +29,7 @@ read: DINOv3 ViT-S loses 36.6 points with zeroed registers and less than a point
 of the class token. Deviations: their statistics are of 5,000 ImageNet images and their partner is of the same batch; ours come from the other half of the
 set. Their numbers say nothing of patches or of a single block, and ours, of the network's own head, are not to be set beside them.
 
-Metrics: `top1`, `top5`, `cross_entropy`, at each block; of the controls also `token_cosine`. Zeroed patches at one block, the default, have none:
+Metrics: those of `clean` without `prediction`, at each block; of the controls also `token_cosine`. Zeroed patches at one block, the default, have none:
 its rows are as they always were.
 """
 
