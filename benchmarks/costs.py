@@ -112,7 +112,7 @@ def _decoded(backbone: object, pictures: object, cache: str | None) -> object:
 def _kept(cell: Cell) -> tuple[float, float]:
     """CPU seconds of keeping a part, and of joining the parts of a cell."""
     chosen, rng = study.load("occlusion"), np.random.default_rng(0)
-    ranges = parts.of(chosen, IMAGES)
+    ranges = parts.of(chosen, chosen.Condition(), IMAGES)
     facts = {"n": parts.SIZE, "seconds": 1.0, "warnings": [], "skipped": []}
     times = []
     with tempfile.TemporaryDirectory() as where:

@@ -72,7 +72,8 @@ Cell = Mapping[str, Any]
 
 def cells_of(world: World, networks: int, conditions: int, images: int) -> list[Cell]:
     """Cells of one pass an image, of networks that are DeiT-S, ViT-B and ResNet50 in turn."""
-    count, found = len(parts.of(study.load("occlusion"), images)), []
+    occlusion = study.load("occlusion")
+    count, found = len(parts.of(occlusion, occlusion.Condition(), images)), []
     for k in range(networks):
         kind = ("DeiT-S", "ViT-B", "ResNet50")[k % 3]
         work = {"backbone": f"{kind} {k}", "images": "set", "cost": images * world.forward(kind), "parts": count}

@@ -57,7 +57,7 @@ def test_the_page_holds_groups_compressed_and_only_where_there_are_some(run: Run
     assert '<span class="n">n 120</span>' in whole
     assert "1 smaller group in <code>vitals table --by weather</code>" in whole
     drawn = opened_page.specifications(page)
-    assert len(drawn["occlusion/1"]) == 2 * len(drawn["occlusion/0"])
+    assert len(drawn["occlusion/4"]) == 2 * len(drawn["occlusion/0"])
     without = build.render(load(fake_run.write(tmp_path / "run", n=8, studies=("clean", "occlusion"))))
     assert "by-group" not in without
     assert "grouped" not in opened_page.opened(without).partition("</style>")[2].partition("<script>")[0]
