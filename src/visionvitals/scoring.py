@@ -61,12 +61,20 @@ def answers(out: "Tensor", labels: "Tensor", present: "Tensor | None" = None) ->
 
     right = labels if labels.ndim == 2 else labels[:, None]
 
-    def ranked(out: "Tensor", own: "Tensor", highest: int) -> "Tensor":
+    def ranked(out: "Tensor", highest: int, wrong: "Tensor | None") -> "Tensor":
         above, level = (out > own).sum(dim=1), (out == own).sum(dim=1).clamp(min=1)
-        return ((highest - above) / level.double()).clamp(0, 1)
+        places = highest - above
+        if wrong is None:
+            return (places / level.double()).clamp(0, 1)
+        astray, missed = ((out == own) & wrong).sum(dim=1), torch.ones_like(level, dtype=torch.float64)
+        for k in range(
+            highest
+        ):  # each place goes to one of those that share the logit; all miss where all go to wrong ones
+            missed = torch.where(k < places, missed * (astray - k).clamp(min=0) / (level - k).clamp(min=1), missed)
+        return 1 - missed
 
     own = out.gather(1, right).amax(dim=1, keepdim=True)
-    shares = out.softmax(dim=1)
+    shares, wrong = out.softmax(dim=1), None
     if labels.ndim == 1:
         truth, loss = shares.gather(1, right)[:, 0], functional.cross_entropy(out, labels, reduction="none")
         off = shares.square().sum(dim=1) - truth.square()
@@ -75,15 +83,15 @@ def answers(out: "Tensor", labels: "Tensor", present: "Tensor | None" = None) ->
         loss = out.logsumexp(dim=1) - out.masked_fill(wrong, -float("inf")).logsumexp(dim=1)
         truth, off = (shares * ~wrong).sum(dim=1), (shares * wrong).square().sum(dim=1)
     columns = {
-        "top1": ranked(out, own, 1),
+        "top1": ranked(out, 1, wrong),
         "cross_entropy": loss.double(),
         "prediction": out.argmax(dim=1).double(),
         "confidence": shares.amax(dim=1).double(),
         "brier": off.clamp(min=0).double() + (1 - truth).square().double(),
     }
     if out.shape[1] > 5:
-        columns["top5"] = ranked(out, own, 5)
+        columns["top5"] = ranked(out, 5, wrong)
     if present is not None:
-        columns["top1_present"] = ranked(out[:, present], own, 1)
+        columns["top1_present"] = ranked(out[:, present], 1, None if wrong is None else wrong[:, present])
     lost = ~out.isfinite().all(dim=1)  # filled in without asking whether there is one, which would wait for the device
     return {metric: values.masked_fill(lost, float("nan")) for metric, values in columns.items()}

@@ -50,6 +50,16 @@ def test_a_class_that_stands_for_several_outputs_is_right_with_any_of_them() -> 
     assert found["brier"].tolist() == pytest.approx(((1 - added) ** 2 + rest).tolist(), abs=1e-6)
 
 
+def test_right_outputs_that_share_the_highest_logit_do_not_take_it_from_each_other() -> None:
+    out = torch.tensor([[2.0, 2.0, 0.0, 2.0, -1.0, -1.0, -1.0]])
+    assert answers(out, torch.tensor([[0, 1]]))["top1"].tolist() == pytest.approx([2 / 3])
+    assert answers(out, torch.tensor([[0, 1]]), torch.tensor([0, 1, 2]))["top1_present"].tolist() == [1]
+    assert answers(out, torch.tensor([[0, 1, 3]]))["top1"].tolist() == [1]
+    level = torch.zeros(1, 8)  # five of eight places; both right ones miss with 6/8 5/7 4/6 3/5 2/4
+    assert answers(level, torch.tensor([[2, 6]]))["top5"].tolist() == pytest.approx([1 - 3 / 28])
+    assert answers(level, torch.tensor([[2, 2]]))["top5"].tolist() == pytest.approx([5 / 8])
+
+
 def test_several_equal_outputs_are_the_plain_label() -> None:
     plain, twice = answers(OUT, LABELS), answers(OUT, torch.stack([LABELS, LABELS], dim=1))
     for metric, values in plain.items():
