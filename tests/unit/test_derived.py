@@ -1,5 +1,6 @@
 """Numbers computed from the answers that are kept: by their laws, and beside what the columns give by hand."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_what_is_derived_is_what_the_columns_say(run: Run) -> None:
     assert told is not None
     assert value(run, p, "ece").value == told.ece
     assert value(run, p, "aurc") == told.aurc
+
+
+def test_fills_are_compared_repetition_by_repetition(run: Run) -> None:
+    p, q = at(run, 0.5), at(run, 0.5, "gray")
+    alone = dataclasses.replace(q, group=dataclasses.replace(q.group, cells=q.group.cells[1:]))
+    items, said = derived.by_run(run, p, "prediction")
+    assert list(derived.of_runs(run, alone, "prediction", items)) == [1]
+    _, grey = derived.by_run(run, q, "prediction")
+    assert derived.agreement(run, p, alone).value == pytest.approx((said[1] == grey[1]).mean())
 
 
 def test_a_group_of_the_images_has_its_own_numbers(run: Run) -> None:

@@ -14,6 +14,7 @@ from visionvitals import stats
 from visionvitals.results.derived_metrics import METRICS
 from visionvitals.results.run import Point, Run, early
 from visionvitals.stats import Estimate
+from visionvitals.study import REPEATS
 
 CHANGED_BY = "fill"
 """The condition's field that says what stands in the place of what was removed."""
@@ -34,25 +35,36 @@ def has(point: Point, derived: Derived) -> bool:
 def by_run(run: Run, p: Point, metric: str) -> tuple[list[str], np.ndarray]:
     """(items, values float (runs, items)), NaN where an item has none: of items of this run, which may be a part of what was measured."""
     items = run.items(run.values(p, next(iter(p.metrics)))[0])
-    found = []
-    for cell in run.frame.whole(p.group):
-        column = cell.place(p.at, cell.columns([metric])[metric])
-        there = dict(zip(cell.items(p.at), column, strict=True))
-        found.append([there.get(item, np.nan) for item in items])
+    found = [*of_runs(run, p, metric, items).values()]
     return items, np.asarray(found, dtype=np.float64).reshape(len(found), len(items))
+
+
+def of_runs(run: Run, p: Point, metric: str, items: Sequence[str]) -> dict[int, np.ndarray]:
+    """repetition -> values of these items, float (items,); NaN where one has none."""
+    found = {}
+    for cell in run.frame.whole(p.group):
+        if metric in cell.points.get(p.at, ()):
+            there = dict(zip(cell.items(p.at), cell.place(p.at, cell.columns([metric])[metric]), strict=True))
+            values = np.array([there.get(item, np.nan) for item in items], dtype=np.float64)
+            found[int(cell.cell["condition"].get(REPEATS, 0))] = values
+    return found
 
 
 @lru_cache(maxsize=16)
 def calibration(run: Run, p: Point) -> stats.Calibration | None:
     """Of the answers in the first repetition of a point; None where none is known."""
-    sure, right = (by_run(run, p, metric)[1][:1].ravel() for metric in CONFIDENT)
-    return stats.calibration(sure, right, level=_level(p))
+    return stats.calibration(*_first(run, p), level=_level(p))
 
 
 def risks(run: Run, p: Point, coverage: np.ndarray) -> np.ndarray:
     """As `stats.risks`, of the first repetition of a point."""
+    return stats.risks(*_first(run, p), coverage)
+
+
+def _first(run: Run, p: Point) -> tuple[np.ndarray, np.ndarray]:
+    """(confidence, rightness) of the items in the first repetition."""
     sure, right = (by_run(run, p, metric)[1][:1].ravel() for metric in CONFIDENT)
-    return stats.risks(sure, right, coverage)
+    return sure, right
 
 
 def _level(*points: Point) -> float:
@@ -73,8 +85,8 @@ def _beside_clean(run: Run, p: Point) -> tuple[np.ndarray, np.ndarray] | None:
     if clean is None:
         return None
     items, said = by_run(run, p, "prediction")
-    before = dict(zip(*(x if isinstance(x, list) else x[0] for x in by_run(run, clean, "prediction")), strict=True))
-    return said, np.array([before.get(item, np.nan) for item in items])
+    before = of_runs(run, clean, "prediction", items)
+    return (said, next(iter(before.values()))) if before else None
 
 
 def _unchanged(run: Run, p: Point) -> Estimate | None:
@@ -110,13 +122,12 @@ def fills(run: Run, p: Point) -> list[Point]:
 
 def agreement(run: Run, p: Point, q: Point) -> Estimate:
     """How often two conditions get the same answer on the same images, run by run."""
-    items, said = by_run(run, p, "prediction")
-    theirs, others = by_run(run, q, "prediction")
-    runs = min(len(said), len(others))
-    place = {item: k for k, item in enumerate(theirs)}
-    rows = [place.get(item, -1) for item in items]
-    padded = np.concatenate([others[:runs], np.full((runs, 1), np.nan)], axis=1)
-    return _alike(said[:runs], padded[:, rows], p, q)
+    items = run.items(run.values(p, next(iter(p.metrics)))[0])
+    mine, others = (of_runs(run, each, "prediction", items) for each in (p, q))
+    both = [r for r in mine if r in others]
+    if not both:
+        return stats.NOTHING
+    return _alike(np.stack([mine[r] for r in both]), np.stack([others[r] for r in both]), p, q)
 
 
 def _agreement(run: Run, p: Point) -> Estimate | None:

@@ -9,10 +9,9 @@ import numpy as np
 from visionvitals import stats
 from visionvitals.results import words
 from visionvitals.results.compare import Pair
+from visionvitals.results.derived import of_runs
 from visionvitals.results.run import Point, Run, early
 from visionvitals.results.signs import columns
-from visionvitals.run.cell import Stored
-from visionvitals.study import REPEATS
 
 RIGHT = "top1"
 """The metric that says whether an answer is right."""
@@ -100,28 +99,13 @@ def flips(pair: Pair, p: Point, q: Point) -> Flips | None:
 
 def _rightness(run: Run, p: Point, q: Point, items: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(right a, right b, both alike), float (items,), over the runs that both have; NaN where an item has none."""
-    mine, others = _by_run(run, p, items), _by_run(run, q, items)
+    mine, others = (of_runs(run, each, RIGHT, items) for each in (p, q))
     both = [(mine[r], others[r]) for r in mine if r in others] or [(np.full(len(items), np.nan),) * 2]
     a, b = np.stack([each[0] for each in both]), np.stack([each[1] for each in both])
     lacking = np.isnan(a + b)
     seen = np.where(lacking.all(axis=0), np.nan, (~lacking).sum(axis=0))
     first, second, alike = (np.where(lacking, 0.0, each).sum(axis=0) / seen for each in (a, b, a == b))
     return first, second, alike
-
-
-def _by_run(run: Run, p: Point, items: list[str]) -> dict[int, np.ndarray]:
-    """run -> whether each item was answered rightly in it, float (items,); NaN where it was not measured."""
-    found = {}
-    for cell in run.frame.whole(p.group):
-        if RIGHT in cell.points.get(p.at, ()):
-            there = dict(zip(cell.items(p.at), cell.place(p.at, cell.columns([RIGHT])[RIGHT]), strict=True))
-            found[_repetition(cell)] = np.array([there.get(item, np.nan) for item in items], dtype=np.float64)
-    return found
-
-
-def _repetition(cell: Stored) -> int:
-    number: int = cell.cell["condition"].get(REPEATS, 0)
-    return number
 
 
 def headline(pair: Pair) -> list[Flips]:
