@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "weight_files": {"errors"},
     "show": {*NOUNS, "options", "terminal", "study", "perturb", "probes", "datasets", "plan", "run"},
     "stylize": {*NOUNS, "weight_files", "perturb", "datasets", "plan", "run"},
-    "training": {*NOUNS, "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
+    "training": {*NOUNS, "weight_files", "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
     "responses": {*NOUNS, "stats", "datasets", "study", "studies", "probes", "plan", "run"},
     "measuring": {"core", "errors", "registry", "remote", "plan", "run", "report"},
     "deciding": {"errors", "remote", "stats", "study", "measuring", "plan", "run", "results"},

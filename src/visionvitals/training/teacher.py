@@ -1,6 +1,7 @@
 """The teacher of a distillation: any backbone, asked for the classes of the image set."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional
 from visionvitals import registry
 from visionvitals.core import ImageSetCard
 from visionvitals.errors import VitalsError
+from visionvitals.training.checkpoints import WEIGHTS
+from visionvitals.training.recipe import Recipe
 
 
 class Teacher(NamedTuple):
@@ -23,6 +26,20 @@ class Teacher(NamedTuple):
 
     logits: Callable[[Tensor], Tensor]
     digest: str
+
+
+RECIPE = "recipe:"
+"""Before the name of a recipe: a teacher that is trained first."""
+
+
+def folder(out: Path) -> Path:
+    """Where a student keeps the teacher that is trained for it."""
+    return out / "teacher"
+
+
+def spelled(recipe: Recipe, out: Path) -> str:
+    """The spelling of a student's teacher."""
+    return f"checkpoint:{folder(out) / WEIGHTS}" if recipe.teacher.startswith(RECIPE) else recipe.teacher
 
 
 def load(text: str, images: ImageSetCard, *, device: torch.device, report: Callable[[str], None]) -> Teacher:
