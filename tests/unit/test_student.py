@@ -149,6 +149,16 @@ def test_the_remedies_differ_from_their_counterparts_in_what_the_paper_changes()
     assert differ["tiny_teacher"] <= {"name", "model", "start", "epochs"}
 
 
+@pytest.mark.parametrize("name", ["cnn", "tiny_shape_distill"])
+def test_a_teacher_that_cannot_be_trained_by_itself_is_refused(name, tmp_path) -> None:
+    """It has no image set, or would wait for itself."""
+    from visionvitals.training import loop
+
+    recipe = dataclasses.replace(load_recipe("tiny_shape_distill"), teacher=f"recipe:{name}")
+    with pytest.raises(VitalsError, match=rf"image sets of its own.*Got '{name}'\. Train `{name}` by itself"):
+        loop.train(recipe, out=tmp_path)
+
+
 SECONDS = """
 from dataclasses import replace
 from visionvitals.training.recipes import tiny_teacher as whole

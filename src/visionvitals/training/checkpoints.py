@@ -82,7 +82,7 @@ def export(
 
     The metadata's keys: `arch` (`tiny:vit`), `position` (`none`, where the network has none), and as JSON `kwargs` of the network,
     `preprocess` (size, resize, interpolation, mean, std), `classes`, `recipe` (fields that differ from their default), `metrics` of the
-    last epoch, `data` (digests of the image sets and of the teacher).
+    last epoch, `data` (digests of the image sets, the start and the teacher).
     """
     spec = registry.parse(recipe.model, families=["tiny", "timm"])
     metadata = {

@@ -7,6 +7,7 @@ of a training:
     checkpoint.pt         what a resume needs, replaced every minute and after every epoch
     metrics.jsonl         one line an epoch: training loss, accuracy of the averaged weights on the test set
     weights.safetensors   the averaged weights of the last whole epoch in half precision; final when the training is over
+    teacher/              the same of a teacher that is a recipe, trained before the student
     store/, plan.json     at the end: the curves, for `vitals table` and `vitals report`
 """
 
@@ -29,7 +30,7 @@ from visionvitals.run.progress import duration
 from visionvitals.training import checkpoints, curves, data, distributed, measure, network, start, teacher
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
-from visionvitals.training.recipe import Recipe, facts, learning_rate, load_recipe
+from visionvitals.training.recipe import Recipe, facts, learning_rate
 from visionvitals.training.state import State, begin
 from visionvitals.training.step import Objective, gradient
 
@@ -80,8 +81,7 @@ def train(
 def _together(recipe: Recipe, out: Path, team: Team, **how: Any) -> Path:
     """`train` by a team that has met; a teacher that is a recipe comes first."""
     network.make(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
-    if recipe.teacher.startswith(teacher.RECIPE):
-        first = load_recipe(recipe.teacher.removeprefix(teacher.RECIPE))
+    if first := teacher.first(recipe):
         how["report"](f"{recipe.name}: first its teacher, {first.name}")
         _together(first, teacher.folder(out), team, **how)
     for leads in (True, False):  # the first process decodes, the others find it done

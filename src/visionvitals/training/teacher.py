@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from visionvitals import registry
 from visionvitals.core import ImageSetCard
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, require
 from visionvitals.training.checkpoints import WEIGHTS
-from visionvitals.training.recipe import Recipe
+from visionvitals.training.recipe import Recipe, load_recipe
 
 
 class Teacher(NamedTuple):
@@ -35,6 +35,21 @@ RECIPE = "recipe:"
 def folder(out: Path) -> Path:
     """Where a student keeps the teacher that is trained for it."""
     return out / "teacher"
+
+
+def first(recipe: Recipe) -> Recipe | None:
+    """The recipe of the teacher that is trained before its student, where there is one.
+
+    Raises:
+        VitalsError: no such recipe, or one that cannot be trained by itself.
+    """
+    if not recipe.teacher.startswith(RECIPE):
+        return None
+    found = load_recipe(recipe.teacher.removeprefix(RECIPE))
+    must = "A recipe for a teacher must have image sets of its own, and no recipe for a teacher in turn"
+    way = f"Train `{found.name}` by itself and set `teacher=checkpoint:FILE`."
+    require(bool(found.train and found.test) and not found.teacher.startswith(RECIPE), must, found.name, way)
+    return found
 
 
 def spelled(recipe: Recipe, out: Path) -> str:
