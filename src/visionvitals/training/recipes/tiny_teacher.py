@@ -2,7 +2,7 @@
 
 Command:   none needed, `tiny_shape_distill` trains it first; alone: vitals train tiny_teacher --out runs/tiny_teacher
 Hardware:  one thread, no GPU.
-Time:      docs/student.md, with what was reached.
+Time:      part of that of `tiny_shape_distill`; docs/student.md has what was reached.
 
 Convolutional, as the paper's teacher is. Every value is that of `tiny_texture_free`, except the network and 2 epochs instead of 4: it has
 much less to change.
