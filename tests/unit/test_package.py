@@ -1,12 +1,17 @@
 """What is handed out: an archive of the package alone, which works and is typed where it is installed."""
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import visionvitals
 
 ROOT = Path(__file__).parents[2]
 USER = Path(__file__).parents[1] / "typed" / "user.py"
@@ -89,3 +94,34 @@ def test_an_installed_wheel_is_typed(python: Path, tmp_path: Path) -> None:
     words = [str(python), "-I", "-m", "mypy", "--config-file", "mypy.ini", "--cache-dir", "cache"]
     good = subprocess.run([*words, str(USER)], cwd=tmp_path, capture_output=True, text=True)
     assert good.returncode == 0, good.stdout
+
+
+def test_the_version_stands_in_one_place_and_the_others_follow() -> None:
+    version = visionvitals.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    files = [ROOT / "Containerfile", *(ROOT / "examples" / "cluster").glob("*.yaml")]
+    tags = [tag for path in files for tag in re.findall(r"\bvisionvitals(?:-ray)?:(\d[\d.]*)", path.read_text())]
+    assert len(tags) >= 5
+    assert set(tags) == {version}
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_container_copies_and_installs_what_exists() -> None:
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = re.search(r"^ARG EXTRAS=(.+)$", text, re.MULTILINE)
+    assert extras
+    assert set(extras[1].split(",")) <= project["project"]["optional-dependencies"].keys()
+    copied = [word for words in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in words.split()]
+    assert {"pyproject.toml", "README.md", "LICENSE", "src"} == set(copied)  # what a build of the wheel reads
+    assert all((ROOT / word).exists() for word in copied)
+    assert {"torch", "torchvision"} <= {re.split(r"[<>=]", each)[0] for each in project["project"]["dependencies"]}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem
+)
+def test_an_issue_form_is_one(path: Path) -> None:
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    assert all(each["type"] in ("input", "textarea") and each["attributes"]["label"] for each in form["body"])
