@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check hostile blocks looks budget scale figures clean
+.PHONY: demo test lint types docs check hostile blocks looks budget scale figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -17,6 +17,9 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## the site, in site/: open site/index.html
+	$(BIN)/python docs/make_site.py
 
 hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, a flipped bit at every position; before a release
 	$(BIN)/python tests/hostile/run.py
@@ -36,7 +39,7 @@ budget: $(VENV)/.installed  ## what a half-width saves, and how often its interv
 scale: $(VENV)/.installed  ## what a run costs on many GPUs, modelled and simulated; written into docs/scale.md
 	$(BIN)/python benchmarks/scale.py --write docs/scale.md
 
-check: test lint types  ## what a contribution must pass
+check: test lint types docs  ## what a contribution must pass
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,4 +48,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
