@@ -17,7 +17,9 @@ HEAD = """# API: the public names
 
 What can be imported, and what does each name take and give? These are the public names. Importing the package loads neither torch nor timm."""
 NOUNS = "What a plug-in or a study gets and gives. Tensors and arrays: float images are (b, 3, h, w) in [0, 1]."
-STUDY = "What the file of a study imports, from `visionvitals.study`. [Write a study](write_a_study.md) uses them in order."
+STUDY = (
+    "What the file of a study imports, from `visionvitals.study`. [Write a study](write_a_study.md) uses them in order."
+)
 
 
 def page() -> str:

@@ -27,7 +27,7 @@ def stage(target: Path) -> None:
     _notebook(docs / "notebook.ipynb", target / "notebook.md")
     for copy in target.rglob("*.md"):
         home = (docs / copy.relative_to(target)).parent
-        copy.write_text(_LINK.sub(lambda link: f"]({_led(link[1], home)}", copy.read_text(encoding="utf-8")), encoding="utf-8")
+        copy.write_text(_relinked(copy.read_text(encoding="utf-8"), home), encoding="utf-8")
 
 
 def build(folder: Path) -> Path:
@@ -41,6 +41,10 @@ def build(folder: Path) -> Path:
     (folder / "src").symlink_to(ROOT / "src")  # docstrings are read from there
     subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=folder, check=True)
     return folder / "site"
+
+
+def _relinked(text: str, home: Path) -> str:
+    return _LINK.sub(lambda link: f"]({_led(link[1], home)}", text)
 
 
 def _led(link: str, home: Path) -> str:

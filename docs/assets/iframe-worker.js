@@ -7,7 +7,7 @@ if (location.protocol === "file:") {
       this.frame = Object.assign(document.createElement("iframe"), { hidden: true });
       document.body.append(this.frame);
       const inside = this.frame.contentWindow;
-      inside.postMessage = (data) => queueMicrotask(() => this.answer(data));
+      inside.postMessage = (data) => this.answer(structuredClone(data));
       const script = Object.assign(inside.document.createElement("script"), { src: new URL(url, location) });
       this.ready = new Promise((loaded) => { script.onload = loaded; });
       inside.document.body.append(script);
@@ -17,7 +17,8 @@ if (location.protocol === "file:") {
       this.onmessage?.(event);
       this.dispatchEvent(event);
     }
-    postMessage(data) {
+    postMessage(given) {
+      const data = structuredClone(given); // neither side may change what the other holds
       this.ready.then(() => this.frame.contentWindow?.dispatchEvent(new MessageEvent("message", { data })));
     }
     terminate() {
