@@ -47,6 +47,14 @@ def test_a_docstring_becomes_markdown(made: Callable[[str], dict[str, Any]], tex
     assert made("docstrings.py")["markdown"](text) == expected
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_a_page_begins_with_its_title_and_a_sentence(path: Path) -> None:
+    """What it answers, before any command, table or further heading."""
+    title, first = path.read_text(encoding="utf-8").split("\n\n", 2)[:2]
+    assert title.startswith("# ")
+    assert not first.startswith(("#", "`" * 3, "|", "-", "!", ">")), first
+
+
 def test_links_of_the_readme_and_the_docs_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
