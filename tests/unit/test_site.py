@@ -83,7 +83,8 @@ def test_every_page_is_in_the_contents_once() -> None:
     )["nav"]
     listed = sorted(_files(nav))
     docs = ROOT / "docs"
-    assert listed == sorted([*(path.relative_to(docs).as_posix() for path in docs.rglob("*.md")), "notebook.md"])
+    pages = [*(path.relative_to(docs).as_posix() for path in docs.rglob("*.md")), "notebook.md"]
+    assert listed == sorted(pages), "every page needs a place in the `nav` of mkdocs.yml"
 
 
 def _files(entry: Any) -> Iterator[str]:
