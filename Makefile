@@ -18,7 +18,7 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## the site, in site/: open site/index.html
+docs: $(VENV)/.docs  ## the site, in site/: open site/index.html
 	$(BIN)/python docs/make_site.py
 
 hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, a flipped bit at every position; before a release
@@ -45,6 +45,12 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[hf,fast]" --group dev
+	touch $@
+
+$(VENV)/.docs: pyproject.toml  # the site needs neither torch nor the package
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 clean:

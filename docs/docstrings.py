@@ -3,19 +3,21 @@
 import re
 import textwrap
 
-_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Example|Convention|Known defect): ?(.*)$")
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Example): ?(.*)$")
+_PAGE = re.compile(r"(?<!`)\bdocs/([\w/]+\.md)")
 
 
-def markdown(text: str) -> str:
-    """Prose stays, arguments and fields become a list, an example becomes code."""
-    parts: list[list[str]] = [[]]
+def markdown(text: str, *, docs: str = "") -> str:
+    """Prose stays, arguments and fields become a list, an example becomes code, `docs/x.md` a link; `docs` is the way to that folder."""
+    parts: list[list[str]] = [[""]]
     for line in text.splitlines():
-        parts = [*parts, [line]] if _SECTION.match(line) else [*parts[:-1], [*parts[-1], line]]
-    return "\n\n".join(found for part in parts if (found := _part(part)))
+        begins = _SECTION.match(line) or (not parts[-1][-1] and not line.startswith(" "))
+        parts = [*parts, [line]] if begins else [*parts[:-1], [*parts[-1], line]]
+    return _PAGE.sub(rf"[\1]({docs}\1)", "\n\n".join(found for part in parts if (found := _part(part))))
 
 
 def _part(lines: list[str]) -> str:
-    head = _SECTION.match(lines[0]) if lines else None
+    head = _SECTION.match(lines[0])
     if head is None:
         return "\n".join(lines).strip()
     title, body = head[1], textwrap.dedent("\n".join(lines[1:])).strip()

@@ -17,8 +17,8 @@ SIZE = (224, 224)
 
 def page(study: Study) -> str:
     """One study: what it asks, the fields of its condition, its presets, its metrics, and the published numbers beside it."""
-    parts = [f"# {study.title} (`{study.name}`)", inspect.getdoc(registry.load("studies", study.name)) or ""]
-    parts += ["## Condition", markdown(inspect.getdoc(study.Condition) or "")]
+    parts = [f"# {study.title} (`{study.name}`)", _documented(registry.load("studies", study.name))]
+    parts += ["## Condition", _documented(study.Condition)]
     fields = [f"{name} = {words.short(default)!s}" for name, default in study.defaults.items()]
     parts.append("Defaults: " + ("; ".join(f"`{field}`" for field in fields) if fields else "there is no field") + ".")
     if study.axes:
@@ -59,6 +59,10 @@ def write() -> list[Path]:
     for path in set(FOLDER.glob("*.md")) - set(written):
         path.unlink()
     return list(written)
+
+
+def _documented(one: object) -> str:
+    return markdown(inspect.getdoc(one) or "", docs="../")
 
 
 def _said(study: Study) -> str:

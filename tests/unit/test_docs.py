@@ -38,8 +38,10 @@ def test_the_page_of_the_public_names_is_that_of_their_docstrings(made: Callable
     [
         ("One.\n\nArgs:\n    a, b: two\n        lines.\n    c: x.", "One.\n\n- `a`, `b`: two lines.\n- `c`: x."),
         ("Attributes:\n    a,\n        b: both.", "- `a`, `b`: both."),
+        ("Args:\n    a: b.\n\nProse,\nmore.", "- `a`: b.\n\nProse,\nmore."),
         ("Returns: it.", "**Returns:** it."),
         ("Raises:\n    VitalsError: never.", "**Raises:** VitalsError: never."),
+        ("See docs/decide.md, not `docs/x.md`.", "See [decide.md](decide.md), not `docs/x.md`."),
         ("Example:\n    >>> 1\n    1", "```python\n>>> 1\n1\n```"),
     ],
 )
