@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
-from visionvitals.core import Preset
+from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.numerics import Numerics, Precision
 from visionvitals.options import Count, RunFolder, Seed, Threads
@@ -49,6 +49,7 @@ for each in (
     cli_read.compare,
     cli_read.gate,
     cli_read.cache,
+    cli_read.explain,
 ):
     app.command(each)
 app.command(cli_read.list_, name="list")
@@ -69,7 +70,6 @@ class Choices:
         data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
         data_for: One study on image sets of its own, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
         studies: Names with commas between, or all. See `vitals list studies`.
-        preset: quick: minutes. default: what a careful person would do. paper: as published.
         limit: Only so many images of each set, by a seeded draw.
         seed: Root of all randomness.
         decoder: pillow is the reference; fast needs the extra [fast].
@@ -83,7 +83,9 @@ class Choices:
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     data_for: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     studies: str = "all"
-    preset: Preset = "default"
+    preset: Annotated[Preset, Parameter(help=". ".join(f"{name}: {said}" for name, said in PRESETS.items()))] = (
+        "default"
+    )
     limit: Count = None
     seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"

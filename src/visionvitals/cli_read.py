@@ -246,14 +246,27 @@ def gate(
 
 
 def list_(what: str = "all", /) -> int:
-    """List backbones, datasets, studies or recipes, or the models that match a pattern.
+    """List what there is: backbones, datasets, studies and recipes, or all that has a word in its name.
 
     Args:
-        what: backbones, datasets, studies, recipes, all, or a pattern such as `timm:*vit*`.
+        what: all, backbones, datasets, studies, recipes, presets, metrics or "vital signs"; a part of a name, such as resnet; or a pattern of
+            models such as `timm:*vit*`.
     """
     from visionvitals import listing
 
-    print_line("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
+    print_line("\n".join(listing.listed(what)))
+    return 0
+
+
+def explain(name: str, /) -> int:
+    """Tell what a name means: a metric, a vital sign, a study, a recipe, a preset, or a family of backbones or image sets.
+
+    Args:
+        name: E.g. ece, "kept at 50 % occlusion", occlusion, shape_distill, quick or timm.
+    """
+    from visionvitals import explaining
+
+    print_line("\n".join(explaining.explained(name)))
     return 0
 
 

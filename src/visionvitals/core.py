@@ -31,7 +31,11 @@ its card, `"*"` stands for every backbone of the plan, and its weights enter the
 FolderSpec = NewType("FolderSpec", str)
 """The type of a condition's field that names a folder of files. Their names and contents enter the cell's identity in place of the path.
 The field's default names no folder."""
-PRESETS: tuple[Preset, ...] = ("quick", "default", "paper")
+PRESETS: Mapping[Preset, str] = {
+    "quick": "minutes",
+    "default": "what a careful person would do today",
+    "paper": "as published",
+}
 
 
 class Example(NamedTuple):

@@ -77,7 +77,8 @@ ALLOWED: dict[str, set[str]] = {
     "reading": {*READERS, "run", "results", "report"},
     "api": {"reading", "deciding", *READERS, "measuring", "backbones", "datasets", "plan", "run", "results", "report"},
     "options": {"errors", "remote"},
-    "listing": {"registry", "errors", "study"},
+    "explaining": {"registry", "errors", "core", "figure", "study", "results", "training"},
+    "listing": {"registry", "errors", "explaining"},
     "terminal": {"errors", "registry", "plan", "run", "results", "report", "figure"},
 }
 

@@ -20,7 +20,7 @@ Source: Naseer et al. 2021, section 3.4 and figure 12: untargeted, circles of 5,
 unpublished; ours is in `perturb/adversarial_patch.py`. Each cell keeps its patch as PNG and safetensors under `files/`; training goes
 on after a kill. On a GPU, training differs in the last bits from run to run.
 
-Known weakness: a short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
+Pitfalls. A short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
 while the loss of DeiT-Tiny still climbs (docs/case_attack.md): give `epochs` and `training` more where the cost allows.
 
 Metrics: those of `clean`, `attack_success`, `covered`.
