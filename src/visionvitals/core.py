@@ -157,6 +157,7 @@ class BackboneCard:
         patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         registers: how many of these, at their end, are registers, by the network's own count.
+        late_prefix: its blocks hold patches only, since the tokens before them join later, as the class token of CaiT.
         fixed_tokens: why no patch token can be removed, in a clause, where its family says more than that it cannot.
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
@@ -183,6 +184,7 @@ class BackboneCard:
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
     registers: int = 0
+    late_prefix: bool = False
     fixed_tokens: str = ""
     blocks: int = 0
     attention_heads: int = 0

@@ -197,7 +197,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         if c.which == "class" and backbone.prefix_tokens == backbone.registers:
             return f"{name} has no class token among its {backbone.prefix_tokens} prefix tokens"
         if c.which == "registers" and not backbone.registers:
-            return f"{name} has no registers: none of its {backbone.prefix_tokens} prefix tokens is one"
+            return f"{name} has no registers among its {backbone.prefix_tokens} prefix tokens"
+        if backbone.late_prefix:
+            return (
+                f"the prefix tokens of {name} join after its blocks, which hold patches only: `which` must be `patches`"
+            )
     elif (count := _count(c, backbone)) > (n := _patches(backbone)):
         verb = "zero" if c.replace == "zero" else "replace"
         return f"a ratio of {c.ratio:g} would {verb} {count} of {n} patch tokens"
@@ -269,16 +273,10 @@ def _patch_tokens(where: "Layout", x: "Tensor") -> "Tensor":
 
 
 def _span(c: Condition, card: BackboneCard, where: "Layout") -> slice:
-    """Which tokens of a block's sequence `which` means.
-
-    Raises:
-        VitalsError: the blocks do not have the prefix tokens that the network has.
-    """
+    """Which tokens of a block's sequence `which` means."""
     prefix = where.prefix
     if c.which == "patches":
         return slice(prefix, prefix + where.patches)
-    must = f"The blocks of {card.architecture} must have its {card.prefix_tokens} prefix tokens for `which = {c.which}`"
-    require(prefix == card.prefix_tokens, must, prefix)
     return slice(0, 1) if c.which == "class" else slice(prefix - card.registers, prefix)
 
 
