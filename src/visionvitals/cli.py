@@ -17,10 +17,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
-from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.numerics import Numerics, Precision
-from visionvitals.options import Count, RunFolder, Seed, Threads
+from visionvitals.options import Count, PresetName, RunFolder, Seed, Threads
 from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run.progress import say
 from visionvitals.show.command import show
@@ -83,9 +82,7 @@ class Choices:
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     data_for: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     studies: str = "all"
-    preset: Annotated[Preset, Parameter(help=". ".join(f"{name}: {said}" for name, said in PRESETS.items()))] = (
-        "default"
-    )
+    preset: PresetName = "default"
     limit: Count = None
     seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"
@@ -228,7 +225,7 @@ def run(
 
     chosen = None if shard is None else shards.read(shard)
     if isinstance(what, RemotePath) or os.path.isdir(what):
-        require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
+        require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave `--out` out.")
         asked = requests.read_plans(what, trusted=trust)
         try:
             return _audit(asked, what, machine) if chosen is None else _each(asked, what, machine, chosen)
@@ -238,6 +235,8 @@ def run(
     do = f"First `vitals plan {shlex.quote(str(what))} --out DIR`, then `vitals run DIR --shard {shard}` in every process."
     require(chosen is None, "`--shard` needs the run folder of what was planned", str(what), do)
     do = f"Try `vitals run {what} --out runs/1`."
+    exists = "`vitals run` must be given a plan file (.toml) or a run folder that exists"
+    require(os.path.isfile(what) or what.suffix == ".toml", exists, str(what), "To begin a run: `vitals audit`.")
     require(out is not None, "`--out` must name the run folder of a plan file", None, do)
     assert out is not None
     return _audit([plan_file.read(what)], out, machine)
@@ -337,7 +336,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         code = app(typed, exit_on_error=False, print_error=False)
     except (CycloptsError, VitalsError) as error:
-        complain(str(error))
+        command = f"{typed[0]} " if typed and typed[0] in app else ""
+        complain(str(error) if isinstance(error, VitalsError) else f"{error} See `vitals {command}--help`.")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import SHOWN, VitalsError, near, require
 
 WRAPPERS = ("state_dict", "model", "model_state")
 """Keys under which published checkpoints keep the state dict, in the order in which they are looked for (timm's)."""
@@ -52,6 +52,7 @@ def read(path: Path, kind: Kind | None = None) -> Weights:
     """
     path = path.expanduser()
     if not path.is_file():
+        require(not path.is_dir(), "Weights must be a file", str(path), "This is a folder: name the file in it.")
         folder = path.parent
         if not folder.is_dir():
             raise VitalsError(f"There is no weights file {path}, nor its folder.")
@@ -199,13 +200,16 @@ def _torch_load(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        reason = " ".join((str(error).partition("WeightsUnpickler error: ")[2].splitlines() or [""])[:1])
+        if not reason or "legacy .tar format" in str(error):
+            raise VitalsError(f"{path} is not a checkpoint of torch.save. Name a .pth or .safetensors file.") from error
         raise VitalsError(
-            f"{path} holds more than tensors and plain values, and pickled code is never executed: {reason.splitlines()[0]} "
+            f"{path} holds more than tensors and plain values, and pickled code is never executed: {reason} "
             "Save the state dict alone, best as safetensors, where you trust the file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {error}. Fetch it again.") from error
+        said = " ".join(str(error).split())[:SHOWN]
+        raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {said}. Fetch it again.") from error
 
 
 _LEAVE_OUT = "Leave `weights` out."

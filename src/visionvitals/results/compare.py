@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from visionvitals import registry, stats
+from visionvitals import short_names, stats
 from visionvitals.errors import near, require
 from visionvitals.figure import Metric
 from visionvitals.results import signs, words
@@ -265,7 +265,7 @@ def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
         known: name -> spelling.
         given: spelling -> the name that the user gave it.
     """
-    short = registry.labels(dict.fromkeys(known.values()))
+    short = short_names.labels(dict.fromkeys(known.values()))
     found = {name: name for name in known}
     for called in (
         {name: spec.partition(":")[2] for name, spec in known.items()},

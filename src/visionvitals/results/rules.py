@@ -91,7 +91,10 @@ def sections(path: Path) -> list[dict[str, Any]]:
     """
     try:
         content = tomllib.loads(read_regular(path).decode())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        got = error.strerror or error
+        raise VitalsError(f"`--rules` must name a file that can be read. Got {path}: {got}. {DO}") from error
+    except (ValueError, RecursionError) as error:
         raise VitalsError(f"Rules must be valid TOML. Got {path}: {shortened(str(error))}. {DO}") from error
     found = content.get("rule")
     must = f"{path} must hold [[rule]] sections and nothing else"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals import registry, study
+from visionvitals import short_names, study
 from visionvitals.core import Backbone, BackboneCard
 from visionvitals.errors import UnreadableImage, VitalsError, near, require
 from visionvitals.job import Job
@@ -122,7 +122,7 @@ def draw(
     require(out.suffix.lower() in (".png", ".jpg", ".webp"), "`--out` must end in .png, .jpg or .webp", str(out))
     from visionvitals.plan import planner
 
-    names = registry.labels(models)
+    names = short_names.labels(models)
     kinds = [name for name in KINDS if name != "all"] if kind == "all" else [kind]
     sections: list[Section] = []
     reasons: list[str] = []
