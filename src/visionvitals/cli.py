@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="vitals",
-    help="Take the vital signs of vision backbones: what they still recognise when images are occluded, shuffled or moved.",
+    help="Measure how robust vision backbones are: what they still recognise when images are occluded, shuffled, corrupted or attacked.",
     version=visionvitals.__version__,
     result_action="return_value",
 )
@@ -69,14 +69,14 @@ class Choices:
         data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
         data_for: One study on image sets of its own, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
         studies: Names with commas between, or all. See `vitals list studies`.
-        limit: Only so many images of each set, by a seeded draw.
-        seed: Root of all randomness.
+        limit: At most this many images of each set, drawn by the seed.
+        seed: Seed of all random draws.
         decoder: pillow is the reference; fast needs the extra [fast].
-        precision: Of the passes whose answers are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
+        precision: Number format of the passes that are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
         compile: Compile these passes.
-        channels_last: Keep weights and images in this layout for them.
-        half_width: Points, e.g. 1.0. A cell ends as soon as the interval of its first share (mostly top-1) is so narrow on either side.
-        minutes: Every cell gets 256 images; what is left of the time is spent where intervals are widest.
+        channels_last: Keep weights and images of these passes in this layout.
+        half_width: Percentage points, e.g. 1.0. A cell ends when the interval of its first share (mostly top-1) is this narrow on both sides.
+        minutes: Time to spend. Every cell gets 256 images; the rest of the time goes to the widest intervals.
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -250,7 +250,7 @@ def _audit(asked: "Sequence[Plan]", out: AnyPath, machine: Machine) -> int:
     if None in done:
         return _each([plan for plan, found in zip(asked, done, strict=True) if found is None], out, machine)
     found = sum(n for n in done if n is not None)
-    say(f"0 cells measured, {found} found from before: everything is there, and nothing that it depends on has changed")
+    say(f"0 cells measured, {found} found from before: the run is complete, and nothing that it depends on has changed")
     if folder.report_is_current(out):
         print_line(f"Report: {out / 'report.html'}")
     else:
@@ -286,7 +286,7 @@ def _measure(asked: "Plan", out: AnyPath, machine: Machine, shard: "Shard | None
     left = sum(p.missing + p.failed for p in status.of(out)[0]) if shard else 0
     if left:
         say(
-            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures what nobody does"
+            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures those that no share takes"
         )
     elif outcome.measured + outcome.found:
         _finish(out)
@@ -315,10 +315,9 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
 
     if not (len(what) == 1 and what[0].endswith(".toml")):
         return choices.plan(what)
-    given = [f.name for f in dataclasses.fields(choices) if getattr(choices, f.name) != f.default]
-    require(
-        not given, "A plan file says all of it", ", ".join(f"--{name}" for name in given), f"Write it into {what[0]}."
-    )
+    given = [f"--{f.name}" for f in dataclasses.fields(choices) if getattr(choices, f.name) != f.default]
+    do = f"Write it into {what[0]}."
+    require(not given, "A plan file takes no further options", ", ".join(given), do)
     return plan_file.read(Path(what[0]))
 
 
@@ -345,6 +344,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 143
     except OSError as error:  # a path of the user's: too long, a file in place of a folder, closed; or the disk is full
         where = "" if error.filename is None else f" Got {shortened(str(error.filename))}."
-        complain(f"The disk refuses it: {error.strerror or error}.{where} Name another path, or make room.")
+        complain(f"The disk refused: {error.strerror or error}.{where} Name another path, or make room.")
         return 2
     return code if isinstance(code, int) else 0

@@ -49,7 +49,7 @@ def status(run_folder: RunFolder, /) -> int:
 
 
 def clean(run_folder: RunFolder, /) -> int:
-    """Remove the cells of a run that are superseded: whose weights, images or study had another content than now.
+    """Remove the superseded cells of a run: their weights, images or study have changed since.
 
     Args:
         run_folder: As given to `--out`.
@@ -72,7 +72,7 @@ def report(*run_folders: RunFolder, out: Path | None = None, figures: Path | Non
     from visionvitals.report import build
     from visionvitals.results import load
 
-    do = "A page of several is written beside none of them."
+    do = "A page of several runs needs a place of its own: --out FILE."
     require(out is not None or len(run_folders) < 2, "`--out` must name the page", None, do)
     found = load(*run_folders)
     print_line(build.build(found, out=out))
@@ -112,7 +112,7 @@ def table(
 
     pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
     must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
-    require(not (per_image and pages), must, got, "Leave --latex and --markdown away.")
+    require(not (per_image and pages), must, got, "Leave out --latex and --markdown.")
     if per_image:
         by_image.refuse_groups(by)
     found = load(*run_folders)

@@ -104,7 +104,7 @@ COMMON: Mapping[str, Metric] = types.MappingProxyType(
         ),
         "confidence": Metric(
             title="confidence",
-            meaning="the largest softmax probability, of whichever class",
+            meaning="the largest softmax probability, of any class",
             unit="share",
             better=None,
         ),

@@ -55,7 +55,7 @@ def read(path: Path, kind: Kind | None = None) -> Weights:
         require(not path.is_dir(), "Weights must be a file", str(path), "This is a folder: name the file in it.")
         folder = path.parent
         if not folder.is_dir():
-            raise VitalsError(f"There is no weights file {path}, nor its folder.")
+            raise VitalsError(f"There is no weights file {path}, and its folder does not exist.")
         beside = [other.name for other in folder.iterdir() if other.is_file()]
         raise VitalsError(
             f"There is no weights file {path}. {near(path.name, beside) if beside else 'Its folder is empty.'}"
@@ -230,7 +230,7 @@ def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tenso
         if last is None:
             under = ", ".join((*WRAPPERS, *AVERAGES))
             raise VitalsError(f"{path} must be a state dict or hold one under {under}. Got {_few(list(loaded))}.")
-        other = f"`{raw}` is taken of its checkpoint, not the average of the weights, `{average}`"
+        other = f"`{raw}` is taken from its checkpoint, not the average of the weights, `{average}`"
         return last, ((other,) if average else ()) + _left(inside, last, (raw, average))
     require(kind != "raw", f"{path} must hold other weights than their average", _few(list(loaded)), _LEAVE_OUT)
     found = _tensors(inside[average])
@@ -238,7 +238,7 @@ def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tenso
         way = " Give `?weights=raw` for those of the last step." if raw else ""
         got = _few(list(inside[average])) if isinstance(inside[average], Mapping) else type(inside[average]).__name__
         raise VitalsError(f"{path}: the average of the weights, `{average}`, must be a state dict. Got {got}.{way}")
-    note = f"the average of the weights, `{average}`, is taken of its checkpoint; `?weights=raw` takes `{raw}`"
+    note = f"the average of the weights, `{average}`, is taken from its checkpoint; `?weights=raw` takes `{raw}`"
     return found, ((note,) if raw else ()) + _left(inside, found, (raw, average))
 
 

@@ -78,9 +78,9 @@ def test_the_networks_of_one_name_of_two_runs_are_compared(tmp_path: Path, toy_b
 @pytest.mark.parametrize(
     ("backbones", "data", "message"),
     [
-        (["a=tiny:vit", "a=tiny:cnn"], ["shapes:test"], "A name must stand for one spelling. Got 'a'"),
+        (["a=tiny:vit", "a=tiny:cnn"], ["shapes:test"], "A name must be used for one spelling only. Got 'a'"),
         (["a=tiny:vit", "tiny:vit"], ["shapes:test"], "`backbones` must name each once"),
-        (["tiny:vit"], ["a=shapes:test", "a=shapes:train"], "A name must stand for one spelling"),
+        (["tiny:vit"], ["a=shapes:test", "a=shapes:train"], "A name must be used for one spelling only"),
         (["a=b=tiny:vit"], ["shapes:test"], "A spelling must be"),
         (["a="], ["shapes:test"], "A spelling must be"),
     ],

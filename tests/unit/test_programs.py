@@ -304,7 +304,7 @@ def test_the_output_called_logits_is_taken_of_several(tmp_path: Path) -> None:
         (b"", "a.onnx", "must be a whole ONNX file"),
         (b"\x08\x08", "a.onnx", "without a network"),
         (None, "a.onnx", "There is no file"),
-        (b"no zip", "a.pt2", "must be a program that torch.export.save wrote. Got 'another kind of file'"),
+        (b"no zip", "a.pt2", "must be a program that torch.export.save wrote. Got 'another type of file'"),
         (None, "a.pt2", "There is no file"),
     ],
 )

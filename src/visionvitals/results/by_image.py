@@ -52,7 +52,7 @@ def refuse_groups(by: str | None) -> None:
     Raises:
         VitalsError: a column of groups is asked for.
     """
-    require(by is None, "A row by image has no groups, so `by` must be left away", by)
+    require(by is None, "A row by image has no groups, so `by` must be left out", by)
 
 
 def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> list[Part]:

@@ -18,7 +18,7 @@ from visionvitals.errors import near, require
 from visionvitals.figure import Metric
 from visionvitals.results import signs, words
 from visionvitals.results.fields import readable
-from visionvitals.results.run import Point, Run, apart, comparable, early
+from visionvitals.results.run import CALLED, Point, Run, apart, comparable, early
 from visionvitals.results.signs import Column
 
 NAMED_MARGIN = 0.02
@@ -135,7 +135,8 @@ class Pair:
             if comparable(p, nearest):
                 found.append((p, nearest))
             else:
-                told = [f"{k} {readable(p.settings[k])} and {readable(nearest.settings[k])}" for k in differing]
+                both = ((CALLED.get(k, k), p.settings[k], nearest.settings[k]) for k in differing)
+                told = [f"{name} {readable(one)} and {readable(other)}" for name, one, other in both]
                 refused.setdefault(p.study, {})[", ".join(told)] = None
         return found, {study: list(reasons) for study, reasons in refused.items()}
 

@@ -152,7 +152,7 @@ def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: li
             else:
                 old += each_.old
                 noticed += [] if each_.old else [left_out(each_)]
-    do = "`vitals run` on the folder measures them anew; the edition of visionvitals that wrote them can still show them."
+    do = "`vitals run` on the folder measures them again; the edition of visionvitals that wrote them can still show them."
     require(found != {} or not old, f"A run folder must hold cells of this edition (schema {SCHEMA})", "older ones", do)
     if old:
         noticed.append(f"Left out, since an older edition of visionvitals wrote them: {old} of the cells. {do}")

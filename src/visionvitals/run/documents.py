@@ -216,7 +216,7 @@ def spared(path: AnyPath, form: Any, noticed: list[str]) -> Any:
     except Unreachable:
         raise
     except VitalsError as error:
-        noticed.append(f"Left out: {error} `vitals run` writes it anew.")
+        noticed.append(f"Left out: {error} `vitals run` writes it again.")
         return None
 
 

@@ -210,11 +210,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if backbone.inference_only and condition.content == "trained" and not condition.source:
         return f"a patch is trained with gradients; {backbone.architecture} has none (`source` names another network)"
     if images.stands_for:
-        return f"a patch is trained against one right output; classes of {images.spec} stand for several"
+        return f"a patch is trained against one right output; classes of {images.spec} mean several outputs"
     if images.n == 1:
         return "a patch needs images to train on and others to score; there is one"
     if condition.target >= backbone.outputs:
-        return f"`target` {condition.target} is none of the {backbone.outputs} outputs of {backbone.architecture}"
+        return f"`target` {condition.target} is not among the {backbone.outputs} outputs of {backbone.architecture}"
     if condition.where in ("aligned", "unaligned"):
         cell = _cell(backbone)
         if cell is None:

@@ -67,8 +67,8 @@ Move = Literal["shift", "turn", "rotate", "scale", "flip"]
 Edge = Literal["none", "roll", "fill", "margin"]
 _MOVES: tuple[tuple[Move, str, str], ...] = (
     ("shift", "pixels to the right and down", "Teeth are patches or strides: a shift by whole ones costs less."),
-    ("turn", "degrees against the clock", "Exact quarter turns."),
-    ("rotate", "degrees against the clock", "Against the same window of the picture that is not turned."),
+    ("turn", "degrees, counterclockwise", "Exact quarter turns."),
+    ("rotate", "degrees, counterclockwise", "Against the same window of the picture that is not turned."),
     ("scale", "apparent size, relative to the usual one", "Smaller pictures stand on the network's mean colour."),
     ("flip", "", "Mirrored left and right."),
 )

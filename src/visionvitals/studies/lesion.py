@@ -76,7 +76,7 @@ CHARTS = (
         x_title="block whose input is cut",
         facet=("which", "replace", "mean_over", "ratio"),
         where={"at": "one"},
-        reads="Higher is sturdier. Left are the early blocks. Bands are 95 % intervals over images.",
+        reads="Higher is more robust. Left are the early blocks. Bands are 95 % intervals over images.",
     ),
     Chart(
         x="replace",
@@ -177,7 +177,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     """It needs blocks, one of those asked for, the tokens that are to be replaced, and other images for what is not zero."""
     c, name = condition, backbone.architecture
     if not {"tokens", "maps"} & set(backbone.provides):
-        return f"{name} has neither blocks of patch tokens nor stages of feature maps that can be told"
+        return f"{name} has neither blocks of patch tokens nor stages of feature maps that could be found"
     if not _chosen(c, backbone):
         return f"{name} has blocks 1 to {_places(backbone)}, none of {c.blocks}"
     if c.at == "every" and c.blocks:

@@ -131,6 +131,7 @@ def encoded(
         len(absent) < len(ids),
         f"The pictures of `{spec.text}` must be files that can be read",
         [shortened(id) for id in absent[:3]],
+        "Paths are relative to the folder of the csv." if spec.family == "csv" else "",
     )
     looked, behind = None, ["" for _ in ids] if masks is None else []
     if masks is not None:

@@ -290,7 +290,7 @@ def _by_name(images: ImageSetCard, backbone: BackboneCard, candidates: list[set[
     if unmatched:
         raise _refusal(
             images,
-            f"{len(unmatched)} of the {count} classes of `{images.spec}` are none of `{backbone.spec}`: "
+            f"{len(unmatched)} of the {count} classes of `{images.spec}` are not among those of `{backbone.spec}`: "
             f"{_some(unmatched)}. {near(unmatched[0], [*known, *(backbone.classes or ())])}".rstrip(),
         )
     sources: dict[int, list[str]] = defaultdict(list)

@@ -37,9 +37,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         VitalsError: it cannot be read, or is no JSON object.
     """
-    with blamed(f"{path} must be JSON as it was written; delete it to begin anew"):
+    with blamed(f"{path} must be JSON as it was written; delete it to start again"):
         found = json.loads(read_text(path))
-    require(isinstance(found, dict), f"{path} must hold a JSON object", found, "Delete it to begin anew.")
+    require(isinstance(found, dict), f"{path} must hold a JSON object", found, "Delete it to start again.")
     return dict(found)
 
 
