@@ -19,7 +19,7 @@ import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
 from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.numerics import Numerics, Precision
-from visionvitals.options import Count, PresetName, RunFolder, Seed, Threads
+from visionvitals.options import SAID, Count, PresetName, RunFolder, Seed, Threads
 from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run.progress import say
 from visionvitals.show.command import show
@@ -34,6 +34,7 @@ app = App(
     help="Measure how robust vision backbones are: what they still recognise when images are occluded, shuffled, corrupted or attacked.",
     version=visionvitals.__version__,
     result_action="return_value",
+    default_parameter=SAID,
 )
 app.command(show)
 app.command(cli_shape.responses)
@@ -67,8 +68,8 @@ class Choices:
 
     Attributes:
         data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
-        data_for: One study on image sets of its own, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
-        studies: Names with commas between, or all. See `vitals list studies`.
+        data_for: An image set for one study only, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
+        studies: Names separated by commas, or all. See `vitals list studies`.
         limit: At most this many images of each set, drawn by the seed.
         seed: Seed of all random draws.
         decoder: pillow is the reference; fast needs the extra [fast].
@@ -116,12 +117,12 @@ class Machine:
     """How to measure. It never changes the numbers, and may differ when a run is resumed.
 
     Attributes:
-        device: cpu, cuda, cuda:N or mps, the best there is by default; cuda:0,cuda:1, all or cpu:N for a process each.
-        batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
-        workers: Decoding threads, one per core by default.
+        device: cpu, cuda, cuda:N or mps; by default the best there is. cuda:0,cuda:1, all or cpu:N for several processes.
+        batch_size: Images per forward pass, by default 128 on a GPU and 32 elsewhere. Halved where memory runs out.
+        workers: Decoding threads, by default one per core.
         reuse: Take equal cells from this run folder instead of measuring them. Give it again for several.
         engine: local, or ray for a cluster, with the extra [ray]. See docs/cluster.md.
-        address: Of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; a Ray on this machine by default.
+        address: Address of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; by default a Ray on this machine.
     """
 
     device: str | None = None
@@ -182,8 +183,8 @@ def plan(
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
         out: Keep the request in this run folder, for `vitals run DIR`; nothing is kept without it.
-        device: As for `audit`; of several the first one's speed is measured, and the time is that of one.
-        batch_size: Images a forward pass of that measurement.
+        device: As for `audit`; of several, the speed of the first is measured, and the time is for that one alone.
+        batch_size: Images per forward pass of that measurement.
     """
     from visionvitals.plan import planner
     from visionvitals.run import calibrate, devices, fleet, folder
@@ -217,7 +218,7 @@ def run(
     Args:
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
-        shard: Only the share I/N of a run that was planned, I from 0; auto asks SLURM, Kubernetes or torchrun.
+        shard: Only the share I/N of a planned run, I from 0; auto asks SLURM, Kubernetes or torchrun.
         trust: Execute the code that a run folder from elsewhere names: studies, backbones and image sets by path, `python:` functions.
     """
     from visionvitals.plan import plan_file

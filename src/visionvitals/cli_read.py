@@ -96,12 +96,12 @@ def table(
 
     Args:
         run_folders: One or several, as given to `--out`.
-        csv: Write this file.
-        parquet: Write this file.
-        latex: Write this file, a booktabs table for each study.
-        markdown: Write this file.
-        study: Only this one.
-        metric: Only this one; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
+        csv: Write the rows to this file.
+        parquet: Write the rows to this file.
+        latex: Write a booktabs table for each study to this file.
+        markdown: Write the tables to this file.
+        study: Only this study.
+        metric: Only this metric; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
             risk_at_80, auroc, rejection_ratio, unchanged, prediction_entropy, class_shift, fill_agreement.
         per_image: A row for each backbone and image, a column for each metric at each condition; to csv or parquet.
         by: A row for each group of pictures: `class`, or a further column of a csv image set, such as weather.
@@ -160,7 +160,7 @@ def compare(
         b: Another backbone.
         of: With two runs, the backbone of the first.
         and_: With two runs, the backbone of the second.
-        metric: Only this one.
+        metric: Only this metric.
         by: Compare on each group of pictures: `class`, or a further column of a csv image set, such as weather.
         csv: Write every difference to this file.
         markdown: Write the comparison to this file.
@@ -225,7 +225,7 @@ def gate(
 
     Args:
         run_folder: As given to `--out`.
-        rules: A file of rules, see examples/gate.toml.
+        rules: A TOML file of rules, see examples/gate.toml.
         baseline: The run that `not_worse_by` compares with.
         json: Write the verdict to this file.
         junit: Write it for a test report.

@@ -58,7 +58,7 @@ def matches(word: str) -> list[str]:
         close = near(word, [*explaining.PLURALS.values(), *(entry.name for entry in known)])
         do = f"{close} `vitals list` shows what there is.".strip()
         raise VitalsError(
-            f"`vitals list` must be given a kind, a part of a name, or a pattern. Got {word[:SHOWN]!r}. {do}"
+            f"`vitals list` must be given a group such as studies, a part of a name, or a pattern. Got {word[:SHOWN]!r}. {do}"
         )
     return lines
 

@@ -39,6 +39,8 @@ Seed = Annotated[int, _within(-(2**63), 2**63 - 1)]
 """A root of randomness."""
 PresetName = Annotated[Preset, Parameter(help=". ".join(f"{name}: {said}" for name, said in PRESETS.items()))]
 """Which conditions."""
+SAID = Parameter(show_default=lambda value: None if value is False or value in (None, ()) else str(value))
+"""Help shows a default where there is one: no empty tuple, and no flag that is off."""
 _URL = Parameter(converter=lambda _kind, tokens: located(tokens[0].value), accepts_keys=False, n_tokens=1)
 RunFolder = Annotated[AnyPath, _URL]
 """A path, or a URL of an object store."""

@@ -201,18 +201,21 @@ def _torch_load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = " ".join((str(error).partition("WeightsUnpickler error: ")[2].splitlines() or [""])[:1])
-        if not reason or "legacy .tar format" in str(error):
-            raise VitalsError(f"{path} is not a checkpoint of torch.save. Name a .pth or .safetensors file.") from error
+        if not reason:
+            raise VitalsError(f"{path} is not {_NO_CHECKPOINT}") from error
         raise VitalsError(
             f"{path} holds more than tensors and plain values, and pickled code is never executed: {reason} "
             "Save the state dict alone, best as safetensors, where you trust the file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if "weights_only" in str(error):  # torch's advice there is to execute the file
+            raise VitalsError(f"{path} is not {_NO_CHECKPOINT}") from error
         said = " ".join(str(error).split())[:SHOWN]
         raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {said}. Fetch it again.") from error
 
 
 _LEAVE_OUT = "Leave `weights` out."
+_NO_CHECKPOINT = "a checkpoint that can be read without executing code. Name a .pth or .safetensors file of weights."
 
 
 def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -158,7 +158,7 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     name, what = _what(section, where, records)
     better = what.better or records[name].metrics[what.metric].better
     neither = against and better in (None, "neither")
-    must = f"{where} must name a number of which higher or lower is better"
+    must = f"{where} must name a number with a better end, higher or lower"
     require(not neither, must, what.title, "Use at_least or at_most.")
     of_extreme = section.get("relative") and what.kind in ("lowest", "highest")
     must = f"`relative` of {where} needs a number that is not the lowest or highest of several"

@@ -293,7 +293,7 @@ def _tokens(view: _View) -> Iterator[Section]:
             continue
         colours = components.principal_colours(flat)[0].T.reshape(3, *grid)
         tiles.append(Tile(_paint.picture(colours.float()), f"after block {number + 1} of {len(blocks)}"))
-    text = "The three first principal components as red, green and blue, for each picture anew: patches of one colour are alike."
+    text = "The first three principal components as red, green and blue, computed for each picture: patches of one colour are alike."
     yield Section("Tokens", text, tiles)
 
 

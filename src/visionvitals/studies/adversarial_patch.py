@@ -77,7 +77,7 @@ CHARTS = (
         facet=_FACET,
         where=_OWN,
         title="trained against controls",
-        reads="Accuracy with the patch on images that it was not trained on. The trained patch is an attack as far as it is below noise.",
+        reads="Accuracy with the patch on images that it was not trained on. The trained patch is an attack to the extent that its bar is below that of noise.",
     ),
     Chart(
         x="area",

@@ -179,7 +179,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if not {"tokens", "maps"} & set(backbone.provides):
         return f"{name} has neither blocks of patch tokens nor stages of feature maps that could be found"
     if not _chosen(c, backbone):
-        return f"{name} has blocks 1 to {_places(backbone)}, none of {c.blocks}"
+        return f"{name} has blocks 1 to {_places(backbone)}; `blocks` asks for {c.blocks}"
     if c.at == "every" and c.blocks:
         return "`at = every` takes all blocks, so that `blocks` must be empty"
     if c.mean_over == "all" and (c.which != "patches" or c.replace not in ("mean", "noise")):
