@@ -49,6 +49,9 @@ SWEEPS: dict[str, dict[str, tuple[Any, ...]]] = {
     "geometry": {"move": ("rotate",), "amount": (15.0,)},
     "missingness": {"fraction": (0.5,), "fill": ("black", "mean")},
     "calibration": {},
+    "artefacts": {},
+    "stability": {"masks": (40,), "colours": (2,), "fill": ("colours",)},
+    "context": {"where": ("object", "background"), "fill": ("noise",), "strength": (60.0,)},
     "attack": {"method": ("pgd",), "eps": (1 / 255,), "steps": (5,), "restarts": (1,)},
 }
 PLANNED = (
@@ -272,9 +275,9 @@ def plans(images: Path, *, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=Path, required=True, help="a folder of class folders")
+    parser.add_argument("--images", required=True, help="a folder of class folders, or `masks:DIR`")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    parser.add_argument("--studies", nargs="+", default=list(SWEEPS), choices=SWEEPS)
+    parser.add_argument("--studies", nargs="+", default=[name for name in SWEEPS if name != "context"], choices=SWEEPS)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=int, default=96)
     parser.add_argument("--device", default="cpu")
@@ -283,9 +286,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.entry or asked.plans:
         if asked.entry:
-            entry(asked.networks[0], asked.images, repeats=asked.repeats)
+            entry(asked.networks[0], Path(asked.images), repeats=asked.repeats)
         if asked.plans:
-            plans(asked.images, repeats=asked.repeats)
+            plans(Path(asked.images), repeats=asked.repeats)
         return
     import torch
 
@@ -293,7 +296,7 @@ def main() -> None:
     for spelling in asked.networks:
         floor(
             spelling,
-            f"folder:{asked.images}",
+            asked.images if ":" in asked.images else f"folder:{asked.images}",
             asked.studies,
             repeats=asked.repeats,
             limit=asked.limit,

@@ -55,6 +55,7 @@ class Study(Record):
             has none. Default: each image has its own draw.
         per_image: PER_IMAGE, whether what is measured of an image (values, pictures) depends on no other image, and nothing is attached:
             then more images are measured without measuring the first ones again, and many in parts. Default: only where the file defines no `measure`.
+        on_request: ON_REQUEST, whether it is measured only where it is named: too many passes for a run of everything. Default: no.
         needs_all: condition -> whether its numbers are of several images nevertheless, so that its cell is measured whole. Default: never.
         charts, signs, published: CHARTS, SIGNS, PUBLISHED; pictures are laid out along the first chart's x.
         Condition: a frozen, keyword-only dataclass of plain values (numbers, strings, tuples) that validates itself and has a
@@ -85,6 +86,7 @@ class Study(Record):
     item: Callable[[str], str]
     measure: Callable[[Job], Iterator[Scores]]
     per_image: bool
+    on_request: bool
     needs_all: Callable[[Any], bool]
     file: str
     source: str = ""
@@ -94,7 +96,19 @@ class Study(Record):
         return self.per_image and self.item is str and not self.needs_all(condition)
 
 
-PARTS = ("VERSION", "TITLE", "AXES", "LABELS", "SHARED", "PER_IMAGE", "METRICS", "CHARTS", "SIGNS", "PUBLISHED")
+PARTS = (
+    "VERSION",
+    "TITLE",
+    "AXES",
+    "LABELS",
+    "SHARED",
+    "PER_IMAGE",
+    "ON_REQUEST",
+    "METRICS",
+    "CHARTS",
+    "SIGNS",
+    "PUBLISHED",
+)
 """The names in capitals that a file may define."""
 _TYPES = {
     "VERSION": int,
@@ -102,6 +116,7 @@ _TYPES = {
     "AXES": tuple,
     "SHARED": bool,
     "PER_IMAGE": bool,
+    "ON_REQUEST": bool,
     "METRICS": Mapping,
     "CHARTS": tuple,
     "SIGNS": tuple,
@@ -176,6 +191,7 @@ def _made(module: ModuleType, name: str) -> Study:
         item=getattr(module, "item", str),
         measure=getattr(module, "measure", lambda job: score(job, perturb)),
         per_image=getattr(module, "PER_IMAGE", not hasattr(module, "measure")),
+        on_request=getattr(module, "ON_REQUEST", False),
         needs_all=part("needs_all", lambda condition: False),
         file=file,
         source="" if ours else source.digest(file),

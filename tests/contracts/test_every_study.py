@@ -39,6 +39,9 @@ FOLLOW = ("attack",)
 """Studies whose inputs follow the network's own gradients, whose last bits depend on the batch shape as those of logits do: where a
 gradient is next to zero its sign can turn, so that few pixels differ, by no more than the attack allows."""
 
+SMALLER: Mapping[str, Mapping[str, Any]] = {"stability": {"masks": 24, "colours": 3}}
+"""Values in place of those of the presets, of studies with thousands of passes an image."""
+
 Values = dict[tuple[str, str, Any], float | None]
 """(item, metric, place) -> value."""
 
@@ -101,7 +104,10 @@ def measured(made: study.Study, work: Job) -> Values:
 
 def measurable(made: study.Study, most: int = 40) -> list[Any]:
     """Of the conditions that the small network allows, over all presets, at most so many evenly spread ones."""
-    every = [c for preset in get_args(study.Preset) for c in made.conditions(preset, SIZE)]
+    smaller = SMALLER.get(made.name, {})
+    every = [
+        dataclasses.replace(c, **smaller) for preset in get_args(study.Preset) for c in made.conditions(preset, SIZE)
+    ]
     allowed = [c for c in dict.fromkeys(every) if made.refusal(c, backbone().card, IMAGES) is None]
     return allowed[:: -(-len(allowed) // most) or 1]
 

@@ -194,14 +194,14 @@ def _with_classes(text: str, sets: Sequence[str]) -> str:
 
 
 def sections(text: str) -> tuple[Section, ...]:
-    """`clean,occlusion` as sections; `all` is every study.
+    """`clean,occlusion` as sections; `all` is every study but those that must be named.
 
     Raises:
         VitalsError: an unknown study; near names are listed.
     """
     names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if names == ["all"]:
-        return tuple(Section(name=name) for name in study.names())
+        return tuple(Section(name=name) for name in study.names() if not study.load(name).on_request)
     known = registry.names("studies")
     for name in names:
         if not name.endswith(".py") and name not in known:

@@ -17,7 +17,7 @@ the first block (T2T, Swin, hybrids), and is refused there. Contradicts: with a 
 (Jain et al. 2022).
 
 Source: Jain et al. 2022, "Missingness Bias in Model Debugging" (arXiv 2204.08945). Deviations: random masks, nested over fractions, drawn by
-image; token removal at whole patches only, where theirs drops a token as soon as any pixel of it is masked. Their study of LIME is left out.
+image; token removal at whole patches only, where theirs drops a token as soon as any pixel of it is masked. Their study of LIME is `stability`.
 
 Metrics: `unchanged`, `clean_probability`, `confidence` and `prediction` of every image.
 """
