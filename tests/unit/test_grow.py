@@ -172,9 +172,9 @@ def test_a_name_stands_for_one_content_in_all_requests(tmp_path: Path, toy_backb
     moved = pictures(tmp_path / "moved")
     assert measure(out, [f"net={toy_backbone}"], [f"day={moved}"]).found == 1, "the same pictures elsewhere"
     other = pictures(tmp_path / "b", grey=9)
-    with pytest.raises(VitalsError, match=r"`day` must stand for one content.*Give another name"):
+    with pytest.raises(VitalsError, match=r"`day` must mean the same content.*Give another name"):
         measure(out, [f"net={toy_backbone}"], [f"day={other}"])
-    with pytest.raises(VitalsError, match=r"`net` must stand for one content"):
+    with pytest.raises(VitalsError, match=r"`net` must mean the same content"):
         measure(out, [f"net={toy_backbone}?seed=1"], [f"day={moved}"])
 
 
