@@ -460,7 +460,7 @@ def test_the_recipes_of_the_paper_say_what_they_are() -> None:
 )
 def test_override_refuses(key, value, message) -> None:
     if message is None:
-        with pytest.raises(VitalsError, match="`crop` and `jitter` must be 0 beside timm's augmentation"):
+        with pytest.raises(VitalsError, match="`crop` and `jitter` must be 0 with timm's augmentation"):
             override(dataclasses.replace(RECIPE, scale=0.5), {key: value})
         return
     with pytest.raises(VitalsError, match=message):

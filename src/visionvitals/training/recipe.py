@@ -127,7 +127,7 @@ class Recipe:
         require(self.min_lr <= self.lr, "`min_lr` must not be above `lr`", (self.min_lr, self.lr))
         for key, side in (("resize", self.resize), ("stored", self.stored)):
             require(side == 0 or side >= self.size, f"`{key}` must be 0 or at least `size`", (side, self.size))
-        must = "`crop` and `jitter` must be 0 beside timm's augmentation"
+        must = "`crop` and `jitter` must be 0 with timm's augmentation"
         require(not self.by_timm or not (self.crop or self.jitter), must, (self.crop, self.jitter))
         must = "`stored` larger than `size` needs random crops: `scale` below 1"
         require(self.stored in (0, self.size) or self.scale < 1, must, self.stored)

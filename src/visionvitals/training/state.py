@@ -66,7 +66,7 @@ def begin(recipe: Recipe, outputs: int, team: Team, start: Start | None, saved: 
         scaler=torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "float16"),
     )
     if saved is not None:
-        with blamed("The checkpoint must hold the state of this network; delete it to begin anew"):
+        with blamed("The checkpoint must hold the state of this network; delete it to start again"):
             module.load_state_dict(saved["model"])
             state.average.module.load_state_dict(saved["average"])
             state.optimizer.load_state_dict(saved["optimizer"])
