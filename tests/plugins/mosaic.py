@@ -1,6 +1,7 @@
-"""mosaic: one linear layer over the mean colours of N x N tiles, `mosaic:N[@weights.pt][?outputs=16]`."""
+"""mosaic: one linear layer over the mean colours of N x N tiles, `mosaic:N[@weights.pt][?outputs=16&classes=FILE]`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ class Options:
     """What a `mosaic:` spelling may say."""
 
     outputs: int = option(16, "number of classes")
+    classes: Path | None = option(None, "file with one class a line, in output order")
 
 
 @reads(Options)
@@ -27,7 +29,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> Backbone:
     if spec.checkpoint is not None:
         module.load_state_dict(torch.load(spec.checkpoint, weights_only=True))
     made = Network(module=module, architecture=f"mosaic_{spec.name}", preprocess=LOOK)
-    return assemble(made, spelling=spec.text, device=device)
+    return assemble(made, spelling=spec.text, device=device, classes=options.classes)
 
 
 def network(tiles: int, outputs: int) -> nn.Module:
