@@ -36,7 +36,7 @@ def open(spec: Spec) -> ImageSet:  # the name of the contract
         lacks = sorted({"images", "labels", "classes"} - set(file))
         require(not lacks, f"{path} must hold the arrays images, labels and classes", f"none called {lacks}")
         images, labels, classes = file["images"], file["labels"], tuple(map(str, file["classes"]))
-    inside = len(images) == len(labels) > 0 and 0 <= labels.min() and labels.max() < len(classes)
+    inside = len(images) == len(labels) > 0 and labels.min() >= 0 and labels.max() < len(classes)
     require(inside, f"{path} must have a label in 0..{len(classes) - 1} for each image", len(labels))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     card = ImageSetCard(spec=spec.text, digest=digest, n=len(images), classes=classes, class_names=classes)
