@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# `make demo TORCH=cpu` installs torch's CPU build, for a Linux machine without a GPU
+TORCH ?=
 
-.PHONY: demo test lint types docs check hostile blocks looks budget scale figures clean
+.PHONY: demo test lint types docs check hostile blocks looks budget scale dist figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -39,11 +41,18 @@ budget: $(VENV)/.installed  ## what a half-width saves, and how often its interv
 scale: $(VENV)/.installed  ## what a run costs on many GPUs, modelled and simulated; written into docs/scale.md
 	$(BIN)/python benchmarks/scale.py --write docs/scale.md
 
+dist: $(VENV)/.installed  ## the files of a release, checked; see CONTRIBUTING.md
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m pip install --quiet --group release
+	$(BIN)/twine check --strict dist/*
+
 check: test lint types docs  ## what a contribution must pass
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(if $(filter cpu,$(TORCH)),$(BIN)/python -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu torch torchvision)
 	$(BIN)/python -m pip install --quiet --editable ".[hf,fast]" --group dev
 	touch $@
 
