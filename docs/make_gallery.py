@@ -33,7 +33,9 @@ def main(folder: Path) -> None:
     command = str(__doc__).rpartition("\n\n")[2].strip()
     parts = [HEAD.format(n=200, command=command)]
     for name in run.studies:
-        parts.append(f"## {study.load(name).title}\n\n{study.load(name).asks}\n\n{shown(run, name)}\n\n[More](studies/{name}.md)\n")
+        parts.append(
+            f"## {study.load(name).title}\n\n{study.load(name).asks}\n\n{shown(run, name)}\n\n[More](studies/{name}.md)\n"
+        )
     (ROOT / "gallery.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -43,7 +45,9 @@ def shown(run: Run, name: str) -> str:
     panel = next((p for p in panels.panels(run, name) if p.rows), None)
     if panel is not None:
         strip(panel.rows[0]).save(IMAGES / f"{name}.webp", quality=80)
-        lines.append(f"![{'; '.join(head for head in panel.heads if head) or 'one picture'}](images/gallery/{name}.webp)")
+        lines.append(
+            f"![{'; '.join(head for head in panel.heads if head) or 'one picture'}](images/gallery/{name}.webp)"
+        )
         if any(panel.heads):
             lines.append(f"From left to right: {', '.join(panel.heads)}.")
     figure = next(iter(charts.plots(run, name)), None)
