@@ -113,7 +113,8 @@ def test_another_package_brings_it(name: str, package: Path, capsys: pytest.Capt
     for words in found:
         capsys.readouterr()
         assert cli.main(words) == 0
-    assert re.search(rf"^  {name}\b", capsys.readouterr().out, flags=re.MULTILINE), "it is listed"
+    first = FILES[name].read_text(encoding="utf-8").partition("\n")[0].strip('"')
+    assert re.search(rf"^  {name} +{re.escape(first)}", capsys.readouterr().out, flags=re.MULTILINE), "it is listed"
 
 
 def test_a_network_that_looks_at_the_colour_knows_it(here: Path) -> None:
