@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # `make demo TORCH=cpu` installs torch's CPU build, for a Linux machine without a GPU
 TORCH ?=
 
-.PHONY: demo test lint types check hostile blocks looks budget scale dist figures clean
+.PHONY: demo test lint types docs check hostile blocks looks budget scale dist figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs  ## the site, in site/: open site/index.html
+	$(BIN)/python docs/make_site.py
 
 hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, a flipped bit at every position; before a release
 	$(BIN)/python tests/hostile/run.py
@@ -44,7 +47,7 @@ dist: $(VENV)/.installed  ## the files of a release, checked; see CONTRIBUTING.m
 	$(BIN)/python -m pip install --quiet --group release
 	$(BIN)/twine check --strict dist/*
 
-check: test lint types  ## what a contribution must pass
+check: test lint types docs  ## what a contribution must pass
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,5 +56,11 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[hf,fast]" --group dev
 	touch $@
 
+$(VENV)/.docs: pyproject.toml  # the site needs neither torch nor the package
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site

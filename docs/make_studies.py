@@ -1,7 +1,10 @@
-"""Writes docs/studies/<name>.md for every study, from its docstrings and its data. Run it after a change: python docs/make_studies.py"""
+"""Writes docs/studies/<name>.md for every study, from its docstrings and its data, and their index. Run it after a change:
+python docs/make_studies.py"""
 
 import inspect
 from pathlib import Path
+
+from docstrings import markdown
 
 from visionvitals import registry
 from visionvitals.core import PRESETS
@@ -14,8 +17,8 @@ SIZE = (224, 224)
 
 def page(study: Study) -> str:
     """One study: what it asks, the fields of its condition, its presets, its metrics, and the published numbers beside it."""
-    parts = [f"# {study.title} (`{study.name}`)", inspect.getdoc(registry.load("studies", study.name)) or ""]
-    parts += ["## Condition", _fenced(inspect.getdoc(study.Condition) or "")]
+    parts = [f"# {study.title} (`{study.name}`)", _documented(registry.load("studies", study.name))]
+    parts += ["## Condition", _documented(study.Condition)]
     fields = [f"{name} = {words.short(default)!s}" for name, default in study.defaults.items()]
     parts.append("Defaults: " + ("; ".join(f"`{field}`" for field in fields) if fields else "there is no field") + ".")
     if study.axes:
@@ -34,25 +37,36 @@ def page(study: Study) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def index() -> str:
+    """Every study with the question that it asks."""
+    head = "# The studies\n\nWhich questions can be asked of a network? Each study is one, with a page of its own."
+    how = "`--studies occlusion,shuffle` chooses some; without it, `vitals audit` runs all that fit the network and the pictures."
+    rows = [f"| [{study.title}]({study.name}.md) | `{study.name}` | {study.asks} |" for study in map(load, names())]
+    return "\n\n".join((head, how, "\n".join(("| study | name | asks |", "|---|---|---|", *rows)))) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """File name -> content, of everything in the folder."""
+    return {"index.md": index()} | {f"{name}.md": page(load(name)) for name in names()}
+
+
 def write() -> list[Path]:
     """Write all pages; pages of studies that are gone are deleted."""
     FOLDER.mkdir(exist_ok=True)
-    written = []
-    for name in names():
-        path = FOLDER / f"{name}.md"
-        path.write_text(page(load(name)), encoding="utf-8")
-        written.append(path)
+    written = {FOLDER / name: text for name, text in pages().items()}
+    for path, text in written.items():
+        path.write_text(text, encoding="utf-8")
     for path in set(FOLDER.glob("*.md")) - set(written):
         path.unlink()
-    return written
+    return list(written)
+
+
+def _documented(one: object) -> str:
+    return markdown(inspect.getdoc(one) or "", docs="../")
 
 
 def _said(study: Study) -> str:
     return " ".join((inspect.getdoc(registry.load("studies", study.name).conditions) or "").split())
-
-
-def _fenced(text: str) -> str:
-    return f"```\n{text}\n```"
 
 
 if __name__ == "__main__":
