@@ -1,14 +1,13 @@
 """What a page shows, read and checked: its blocks, the calls that a shell makes of them, and the names in its Python."""
 
 import ast
-import builtins
 import inspect
 import itertools
 import re
 import shlex
 import subprocess
 import tomllib
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ for BLOCK in "$@"; do eval "$(<"$BLOCKS/$BLOCK")"; done
 """
 """Shell blocks are read by a shell: it expands, joins and cuts comments, and notes what it would have called. Nothing else is within its reach."""
 PLACEHOLDERS = {
-    **dict.fromkeys(("BACKBONE", "NET", "NETWORK", "MODEL"), "tiny:vit"),
+    **dict.fromkeys(("BACKBONE", "NET", "NETWORK"), "tiny:vit"),
     "SET": "shapes:test",
     "RECIPE": "tiny_cnn",
     "KIND": "all",
@@ -118,11 +117,9 @@ def calls(found: Sequence[Block], folder: Path) -> list[Call]:
     return [Call(tuple(words), shown[int(block)]) for block, *words in said]
 
 
-def inline(page: str) -> list[list[str]]:
-    """The words of the commands that stand in sentences and tables, as `vitals table RUN --csv FILE`."""
-    prose = re.sub(r"^ *```.*?^ *```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"`vitals ([^`]+)`", prose)
-    return [shlex.split(re.sub(r"[][|]|\(.*?\)", " ", text.replace("\\|", " "))) for text in found]
+def inline(page: str) -> list[str]:
+    """What stands between single backticks, in sentences and tables."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```$", "", page, flags=re.MULTILINE | re.DOTALL))
 
 
 def filled(words: Sequence[str]) -> list[str]:
@@ -132,7 +129,7 @@ def filled(words: Sequence[str]) -> list[str]:
 
 
 class _Enough(Exception):
-    """The options of a spelling are known."""
+    """No more is asked."""
 
 
 class _Asked(registry.Spec):
@@ -167,7 +164,21 @@ def check_backbone(text: str) -> None:
         require(spec.name in list_models(), "torchvision must have the network", spec.name)
     elif spec.family in ("timm", "checkpoint"):
         name = spec.name if spec.family == "timm" else options.arch
-        require(not name or bool(timm.published(name)), "timm must have the network", name)
+        require(
+            not name or name.rpartition(":")[2].isupper() or bool(timm.published(name)),
+            "timm must have the network",
+            name,
+        )
+
+
+def check_spelling(text: str) -> None:
+    """A backbone or an image set, of a family that may be both."""
+    try:
+        check_backbone(text)
+    except VitalsError:
+        if text.partition(":")[0] not in registry.names("datasets"):
+            raise
+        check_images(text)
 
 
 def check_plan(plan: request.Plan) -> None:
@@ -235,9 +246,9 @@ def check_metric(metric: str | None, name: str | None) -> None:
     require(metric is None or metric in known, "`--metric` must exist", metric, near(str(metric), known))
 
 
-def check_mention(words: Sequence[str]) -> None:
+def check_mention(text: str) -> None:
     """A command in a sentence, which may leave out what must be there: the command, its flags, and the names of metrics and studies exist."""
-    command, *rest = filled(words)
+    _, command, *rest = filled(shlex.split(re.sub(r"[][|]|\(.*?\)", " ", text.replace("\\|", " "))))
     require(command in app, "`vitals` must have the command", command, near(command, [n for n in app if n[0] != "-"]))
     known = {name for argument in app[command].assemble_argument_collection() for name in argument.names}
     for word in rest:
@@ -337,14 +348,3 @@ def _resolved(node: ast.AST, names: dict[str, Any]) -> Any:
             require(known, "An argument must exist", given.arg, near(str(given.arg), signature.parameters))
     made = before if isinstance(before, type) else signature.return_annotation
     return made if isinstance(made, type) else _UNKNOWN
-
-
-def unbound(source: str, names: Container[str]) -> set[str]:
-    """The names that a block reads and nobody gives it."""
-    nodes = list(ast.walk(ast.parse(source)))
-    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
-    bound |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
-    read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    return {name for name in read - bound - set(vars(builtins)) if name not in names}

@@ -1,7 +1,10 @@
 """Every command and every Python block of the pages: what it names exists, and what needs nothing but the package is run, in the order of the page."""
 
+import ast
+import builtins
 import re
 import shlex
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from page_checks import ROOT, Block, Call
 from PIL import Image
 
 import visionvitals as vv
-from visionvitals import cli, study
+from visionvitals import cli, registry, study
 from visionvitals.errors import VitalsError, require
 from visionvitals.remote import RemotePath
 from visionvitals.results import rules
@@ -23,6 +26,7 @@ GENERATED = ROOT / "docs" / "api.md"  # its Python is signatures, and examples t
 LONG = ("demo", "train", "serve")  # minutes by their nature, or until Ctrl-C
 WRITTEN = {"out", "csv", "parquet", "latex", "markdown", "html", "json", "junit", "figures", "write"}
 VERDICTS = (0, 1, 3)
+FAMILIES = {*registry.names("backbones"), *registry.names("datasets")}
 
 
 def is_run(call: Call, folder: Path) -> bool:
@@ -60,7 +64,18 @@ def is_executed(source: str, names: dict[str, Any], folder: Path) -> bool:
         or (folder / text.removeprefix("folder:")).exists()
         for text in texts
     ]
-    return all(here) and not page_checks.unbound(source, names)
+    return all(here) and not unbound(source, names)
+
+
+def unbound(source: str, names: Container[str]) -> set[str]:
+    """The names that a block reads and nobody gives it."""
+    nodes = list(ast.walk(ast.parse(source)))
+    bound = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    bound |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    bound |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound |= {(n.asname or n.name).partition(".")[0] for n in nodes if isinstance(n, ast.alias)}
+    read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    return {name for name in read - bound - set(vars(builtins)) if name not in names}
 
 
 def offline(source: str) -> str:
@@ -95,8 +110,11 @@ def follow(page: str, folder: Path) -> tuple[int, int]:
             (folder / block.title).write_text(block.text, encoding="utf-8")
     for call in calls:
         page_checks.check(call, folder)
-    for words in page_checks.inline(page):
-        page_checks.check_mention(words)
+    for text in page_checks.inline(page):
+        if text.startswith("vitals "):
+            page_checks.check_mention(text)
+        elif text.partition(":")[0] in FAMILIES and " " not in text:
+            page_checks.check_spelling(text)
     shown = [block for block in blocks if block.language == "python"]
     names: dict[str, Any] = {}
     for block in shown:
@@ -242,9 +260,17 @@ def test_a_wrong_command_is_found(wrong: str, said: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["vitals tabel RUN", "vitals table RUN --cvs F", "vitals audit ... --studies claen", "vitals table --metric ecee"],
+    [
+        "timm:resnet51",
+        "timm:NAME?sise=224",
+        "folder:DIR?part=all",
+        "vitals tabel RUN",
+        "vitals table RUN --cvs F",
+        "vitals audit ... --studies claen",
+        "vitals table --metric ecee",
+    ],
 )
-def test_a_wrong_command_in_a_sentence_is_found(wrong: str, folder: Path) -> None:
+def test_a_wrong_word_in_a_sentence_is_found(wrong: str, folder: Path) -> None:
     with pytest.raises(VitalsError):
         follow(f"Try `{wrong}`.\n", folder)
 
