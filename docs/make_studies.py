@@ -40,8 +40,11 @@ def page(study: Study) -> str:
 def index() -> str:
     """Every study with the question that it asks."""
     head = "# The studies\n\nWhich questions can be asked of a network? Each study is one, with a page of its own."
-    how = "`--studies occlusion,shuffle` chooses some; without it, `vitals audit` runs all that fit the network and the pictures."
-    rows = [f"| [{study.title}]({study.name}.md) | `{study.name}` | {study.asks} |" for study in map(load, names())]
+    studies = [load(name) for name in names()]
+    named = ", ".join(f"`{study.name}`" for study in studies if study.on_request)
+    how = "`--studies occlusion,shuffle` chooses some. Without it, `vitals audit` runs all that fit the network and the pictures"
+    how += f", except {named}, which takes many passes an image and must be named." if named else "."
+    rows = [f"| [{study.title}]({study.name}.md) | `{study.name}` | {study.asks} |" for study in studies]
     return "\n\n".join((head, how, "\n".join(("| study | name | asks |", "|---|---|---|", *rows)))) + "\n"
 
 

@@ -17,10 +17,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
 from visionvitals import cli_hand, cli_read, cli_shape
-from visionvitals.core import Preset
 from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.numerics import Numerics, Precision
-from visionvitals.options import Count, RunFolder, Seed, Threads
+from visionvitals.options import SAID, Count, PresetName, RunFolder, Seed, Threads
 from visionvitals.remote import AnyPath, RemotePath
 from visionvitals.run.progress import say
 from visionvitals.show.command import show
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
 
 app = App(
     name="vitals",
-    help="Take the vital signs of vision backbones: what they still recognise when images are occluded, shuffled or moved.",
+    help="Measure how robust vision backbones are: what they still recognise when images are occluded, shuffled, corrupted or attacked.",
     version=visionvitals.__version__,
     result_action="return_value",
+    default_parameter=SAID,
 )
 app.command(show)
 app.command(cli_shape.responses)
@@ -49,6 +49,7 @@ for each in (
     cli_read.compare,
     cli_read.gate,
     cli_read.cache,
+    cli_read.explain,
 ):
     app.command(each)
 app.command(cli_read.list_, name="list")
@@ -67,23 +68,22 @@ class Choices:
 
     Attributes:
         data: An image set, `family:name`, e.g. folder:/data/val. Give it again for several.
-        data_for: One study on image sets of its own, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
-        studies: Names with commas between, or all. See `vitals list studies`.
-        preset: quick: minutes. default: what a careful person would do. paper: as published.
-        limit: Only so many images of each set, by a seeded draw.
-        seed: Root of all randomness.
+        data_for: An image set for one study only, `study=family:name`, e.g. segmentation=masks:/data/cows. Give it again for several.
+        studies: Names separated by commas, or all. See `vitals list studies`.
+        limit: At most this many images of each set, drawn by the seed.
+        seed: Seed of all random draws.
         decoder: pillow is the reference; fast needs the extra [fast].
-        precision: Of the passes whose answers are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
+        precision: Number format of the passes that are scored; what bf16 and fp16 change is measured first. See docs/numerics.md.
         compile: Compile these passes.
-        channels_last: Keep weights and images in this layout for them.
-        half_width: Points, e.g. 1.0. A cell ends as soon as the interval of its first share (mostly top-1) is so narrow on either side.
-        minutes: Every cell gets 256 images; what is left of the time is spent where intervals are widest.
+        channels_last: Keep weights and images of these passes in this layout.
+        half_width: Percentage points, e.g. 1.0. A cell ends when the interval of its first share (mostly top-1) is this narrow on both sides.
+        minutes: Time to spend. Every cell gets 256 images; the rest of the time goes to the widest intervals.
     """
 
     data: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     data_for: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     studies: str = "all"
-    preset: Preset = "default"
+    preset: PresetName = "default"
     limit: Count = None
     seed: Seed = 0
     decoder: Literal["pillow", "fast"] = "pillow"
@@ -117,12 +117,12 @@ class Machine:
     """How to measure. It never changes the numbers, and may differ when a run is resumed.
 
     Attributes:
-        device: cpu, cuda, cuda:N or mps, the best there is by default; cuda:0,cuda:1, all or cpu:N for a process each.
-        batch_size: Images a forward pass, 128 on a GPU and 32 elsewhere by default. Halved where memory runs out.
-        workers: Decoding threads, one per core by default.
+        device: cpu, cuda, cuda:N or mps; by default the best there is. cuda:0,cuda:1, all or cpu:N for several processes.
+        batch_size: Images per forward pass, by default 128 on a GPU and 32 elsewhere. Halved where memory runs out.
+        workers: Decoding threads, by default one per core.
         reuse: Take equal cells from this run folder instead of measuring them. Give it again for several.
         engine: local, or ray for a cluster, with the extra [ray]. See docs/cluster.md.
-        address: Of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; a Ray on this machine by default.
+        address: Address of the Ray cluster: auto, HOST:6379 or ray://HOST:10001; by default a Ray on this machine.
     """
 
     device: str | None = None
@@ -183,8 +183,8 @@ def plan(
     Args:
         what: Backbones as for `audit`, or one plan file (.toml).
         out: Keep the request in this run folder, for `vitals run DIR`; nothing is kept without it.
-        device: As for `audit`; of several the first one's speed is measured, and the time is that of one.
-        batch_size: Images a forward pass of that measurement.
+        device: As for `audit`; of several, the speed of the first is measured, and the time is for that one alone.
+        batch_size: Images per forward pass of that measurement.
     """
     from visionvitals.plan import planner
     from visionvitals.run import calibrate, devices, fleet, folder
@@ -218,7 +218,7 @@ def run(
     Args:
         what: A plan file (.toml), or the run folder of an earlier run.
         out: The run folder, for a plan file.
-        shard: Only the share I/N of a run that was planned, I from 0; auto asks SLURM, Kubernetes or torchrun.
+        shard: Only the share I/N of a planned run, I from 0; auto asks SLURM, Kubernetes or torchrun.
         trust: Execute the code that a run folder from elsewhere names: studies, backbones and image sets by path, `python:` functions.
     """
     from visionvitals.plan import plan_file
@@ -226,7 +226,7 @@ def run(
 
     chosen = None if shard is None else shards.read(shard)
     if isinstance(what, RemotePath) or os.path.isdir(what):
-        require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave --out away.")
+        require(out is None or out == what, "A run goes on in its own folder", str(out), "Leave `--out` out.")
         asked = requests.read_plans(what, trusted=trust)
         try:
             return _audit(asked, what, machine) if chosen is None else _each(asked, what, machine, chosen)
@@ -236,6 +236,8 @@ def run(
     do = f"First `vitals plan {shlex.quote(str(what))} --out DIR`, then `vitals run DIR --shard {shard}` in every process."
     require(chosen is None, "`--shard` needs the run folder of what was planned", str(what), do)
     do = f"Try `vitals run {what} --out runs/1`."
+    exists = "`vitals run` must be given a plan file (.toml) or a run folder that exists"
+    require(os.path.isfile(what) or what.suffix == ".toml", exists, str(what), "To begin a run: `vitals audit`.")
     require(out is not None, "`--out` must name the run folder of a plan file", None, do)
     assert out is not None
     return _audit([plan_file.read(what)], out, machine)
@@ -249,7 +251,7 @@ def _audit(asked: "Sequence[Plan]", out: AnyPath, machine: Machine) -> int:
     if None in done:
         return _each([plan for plan, found in zip(asked, done, strict=True) if found is None], out, machine)
     found = sum(n for n in done if n is not None)
-    say(f"0 cells measured, {found} found from before: everything is there, and nothing that it depends on has changed")
+    say(f"0 cells measured, {found} found from before: the run is complete, and nothing that it depends on has changed")
     if folder.report_is_current(out):
         print_line(f"Report: {out / 'report.html'}")
     else:
@@ -285,7 +287,7 @@ def _measure(asked: "Plan", out: AnyPath, machine: Machine, shard: "Shard | None
     left = sum(p.missing + p.failed for p in status.of(out)[0]) if shard else 0
     if left:
         say(
-            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures what nobody does"
+            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures those that no share takes"
         )
     elif outcome.measured + outcome.found:
         _finish(out)
@@ -314,10 +316,9 @@ def _plan_of(what: Sequence[str], choices: Choices) -> "Plan":
 
     if not (len(what) == 1 and what[0].endswith(".toml")):
         return choices.plan(what)
-    given = [f.name for f in dataclasses.fields(choices) if getattr(choices, f.name) != f.default]
-    require(
-        not given, "A plan file says all of it", ", ".join(f"--{name}" for name in given), f"Write it into {what[0]}."
-    )
+    given = [f"--{f.name}" for f in dataclasses.fields(choices) if getattr(choices, f.name) != f.default]
+    do = f"Write it into {what[0]}."
+    require(not given, "A plan file takes no further options", ", ".join(given), do)
     return plan_file.read(Path(what[0]))
 
 
@@ -335,7 +336,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         code = app(typed, exit_on_error=False, print_error=False)
     except (CycloptsError, VitalsError) as error:
-        complain(str(error))
+        command = f"{typed[0]} " if typed and typed[0] in app else ""
+        complain(str(error) if isinstance(error, VitalsError) else f"{error} See `vitals {command}--help`.")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -343,6 +345,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 143
     except OSError as error:  # a path of the user's: too long, a file in place of a folder, closed; or the disk is full
         where = "" if error.filename is None else f" Got {shortened(str(error.filename))}."
-        complain(f"The disk refuses it: {error.strerror or error}.{where} Name another path, or make room.")
+        complain(f"The disk refused: {error.strerror or error}.{where} Name another path, or make room.")
         return 2
     return code if isinstance(code, int) else 0

@@ -64,5 +64,5 @@ def serve(run_folder: RunFolder, /, *, port: Port = 8000, host: str = "127.0.0.1
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
-            say("Ended. The run is not touched by it.")
+            say("Ended. The run is not affected.")
     return 0

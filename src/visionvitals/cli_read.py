@@ -49,7 +49,7 @@ def status(run_folder: RunFolder, /) -> int:
 
 
 def clean(run_folder: RunFolder, /) -> int:
-    """Remove the cells of a run that are superseded: whose weights, images or study had another content than now.
+    """Remove the superseded cells of a run: their weights, images or study have changed since.
 
     Args:
         run_folder: As given to `--out`.
@@ -72,7 +72,7 @@ def report(*run_folders: RunFolder, out: Path | None = None, figures: Path | Non
     from visionvitals.report import build
     from visionvitals.results import load
 
-    do = "A page of several is written beside none of them."
+    do = "A page of several runs needs a place of its own: --out FILE."
     require(out is not None or len(run_folders) < 2, "`--out` must name the page", None, do)
     found = load(*run_folders)
     print_line(build.build(found, out=out))
@@ -96,12 +96,12 @@ def table(
 
     Args:
         run_folders: One or several, as given to `--out`.
-        csv: Write this file.
-        parquet: Write this file.
-        latex: Write this file, a booktabs table for each study.
-        markdown: Write this file.
-        study: Only this one.
-        metric: Only this one; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
+        csv: Write the rows to this file.
+        parquet: Write the rows to this file.
+        latex: Write a booktabs table for each study to this file.
+        markdown: Write the tables to this file.
+        study: Only this study.
+        metric: Only this metric; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
             risk_at_80, auroc, rejection_ratio, unchanged, prediction_entropy, class_shift, fill_agreement.
         per_image: A row for each backbone and image, a column for each metric at each condition; to csv or parquet.
         by: A row for each group of pictures: `class`, or a further column of a csv image set, such as weather.
@@ -112,7 +112,7 @@ def table(
 
     pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
     must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
-    require(not (per_image and pages), must, got, "Leave --latex and --markdown away.")
+    require(not (per_image and pages), must, got, "Leave out --latex and --markdown.")
     if per_image:
         by_image.refuse_groups(by)
     found = load(*run_folders)
@@ -160,7 +160,7 @@ def compare(
         b: Another backbone.
         of: With two runs, the backbone of the first.
         and_: With two runs, the backbone of the second.
-        metric: Only this one.
+        metric: Only this metric.
         by: Compare on each group of pictures: `class`, or a further column of a csv image set, such as weather.
         csv: Write every difference to this file.
         markdown: Write the comparison to this file.
@@ -225,7 +225,7 @@ def gate(
 
     Args:
         run_folder: As given to `--out`.
-        rules: A file of rules, see examples/gate.toml.
+        rules: A TOML file of rules, see examples/gate.toml.
         baseline: The run that `not_worse_by` compares with.
         json: Write the verdict to this file.
         junit: Write it for a test report.
@@ -246,14 +246,27 @@ def gate(
 
 
 def list_(what: str = "all", /) -> int:
-    """List backbones, datasets, studies or recipes, or the models that match a pattern.
+    """List what there is: backbones, datasets, studies and recipes, or all that has a word in its name.
 
     Args:
-        what: backbones, datasets, studies, recipes, all, or a pattern such as `timm:*vit*`.
+        what: all, backbones, datasets, studies, recipes, presets, metrics or "vital signs"; a part of a name, such as resnet; or a pattern of
+            models such as `timm:*vit*`.
     """
     from visionvitals import listing
 
-    print_line("\n".join(listing.models(what) if ":" in what else listing.plugins(what)))
+    print_line("\n".join(listing.listed(what)))
+    return 0
+
+
+def explain(name: str, /) -> int:
+    """Tell what a name means: a metric, a vital sign, a study, a recipe, a preset, or a family of backbones or image sets.
+
+    Args:
+        name: E.g. ece, "kept at 50 % occlusion", occlusion, shape_distill, quick or timm.
+    """
+    from visionvitals import explaining
+
+    print_line("\n".join(explaining.explained(name)))
     return 0
 
 

@@ -120,7 +120,8 @@ def stylize(
         require((styles, alpha, size, encoder, decoder, first) == (None, 1.0, None, None, None, 0), must, "one")
         require(data.startswith("shapes:"), "`--engine retexture` is for the embedded pictures, `shapes:`", data)
     else:
-        require(styles is not None, f"`--engine {engine}` needs a folder of --styles", None)
+        do = "E.g. a folder of paintings."
+        require(styles is not None, f"`--engine {engine}` needs a folder of --styles", None, do)
         facts |= {"size": size or 224, "alpha": alpha, "first": first}
         given = encoder is not None and decoder is not None
         do = "The published ones are vgg_normalised.pth and decoder.pth of pytorch-AdaIN."

@@ -31,7 +31,11 @@ its card, `"*"` stands for every backbone of the plan, and its weights enter the
 FolderSpec = NewType("FolderSpec", str)
 """The type of a condition's field that names a folder of files. Their names and contents enter the cell's identity in place of the path.
 The field's default names no folder."""
-PRESETS: tuple[Preset, ...] = ("quick", "default", "paper")
+PRESETS: Mapping[Preset, str] = {
+    "quick": "minutes",
+    "default": "what a careful person would do today",
+    "paper": "as published",
+}
 
 
 class Example(NamedTuple):
@@ -153,6 +157,7 @@ class BackboneCard:
         patch_grid: (rows, columns) of patch tokens, of the last stage where stages have ever fewer, or None without patch tokens.
         prefix_tokens: tokens before the patches (class, distillation, registers).
         registers: how many of these, at their end, are registers, by the network's own count.
+        late_prefix: its blocks hold patches only, since the tokens before them join later, as the class token of CaiT.
         fixed_tokens: why no patch token can be removed, in a clause, where its family says more than that it cannot.
         classes: keys of the outputs (wnids, folder names), or None where unknown.
         class_names: the same, readable, or None.
@@ -179,6 +184,7 @@ class BackboneCard:
     patch_grid: tuple[int, int] | None = None
     prefix_tokens: int = 0
     registers: int = 0
+    late_prefix: bool = False
     fixed_tokens: str = ""
     blocks: int = 0
     attention_heads: int = 0

@@ -55,7 +55,7 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: An
     for rule in made:
         must = f"`{rule.name}` must be of a study that is asked for"
         require(rule.study in names, must, rule.study, f"Add it to --studies. {near(rule.study, names)}")
-        must = f"`{rule.name}`, which is relative to clean accuracy, must be beside the study of it"
+        must = f"`{rule.name}`, which is relative to clean accuracy, needs the study that measures it"
         require(rule.what.kind != "kept" or BASELINE in names, must, names, f"Add {BASELINE} to --studies.")
         section = plan.studies[names.index(rule.study)]
         only = places.named(rule, *words).data

@@ -34,7 +34,7 @@ class Unreachable(VitalsError):
     """A store elsewhere cannot be read: it does not answer, or grants no right. Nothing may be concluded of what lies there."""
 
     def __init__(self, where: object, error: OSError) -> None:
-        do = "Mend that, or wait until the store answers, and give the same command again: what it holds stays."
+        do = "Fix that, or wait until the store answers, and give the same command again: what it holds is kept."
         super().__init__(f"{where} must be readable. Got: {error.strerror or error}. {do}")
 
 

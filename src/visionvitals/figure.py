@@ -14,8 +14,16 @@ import numpy as np
 from visionvitals.errors import VitalsError, require
 
 Unit = Literal["share", "nats", "cosine", "distance", "count", "identifier", "none"]
-"""`share`: in [0, 1], written in percent. `cosine`: in [-1, 1]. `distance`, `nats`, `count`: not negative, in nats, and whole.
-`identifier`: an index, never averaged. `none`: any number."""
+UNITS: Mapping[Unit, str] = {
+    "share": "a share from 0 to 1, written in percent",
+    "cosine": "a number from -1 to 1",
+    "distance": "a number that is not negative",
+    "nats": "nats, not negative",
+    "count": "a whole number that is not negative",
+    "identifier": "an index, never averaged",
+    "none": "any number",
+}
+"""What values of a unit are, and how they are written."""
 Better = Literal["high", "low"]
 BOUNDS: Mapping[Unit, tuple[float, float]] = {
     "share": (0.0, 1.0),
@@ -96,7 +104,7 @@ COMMON: Mapping[str, Metric] = types.MappingProxyType(
         ),
         "confidence": Metric(
             title="confidence",
-            meaning="the largest softmax probability, of whichever class",
+            meaning="the largest softmax probability, of any class",
             unit="share",
             better=None,
         ),
@@ -172,15 +180,25 @@ FEWEST = 5
 """Images that a share must rest on."""
 
 
+SignKind = Literal["mean", "kept", "area", "lowest", "highest", "index"]
+KINDS: Mapping[SignKind, str] = {
+    "mean": "the mean of the metric",
+    "kept": "the mean of the metric as a share of its mean on the unchanged images, on the same images",
+    "area": "the area under the curve of the mean",
+    "lowest": "the smallest mean, corrected for having been chosen",
+    "highest": "the largest mean, corrected for having been chosen",
+    "index": "a formula of the means at several conditions",
+}
+"""How a vital sign is computed; `stats` says which interval each has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sign:
     """One column of the report's table of vital signs.
 
     Attributes:
         title: the column's head.
-        kind: `mean` of the metric; `kept`: its mean over that of the baseline, paired; `area`: under the curve over `x`; `lowest`,
-            `highest`: the smallest and largest mean over `x`, corrected for the choice (`stats.extreme`); `index`:
-            `index` of the means at all points that match.
+        kind: see `KINDS`; `area`, `lowest` and `highest` are over `x`, `index` of the means at all points that match.
         where: fields that must have these values. Where several combinations of the other fields remain, the one
             with the most cells counts.
         x: for `area`, `lowest` and `highest`, the field that varies.
@@ -197,7 +215,7 @@ class Sign:
     """
 
     title: str
-    kind: Literal["mean", "kept", "area", "lowest", "highest", "index"]
+    kind: SignKind
     where: Mapping[str, Any] = field(default_factory=dict)
     x: str | None = None
     metric: str = "top1"

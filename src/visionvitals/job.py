@@ -114,7 +114,7 @@ def _ignore_file(name: str, content: bytes) -> None: ...
 
 def _no_companion(spec: str) -> Backbone:
     raise LookupError(
-        f"This job has no other backbone; `{spec}` must be a field of type BackboneSpec of the condition."
+        f"This job was made without another backbone; `{spec}` must be a field of type BackboneSpec of the condition."
     )
 
 

@@ -1,25 +1,32 @@
-"""What there is to choose from: plug-ins by kind, with the first line of their docstring, and models by pattern."""
+"""What there is to choose from: plug-ins by kind, with the first line of their docstring, models by pattern, and everything by a word in its name."""
 
 from fnmatch import fnmatch
 from typing import get_args
 
-from visionvitals import registry
-from visionvitals.errors import VitalsError, near, require
+from visionvitals import explaining, registry
+from visionvitals.errors import SHOWN, VitalsError, near
 
 _FAMILIES = ("t2t", "timm", "tiny", "torchvision")
+MOST = 12
+"""Models of a family that a word lists."""
+
+
+def listed(what: str) -> list[str]:
+    """What `vitals list` shows: `all`, the plug-ins of a kind, the models of a pattern that has a colon, or what has the word in its name.
+
+    Raises:
+        VitalsError: nothing is called so.
+    """
+    if ":" in what:
+        return models(what)
+    return plugins(what) if what in (*get_args(registry.Kind), "all") else matches(what)
 
 
 def plugins(kind: str) -> list[str]:
     """The plug-ins of a kind, or of all kinds, as lines. A kind that is named also shows the options of its plug-ins, for which they are
-    imported; the list of all imports none of them.
-
-    Raises:
-        VitalsError: no such kind.
-    """
-    kinds = get_args(registry.Kind)
-    require(kind in (*kinds, "all"), "`vitals list` must name a kind or a pattern", kind, near(kind, (*kinds, "all")))
+    imported; the list of all imports none of them."""
     lines = []
-    for each in kinds:
+    for each in get_args(registry.Kind):
         if kind in (each, "all"):
             names = registry.names(each)
             width = max(map(len, names), default=0)
@@ -27,7 +34,44 @@ def plugins(kind: str) -> list[str]:
             for name in names:
                 lines += [f"  {name:{width}}  {registry.summary(each, name)}".rstrip()]
                 lines += _options(each, name) if kind == each and each in ("backbones", "datasets") else []
+    if kind == "all":
+        lines += ["", "By a word: vitals list resnet. What a name means: vitals explain occlusion"]
     return lines
+
+
+def matches(word: str) -> list[str]:
+    """Everything that has a word in its name, or all of a kind such as `metrics`; of models at most `MOST` a family.
+
+    Raises:
+        VitalsError: nothing has.
+    """
+    known, folded = explaining.entries(), word.casefold()
+    whole = folded in explaining.PLURALS.values()
+    lines = []
+    for kind, heading in explaining.PLURALS.items():
+        chosen = [e for e in known if e.kind == kind and (heading == folded if whole else folded in e.name.casefold())]
+        width = max((len(entry.name) for entry in chosen), default=0)
+        lines += [heading] if chosen else []
+        lines += [f"  {entry.name:{width}}  {entry.brief}".rstrip() for entry in chosen]
+    lines += [] if whole else _models_with(folded)
+    if not lines:
+        close = near(word, [*explaining.PLURALS.values(), *(entry.name for entry in known)])
+        do = f"{close} `vitals list` shows what there is.".strip()
+        raise VitalsError(
+            f"`vitals list` must be given a group such as studies, a part of a name, or a pattern. Got {word[:SHOWN]!r}. {do}"
+        )
+    return lines
+
+
+def _models_with(word: str) -> list[str]:
+    """The models of all families that can list them, whose name holds a word."""
+    lines = []
+    for family in _FAMILIES:
+        found = [name for name in _known(family) if word in name.casefold()]
+        lines += [f"  {family}:{name}" for name in found[:MOST]]
+        if len(found) > MOST:
+            lines.append(f"  and {len(found) - MOST} more: vitals list '{family}:*{word}*'")
+    return ["models", *lines] if lines else []
 
 
 def _options(kind: registry.Kind, name: str) -> list[str]:

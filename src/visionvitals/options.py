@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 
+from visionvitals.core import PRESETS, Preset
 from visionvitals.errors import require, shortened
 from visionvitals.remote import AnyPath, located
 
@@ -36,6 +37,10 @@ Port = Annotated[int, _within(0, 65535)]
 """Of an address; 0: any that is free."""
 Seed = Annotated[int, _within(-(2**63), 2**63 - 1)]
 """A root of randomness."""
+PresetName = Annotated[Preset, Parameter(help=". ".join(f"{name}: {said}" for name, said in PRESETS.items()))]
+"""Which conditions."""
+SAID = Parameter(show_default=lambda value: None if value is False or value in (None, ()) else str(value))
+"""Help shows a default where there is one: no empty tuple, and no flag that is off."""
 _URL = Parameter(converter=lambda _kind, tokens: located(tokens[0].value), accepts_keys=False, n_tokens=1)
 RunFolder = Annotated[AnyPath, _URL]
 """A path, or a URL of an object store."""

@@ -141,12 +141,11 @@ class Run:
             >>> found[0].study, found[0].value.n, found[0].a.value + found[0].value.value == found[0].b.value
             ('clean', 24, True)
         """
-        from visionvitals.results import comparability, compare
+        from visionvitals.results import asked, comparability, compare
 
         pair = compare.pair(self.results, a, b)
         comparability.refuse_nothing(pair)
-        known = {m for p, _ in pair.matched[0] for m in p.metrics}
-        require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
+        asked.refuse_unknown(metric, {m for p, _ in pair.matched[0] for m in p.metrics})
         return [*([] if metric else pair.signs()), *pair.differences(metric)]
 
     def chart(self, study: str) -> "altair.Chart | altair.ConcatChart":

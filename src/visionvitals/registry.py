@@ -17,7 +17,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -78,7 +78,12 @@ def parse(text: str, *, families: list[str]) -> Spec:
     meant = (
         f"Did you mean `{usual}:{shortened(text)}`? " if usual and text and not colon and family not in families else ""
     )
-    require(bool(colon) and family in families, must, text, lambda: meant + near("" if meant else family, families))
+    require(
+        bool(colon) and family in families,
+        must,
+        text,
+        lambda: meant + (_misplaced(family) or near("" if meant else family, families)),
+    )
     name, _, checkpoint = name.partition("@")
     parts = [part.partition("=") for part in query.split("&")] if query else []
     require(all(key and equals for key, equals, _ in parts), "Options must read `?key=value&key=value`", text)
@@ -87,6 +92,13 @@ def parse(text: str, *, families: list[str]) -> Spec:
     return Spec(
         text, family, unquote(name), unquote(checkpoint) or None, {key: unquote(value) for key, _, value in parts}
     )
+
+
+def _misplaced(family: str) -> str:
+    """What to do with a family of the other kind: image sets and backbones are often given in each other's place."""
+    if family in names("datasets"):
+        return f"`{family}:` is an image set: give it to `--data`."
+    return f"`{family}:` is a backbone: give it without `--data`." if family in names("backbones") else ""
 
 
 def named(text: str) -> tuple[str, str]:
@@ -239,36 +251,6 @@ def number(text: str, must: str, *, above: float = -math.inf, low: float = 0.0, 
     return value
 
 
-def labels(texts: Iterable[str]) -> dict[str, str]:
-    """Spelling -> the shortest name that tells it apart from the others, for tables and charts. Short spellings stay whole.
-
-    Example:
-        >>> list(labels(["tiny:vit", "timm:resnet50@/data/weights/a.pth", "timm:resnet50@/data/weights/b.pth"]).values())
-        ['tiny:vit', 'resnet50@a', 'resnet50@b']
-    """
-    forms = {text: _forms(text) for text in texts}
-    taken = Counter(form for several in forms.values() for form in several)
-    return {t: next((form for form in several[:-1] if taken[form] == 1), several[-1]) for t, several in forms.items()}
-
-
-def _forms(text: str) -> list[str]:
-    """Ever longer names of a spelling; the last one is the spelling itself."""
-    rest, _, options = text.partition("?")
-    if len(text) <= 28 or ":" not in rest or in_memory(text):  # short, shortened already, or a name that the user gave
-        return [text]
-    name, _, checkpoint = rest.partition(":")[2].partition("@")
-    path = Path(name)
-    short = f"{path.parent.name}/{path.name}" if path.suffix == ".csv" else _stem(path) if path.suffix else path.name
-    short = short if path.is_absolute() or "/" in name else name
-    with_file = f"{short}@{_stem(Path(checkpoint))}" if checkpoint else short
-    return list(dict.fromkeys([short, with_file, f"{with_file}?{options}" if options else with_file, text]))
-
-
-def _stem(path: Path) -> str:
-    """A file goes by its name; `weights.*`, as a training calls what it writes, and `*` by that of its folder."""
-    return path.parent.name if path.stem in ("weights", "*") and path.parent.name else path.stem
-
-
 def names(kind: Kind) -> list[str]:
     """The plug-ins of a kind, sorted: our files, then what other packages declare. Imports none of them."""
     own = {path.stem for path in _folder(kind).glob("[!_]*.py")}
@@ -290,7 +272,7 @@ def load(kind: Kind, name: str) -> ModuleType:
             module = point.load()
         assert isinstance(module, ModuleType)
         return module
-    raise VitalsError(f"No {kind} plug-in is called `{shortened(name)}`. {near(name, names(kind))}")
+    raise VitalsError(f"Nothing in `vitals list {kind}` is called `{shortened(name)}`. {near(name, names(kind))}")
 
 
 def summary(kind: Kind, name: str) -> str:
@@ -326,7 +308,8 @@ def _from_file(path: Path) -> ModuleType:
         VitalsError: no such file, or whatever it raises, with the line.
     """
     try:
-        require(path.is_file(), "A plug-in path must be a Python file", str(path))
+        do = "Name the file with its folder, such as ./mine.py."
+        require(path.is_file(), "A path that ends in .py must be a Python file that exists", str(path), do)
         content = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + path.read_bytes()).hexdigest()[:12]
     except (OSError, ValueError) as error:  # closed, a name that is too long, a NUL in it
         got = f"{shortened(str(path))!r}: {getattr(error, 'strerror', None) or error}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from visionvitals import registry
+from visionvitals import short_names
 from visionvitals.errors import LONGEST, escaped
 from visionvitals.run.progress import say, write
 
@@ -51,7 +51,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, names:
     from visionvitals.results.numbers import written
 
     for number in (n for n, column in enumerate(columns) if column in SPELLED):
-        short = registry.labels(dict.fromkeys(row[number] for row in rows))
+        short = short_names.labels(dict.fromkeys(row[number] for row in rows))
         rows = [[*row[:number], short[row[number]], *row[number + 1 :]] for row in rows]
     numeric = [all(isinstance(row[k], int | float) for row in rows) for k in range(len(columns))]
     texts = [[escaped(written(value)).replace("\n", "\\n").replace("\t", "\\t") for value in row] for row in rows]

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from visionvitals.errors import VitalsError, near, require
+from visionvitals.errors import SHOWN, VitalsError, near, require
 
 WRAPPERS = ("state_dict", "model", "model_state")
 """Keys under which published checkpoints keep the state dict, in the order in which they are looked for (timm's)."""
@@ -52,9 +52,10 @@ def read(path: Path, kind: Kind | None = None) -> Weights:
     """
     path = path.expanduser()
     if not path.is_file():
+        require(not path.is_dir(), "Weights must be a file", str(path), "This is a folder: name the file in it.")
         folder = path.parent
         if not folder.is_dir():
-            raise VitalsError(f"There is no weights file {path}, nor its folder.")
+            raise VitalsError(f"There is no weights file {path}, and its folder does not exist.")
         beside = [other.name for other in folder.iterdir() if other.is_file()]
         raise VitalsError(
             f"There is no weights file {path}. {near(path.name, beside) if beside else 'Its folder is empty.'}"
@@ -199,16 +200,22 @@ def _torch_load(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        reason = " ".join((str(error).partition("WeightsUnpickler error: ")[2].splitlines() or [""])[:1])
+        if not reason:
+            raise VitalsError(f"{path} is not {_NO_CHECKPOINT}") from error
         raise VitalsError(
-            f"{path} holds more than tensors and plain values, and pickled code is never executed: {reason.splitlines()[0]} "
+            f"{path} holds more than tensors and plain values, and pickled code is never executed: {reason} "
             "Save the state dict alone, best as safetensors, where you trust the file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {error}. Fetch it again.") from error
+        if "weights_only" in str(error):  # torch's advice there is to execute the file
+            raise VitalsError(f"{path} is not {_NO_CHECKPOINT}") from error
+        said = " ".join(str(error).split())[:SHOWN]
+        raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {said}. Fetch it again.") from error
 
 
 _LEAVE_OUT = "Leave `weights` out."
+_NO_CHECKPOINT = "a checkpoint that can be read without executing code. Name a .pth or .safetensors file of weights."
 
 
 def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -226,7 +233,7 @@ def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tenso
         if last is None:
             under = ", ".join((*WRAPPERS, *AVERAGES))
             raise VitalsError(f"{path} must be a state dict or hold one under {under}. Got {_few(list(loaded))}.")
-        other = f"`{raw}` is taken of its checkpoint, not the average of the weights, `{average}`"
+        other = f"`{raw}` is taken from its checkpoint, not the average of the weights, `{average}`"
         return last, ((other,) if average else ()) + _left(inside, last, (raw, average))
     require(kind != "raw", f"{path} must hold other weights than their average", _few(list(loaded)), _LEAVE_OUT)
     found = _tensors(inside[average])
@@ -234,7 +241,7 @@ def _unwrap(loaded: Any, path: Path, kind: Kind | None) -> tuple[dict[str, Tenso
         way = " Give `?weights=raw` for those of the last step." if raw else ""
         got = _few(list(inside[average])) if isinstance(inside[average], Mapping) else type(inside[average]).__name__
         raise VitalsError(f"{path}: the average of the weights, `{average}`, must be a state dict. Got {got}.{way}")
-    note = f"the average of the weights, `{average}`, is taken of its checkpoint; `?weights=raw` takes `{raw}`"
+    note = f"the average of the weights, `{average}`, is taken from its checkpoint; `?weights=raw` takes `{raw}`"
     return found, ((note,) if raw else ()) + _left(inside, found, (raw, average))
 
 

@@ -121,7 +121,7 @@ STUDIES = {
                 x_title="part of the patches that is removed",
                 x_unit="share",
                 facet=("fill", "grid", "offset"),
-                reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
+                reads="Higher is more robust. Bands are 95 % intervals over images; each image's runs are averaged first.",
             ),
         ),
         signs=(

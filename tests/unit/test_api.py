@@ -80,7 +80,7 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
     groups = run.frame(study="clean", metric="top1", by="class")
     assert groups[groups["backbone"] == "memory:net"]["n"].tolist() == [6, 6, 6, 6]
     assert len(groups) == run.table(study="clean", metric="top1", by="class").num_rows == 8
-    with pytest.raises(VitalsError, match=r"A row by image has no groups, so `by` must be left away. Got 'class'"):
+    with pytest.raises(VitalsError, match=r"A row by image has no groups, so `by` must be left out. Got 'class'"):
         run.table(by="class", per_image=True)
     assert run.chart("occlusion").to_dict()["$schema"].startswith("https://vega.github.io")
     assert (run.folder / "report.html").stat().st_size > 0

@@ -518,7 +518,7 @@ def test_cached_weights_need_no_hub(no_hub: Path) -> None:
     backbone = load("timm:test_vit")
     assert torch.equal(backbone.module.state_dict()["pos_embed"], network.state_dict()["pos_embed"])
     assert load("timm:test_vit.r160_in1k?size=96").card.patch_grid == (6, 6)
-    with pytest.raises(VitalsError, match="1000 outputs; timm would make another head up at random"):
+    with pytest.raises(VitalsError, match="1000 outputs; timm would fill another head at random"):
         load("timm:test_vit?model.num_classes=3")
     with pytest.raises(VitalsError, match="timm cannot make `test_vit`: RuntimeError"):
         load("timm:test_vit?model.depth=1")

@@ -104,7 +104,7 @@ def test_a_plan_file_runs(tmp_path: Path, vitals: Vitals, toy_backbone: str, toy
     assert "`--out` must name the run folder" in err
     code, _, err = vitals("plan", plan, "--seed", "1")
     assert code == 2
-    assert "A plan file says all of it. Got '--seed'" in err
+    assert "A plan file takes no further options. Got '--seed'" in err
 
 
 @pytest.mark.parametrize("option", ["--engine", "--address", "--workers", "--reuse"])

@@ -294,7 +294,7 @@ def test_a_class_without_a_name_is_named(lines: str, said: str, where: Path, tmp
     ("options", "said"),
     [
         ("", r"needs the names of its classes.*`\?classes=imagenet1k`"),
-        ("?classes=nowhere.txt", "there is no file nowhere.txt"),
+        ("?classes=nowhere.txt", "There is no file nowhere.txt"),
         ("?classes=shapes:tset", "shapes:tset"),
         (
             "?classes={0}/names.txt&prompts=opnai",

@@ -295,7 +295,7 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
         (AT_LEAST.replace("0.5", "1979-05-27"), r"`fraction` of .* must be a finite number"),
         (AT_LEAST.replace("0.5", '"0.5"'), r"`fraction` of .* must be a finite number. Got '0.5'"),
         (AT_LEAST.replace("0.6", "60"), r"must lie on the scale of .*, 0 to 1. Got 60.0. A share of 60 % reads 0.6"),
-        (NOT_WORSE.replace("0.03", "2"), r"must be less than the scale is wide, 1. Got 2.*two points 0.02"),
+        (NOT_WORSE.replace("0.03", "2"), r"must be smaller than the width of the scale, 1. Got 2.*two points 0.02"),
         (NOT_WORSE.replace("0.03", "1.5") + "relative = true\n", r"must be a share below 1"),
         (AT_LEAST + 'class = "a"\ngroup = { class = "b" }\n', r"must name its class once"),
         (AT_LEAST + 'metric = "top2"\n', r"must be one of holes. Got 'top2'. Did you mean top"),

@@ -78,9 +78,9 @@ def test_the_networks_of_one_name_of_two_runs_are_compared(tmp_path: Path, toy_b
 @pytest.mark.parametrize(
     ("backbones", "data", "message"),
     [
-        (["a=tiny:vit", "a=tiny:cnn"], ["shapes:test"], "A name must stand for one spelling. Got 'a'"),
+        (["a=tiny:vit", "a=tiny:cnn"], ["shapes:test"], "A name must be used for one spelling only. Got 'a'"),
         (["a=tiny:vit", "tiny:vit"], ["shapes:test"], "`backbones` must name each once"),
-        (["tiny:vit"], ["a=shapes:test", "a=shapes:train"], "A name must stand for one spelling"),
+        (["tiny:vit"], ["a=shapes:test", "a=shapes:train"], "A name must be used for one spelling only"),
         (["a=b=tiny:vit"], ["shapes:test"], "A spelling must be"),
         (["a="], ["shapes:test"], "A spelling must be"),
     ],
@@ -172,9 +172,9 @@ def test_a_name_stands_for_one_content_in_all_requests(tmp_path: Path, toy_backb
     moved = pictures(tmp_path / "moved")
     assert measure(out, [f"net={toy_backbone}"], [f"day={moved}"]).found == 1, "the same pictures elsewhere"
     other = pictures(tmp_path / "b", grey=9)
-    with pytest.raises(VitalsError, match=r"`day` must stand for one content.*Give another name"):
+    with pytest.raises(VitalsError, match=r"`day` must mean the same content.*Give another name"):
         measure(out, [f"net={toy_backbone}"], [f"day={other}"])
-    with pytest.raises(VitalsError, match=r"`net` must stand for one content"):
+    with pytest.raises(VitalsError, match=r"`net` must mean the same content"):
         measure(out, [f"net={toy_backbone}?seed=1"], [f"day={moved}"])
 
 

@@ -92,7 +92,9 @@ def test_classes_that_match_nothing_are_named() -> None:
     with pytest.raises(VitalsError) as error:
         align(images("tench", "loin", "dog"), backbone(*IMAGENET, ("k", "lioness")))
     text = str(error.value)
-    assert text.startswith("2 of the 3 classes of `folder:x` are none of `timm:y`: loin, dog. Did you mean lioness?")
+    assert text.startswith(
+        "2 of the 3 classes of `folder:x` are not among those of `timm:y`: loin, dog. Did you mean lioness?"
+    )
     assert text.endswith("Map the folders with `?classes=FILE` on the folder, lines of `folder,class of the model`.")
     with pytest.raises(VitalsError, match="Write the labels as the model's classes, or as output indices"):
         align(images("dog", spec="csv:x"), backbone(*IMAGENET))
@@ -237,5 +239,5 @@ def test_a_class_that_stands_for_several_has_all_their_outputs() -> None:
     one = align(images("n02012849", "n01440764"), backbone(*IMAGENET))
     assert one.outputs(np.array([1, 0, 0])).tolist() == [0, 1, 1]
     assert found.present == (0, 1, 2)
-    with pytest.raises(VitalsError, match="1 of the 2 classes of `folder:x` are none of `timm:y`: n0000000"):
+    with pytest.raises(VitalsError, match="1 of the 2 classes of `folder:x` are not among those of `timm:y`: n0000000"):
         align(replace(several, stands_for=(("n01440764",), ("n00000000",))), backbone(*IMAGENET))

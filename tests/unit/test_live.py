@@ -174,5 +174,5 @@ def test_the_command_says_where_it_is_and_ends_with_ctrl_c(out: Path) -> None:
     finally:
         running.kill()
     assert running.returncode == 0
-    assert said.strip() == "Ended. The run is not touched by it."
+    assert said.strip() == "Ended. The run is not affected."
     assert sorted((p, p.stat().st_mtime_ns) for p in out.rglob("*")) == before

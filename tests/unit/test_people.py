@@ -67,6 +67,16 @@ def test_who_makes_hardly_a_mistake_has_no_kappa() -> None:
     assert net.kappa == pytest.approx((1 + 0.4) / 2), "the pair with the perfect one is left out, not counted as 0"
 
 
+@pytest.mark.parametrize("other", ["net", "subject-02"])
+def test_observers_without_a_picture_in_common_are_refused(other: str) -> None:
+    """They got a row of 0 pictures."""
+    strange = [answer._replace(observer=other, picture=f"x{answer.picture}") for answer in told("subject-01", A)]
+    with pytest.raises(VitalsError, match=r"must have answered"):
+        people.consistency([*told("subject-01", A), *strange])
+    with pytest.raises(VitalsError, match=r"Two observers must have answered the same pictures\. Got 'subject-01'"):
+        people.consistency(told("subject-01", A))
+
+
 def test_only_pictures_that_both_saw_count() -> None:
     answers = [*told("subject-01", A), *told("subject-02", B[:60])]
     (every,) = people.consistency(answers)

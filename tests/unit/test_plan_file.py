@@ -118,7 +118,7 @@ run = true
         "line 4: A plan has no key `sed`. Did you mean seed?",
         "line 5: `batch_size` is not part of a plan, since it does not change the numbers: give `--batch-size`",
         'line 6: `limit`: Input should be a valid integer. Got "many".',
-        "line 12: No studies plug-in is called `oclusion`. Did you mean occlusion",
+        "line 12: Nothing in `vitals list studies` is called `oclusion`. Did you mean occlusion",
         "line 16: `occlusion`: `fraction` must be in [0, 1]. Got 1.5.",
         "line 17: `occlusion` has no condition field `fil`. Did you mean fill",
         "line 18: `occlusion`: `grid`: Input should be a valid",
@@ -133,7 +133,7 @@ def test_errors_inside_a_list_of_studies_have_lines(tmp_path: Path) -> None:
     head = 'backbones = ["tiny:vit"]\ndata = ["shapes:test"]\n'
     text = head + 'studies = [\n  "clean",\n  "shufle",\n  {name = "corner", inner = [0, 1]},\n]\n'
     first, second = errors(tmp_path, text)
-    assert first.startswith("line 5: No studies plug-in is called `shufle`. Did you mean shuffle")
+    assert first.startswith("line 5: Nothing in `vitals list studies` is called `shufle`. Did you mean shuffle")
     assert second.startswith("line 6: `corner`: `inner` must be two positive numbers. Got (0, 1).")
 
 

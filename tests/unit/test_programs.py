@@ -137,12 +137,12 @@ def test_scales_that_are_taken_from_a_batch_are_those_of_one_picture(files: Path
     found = backbone.logits(pictures())
     torch.testing.assert_close(found[:1], one, atol=0, rtol=0)
     torch.testing.assert_close(backbone.logits(pictures().flip(0)).flip(0), found, atol=0, rtol=0)
-    assert any("each picture is given alone" in note for note in backbone.card.notes)
+    assert any("pictures are given one by one" in note for note in backbone.card.notes)
     assert any("taken from ImageNet's usual" in note for note in backbone.card.notes)
     whole = load_backbone(f"onnx:{files}/any.onnx?mean=0&std=1&resize=none&interpolation=bicubic", device=CPU)
     assert not any("taken from ImageNet's usual" in note for note in whole.card.notes)
     plain = load_backbone(f"onnx:{files}/any.onnx", device=CPU).card.notes
-    assert not any("each picture is given alone" in note for note in plain)
+    assert not any("pictures are given one by one" in note for note in plain)
     assert backbone.card.answers is not None
     assert backbone.card.answers.stable
 
@@ -166,7 +166,7 @@ def test_a_scale_of_the_whole_batch_is_noticed_also_where_no_operator_tells(tmp_
     shown = pictures() * torch.linspace(0.1, 1, 7).view(7, 1, 1, 1)
     for name in ("coarse", "four"):
         backbone = load_backbone(f"exported:{tmp_path}/{name}.pt2", device=CPU)
-        assert any("each picture is given alone" in note for note in backbone.card.notes), name
+        assert any("pictures are given one by one" in note for note in backbone.card.notes), name
         one = torch.cat([backbone.logits(each[None]) for each in shown])
         torch.testing.assert_close(backbone.logits(shown), one, atol=0, rtol=0)
 
@@ -304,7 +304,7 @@ def test_the_output_called_logits_is_taken_of_several(tmp_path: Path) -> None:
         (b"", "a.onnx", "must be a whole ONNX file"),
         (b"\x08\x08", "a.onnx", "without a network"),
         (None, "a.onnx", "There is no file"),
-        (b"no zip", "a.pt2", "must be a program that torch.export.save wrote. Got 'another kind of file'"),
+        (b"no zip", "a.pt2", "must be a program that torch.export.save wrote. Got 'another type of file'"),
         (None, "a.pt2", "There is no file"),
     ],
 )

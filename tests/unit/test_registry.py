@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from visionvitals import registry
+from visionvitals import registry, short_names
 from visionvitals.errors import VitalsError, require
 
 FAMILIES = ["timm", "tiny", "python"]
@@ -79,9 +79,9 @@ def test_every_plug_in_has_a_first_line(kind: registry.Kind) -> None:
     ],
 )  # fmt: skip
 def test_labels_are_short_and_tell_spellings_apart(texts: list[str], labels: list[str]) -> None:
-    assert list(registry.labels(texts).values()) == labels
+    assert list(short_names.labels(texts).values()) == labels
     for some in itertools.permutations(texts):
-        assert len(set(registry.labels(some).values())) == len(texts)
+        assert len(set(short_names.labels(some).values())) == len(texts)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

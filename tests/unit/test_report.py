@@ -266,7 +266,7 @@ def test_the_page_says_what_was_found(page: Page) -> None:
     assert "Keeps 87.7 % (82–93) of its accuracy at 50 % occlusion." in said
     assert "5.72 M parameters, 130 images/s in this run" in said
     assert "PatchDrop: how much is still recognised when a random share of the image's patches is removed." in said
-    assert "Higher is sturdier." in said
+    assert "Higher is more robust." in said
     assert "n = 200 in every value" in said
     assert "needs patch tokens that can be removed; resnet50 has none" in said
     assert said.count("resnet50 has none") == 1
@@ -512,7 +512,7 @@ def test_without_the_clean_study_nothing_is_kept(tmp_path: Path) -> None:
     folder = fake_run.write(tmp_path / "run", studies=("occlusion",), preset="quick", n=40)
     assert list(signs.vital_signs(load(folder))[0]) == ["backbone", "data", "area under occlusion"]
     assert (
-        "Without the study clean, what is kept of the accuracy on unchanged images cannot be said."
+        "Without the study clean, it is not known how much of the accuracy on unchanged images is kept."
         in page_of(folder).words
     )
 

@@ -591,7 +591,7 @@ def test_damaged_records_and_warnings_are_named_and_written_anew(tmp_path: Path,
     assert folder.finished(out, plan_file.from_dict(run.plan["plan"], source="plan")) is None
     assert folder.warn(out, ["new"]) == ["warnings.json was damaged: the warnings of before are lost.", "new"]
     folder.describe(out, [study_.load("clean")])
-    assert "studies.json was damaged and is written anew." in folder.warn(out, ())
+    assert "studies.json was damaged and is written again." in folder.warn(out, ())
     assert json.loads((out / "studies.json").read_bytes())["clean"]["title"] == "Clean accuracy"
     assert load(out).noticed == ()
 

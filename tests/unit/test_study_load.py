@@ -112,7 +112,9 @@ def test_a_file_that_does_not_import_is_a_clear_error(tmp_path: Path, text: str,
 def test_a_name_of_ours_is_taken(tmp_path: Path) -> None:
     with pytest.raises(VitalsError, match=r"must have a name of its own.*Rename it"):
         study.load(write(tmp_path / "clean.py", GOOD))
-    with pytest.raises(VitalsError, match=r"No studies plug-in is called `oclusion`\. Did you mean occlusion"):
+    with pytest.raises(
+        VitalsError, match=r"Nothing in `vitals list studies` is called `oclusion`\. Did you mean occlusion"
+    ):
         study.load("oclusion")
 
 

@@ -309,7 +309,7 @@ def test_files_of_other_networks_are_refused_by_name(released: Path, tmp_path: P
         ("t2t:t2t_vit_7?seed=1", "needs `pretrained=false`"),
         ("t2t:t2t_vit_7@x.pth?pretrained=false", "not both"),
         ("t2t:t2t_vit_7?pretrained=false&weights=raw", "`weights` needs a file"),
-        ("t2t:t2t_vit_7?position=none", "no option `position`"),
+        ("t2t:t2t_vit_7?position=none", "`position` must be left out"),
     ],
 )
 def test_what_cannot_be_asked(spelling: str, says: str) -> None:

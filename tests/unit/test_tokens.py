@@ -74,6 +74,7 @@ def test_blocks_are_found_by_watching(spelling: str, kind: str, blocks: int, sha
     seen, logits = tokens.record(backbone, images, where)
     assert (where.kind, len(where.blocks), tuple(seen[-1].shape[1:])) == (kind, blocks, shape)
     assert kind in backbone.card.provides
+    assert backbone.card.late_prefix == ("cait" in spelling)
     torch.testing.assert_close(logits, backbone.logits(images), rtol=0, atol=1e-5 * float(logits.abs().max()))
 
 

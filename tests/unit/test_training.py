@@ -198,8 +198,10 @@ def test_the_weights_file_says_what_it_is_and_loads_as_a_backbone(loop, pictures
 
 def test_the_average_follows_its_equation(loop, pictures, tmp_path, monkeypatch) -> None:
     """average_t = d_t average_(t-1) + (1 - d_t) weights_t, d_t = min(ema, 1 - t^(-2/3)), counted from 0 at the first step."""
+    from visionvitals.training import state
+
     seen: list[torch.Tensor] = []
-    real = loop.ModelEmaV3
+    real = state.ModelEmaV3
 
     def watched(*arguments, **options):
         average = real(*arguments, **options)
@@ -207,7 +209,7 @@ def test_the_average_follows_its_equation(loop, pictures, tmp_path, monkeypatch)
         average.update = lambda module, step: (seen.append(module.head.weight.detach().clone()), update(module, step))
         return average
 
-    monkeypatch.setattr(loop, "ModelEmaV3", watched)
+    monkeypatch.setattr(state, "ModelEmaV3", watched)
     recipe = dataclasses.replace(RECIPE, epochs=1, ema=0.5)
     loop.fit(recipe, pictures, pictures, out=tmp_path, report=lambda _: None)
     expected = seen[0]
@@ -219,8 +221,10 @@ def test_the_average_follows_its_equation(loop, pictures, tmp_path, monkeypatch)
 
 
 def test_only_matrices_and_kernels_decay(loop) -> None:
+    from visionvitals.training import state
+
     module, _ = loop.network.make(RECIPE, outputs=2)
-    groups = loop.create_optimizer_v2(module, opt="adamw", lr=1e-3, weight_decay=0.05).param_groups
+    groups = state.create_optimizer_v2(module, opt="adamw", lr=1e-3, weight_decay=0.05).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in module.named_parameters() if id(p) in decayed}
     assert names == {n for n, p in module.named_parameters() if p.ndim > 1 and n not in ("pos_embed", "cls_token")}

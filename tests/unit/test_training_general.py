@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from visionvitals import files, registry, weight_files
+from visionvitals import files, randomness, registry, weight_files
 from visionvitals.errors import VitalsError
 from visionvitals.training.recipe import Recipe, facts, load_recipe, override, recipes
 
@@ -184,7 +184,7 @@ def test_plain_gradient_descent_follows_its_equation(loop, pictures, tmp_path) -
         batch=24,
         smoothing=0.0,
     )
-    torch.manual_seed(int(loop.randomness.stream(0, ["weights"], "train/init")))
+    torch.manual_seed(int(randomness.stream(0, ["weights"], "train/init")))
     module, _ = loop.network.make(recipe, outputs=2)
     images = torch.from_numpy(pictures.pixels).permute(0, 3, 1, 2) / 127.5 - 1
     torch.nn.functional.cross_entropy(module(images), torch.from_numpy(pictures.labels)).backward()
@@ -460,7 +460,7 @@ def test_the_recipes_of_the_paper_say_what_they_are() -> None:
 )
 def test_override_refuses(key, value, message) -> None:
     if message is None:
-        with pytest.raises(VitalsError, match="`crop` and `jitter` must be 0 beside timm's augmentation"):
+        with pytest.raises(VitalsError, match="`crop` and `jitter` must be 0 with timm's augmentation"):
             override(dataclasses.replace(RECIPE, scale=0.5), {key: value})
         return
     with pytest.raises(VitalsError, match=message):

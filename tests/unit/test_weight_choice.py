@@ -64,7 +64,7 @@ def test_the_average_is_taken_unless_the_spelling_says_raw(form: str, tmp_path: 
     assert digest["raw"] != digest["ema"]
     assert [card.digest for card in found.values()] == [digest["ema"], digest["ema"], digest["raw"]]
     assert any(note.startswith("the average of the weights, `") for note in found[""].notes)
-    assert any("is taken of its checkpoint, not the average" in note for note in found["&weights=raw"].notes)
+    assert any("is taken from its checkpoint, not the average" in note for note in found["&weights=raw"].notes)
     named = load(f"timm:test_resnet@{tmp_path}/last.pth?size=64&model.num_classes=5&weights=raw").card
     assert named.digest == load(f"timm:test_resnet@{tmp_path}/raw.pth?size=64&model.num_classes=5").card.digest
     assert any("not the average" in note for note in named.notes)
@@ -93,13 +93,13 @@ def test_an_average_is_found_however_it_is_written(place: str, tmp_path: Path) -
     torch.save({"model": RAW, "config": config, **inside}, path := tmp_path / "last.pth")
     found = weight_files.read(path)
     assert found.notes == (
-        f"the average of the weights, `{place}`, is taken of its checkpoint; `?weights=raw` takes `model`",
+        f"the average of the weights, `{place}`, is taken from its checkpoint; `?weights=raw` takes `model`",
     )
     assert found.state.keys() == EMA.keys()
     assert all(torch.equal(value, EMA[key]) for key, value in found.state.items())
     raw = weight_files.read(path, "raw")
     assert all(torch.equal(value, RAW[key]) for key, value in raw.state.items())
-    assert raw.notes == (f"`model` is taken of its checkpoint, not the average of the weights, `{place}`",)
+    assert raw.notes == (f"`model` is taken from its checkpoint, not the average of the weights, `{place}`",)
 
 
 def test_what_is_no_average_changes_nothing_and_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from visionvitals.answers import Answers
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnxruntime")
 KEPT = 32
 """Outputs that are kept of a network that has more, evenly spaced."""
-UNSTABLE = "its answers to the same picture differ between two passes or with the picture beside it, so its numbers cannot be repeated exactly"
+UNSTABLE = "its answers to one picture differ from pass to pass, or with the other pictures of the batch, so its numbers cannot be repeated exactly"
 
 
 def pictures(size: tuple[int, int], device: torch.device) -> Float[Tensor, "2 3 h w"]:

@@ -118,7 +118,7 @@ class _Check:
         """A note where the last block of tokens is not all that the logits come of: there are other passes, or other networks."""
         if _equal(*self.plain, within=_APART) or self._all_passes(self.found.runs[-1][-1], after=True):
             return ()
-        return (f"its blocks are one part of it: what reaches the logits passes beside `{name}` too",)
+        return (f"its blocks are one part of it: what reaches the logits also passes around `{name}`",)
 
     def _all_passes(self, call: Call, *, after: bool) -> bool:
         """Whether the two pictures swap their logits with what a call gives, or is given."""
@@ -134,7 +134,7 @@ class _Check:
             if reason is None and _equal(*self.plain, within=_APART):
                 reason = "cannot be certified: the logits of two different pictures are almost the same"
             if reason is None and met not in self.passed and not self._all_passes(call, after=after):
-                reason = "is a side branch: what reaches the logits passes beside it too"
+                reason = "is a side branch: what reaches the logits also passes around it"
             if reason is None:
                 self.passed.append(met)
                 return call, None

@@ -58,7 +58,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise VitalsError(
-            f"{path} must be UTF-8 text. Got byte {error.object[error.start]:#x} at {error.start}."
+            f"{path} must be UTF-8 text. Got byte {error.object[error.start]:#x} at {error.start}. "
+            "Save it as UTF-8, or name another file."
         ) from None
 
 
@@ -68,9 +69,11 @@ def from_file(path: Path) -> Names:
     Raises:
         VitalsError: no such file, not UTF-8, an empty line, or a key that occurs twice.
     """
+    must = "`classes` must name a text file with the key of one class a line, in the order of the outputs"
+    require(not path.is_dir(), must, str(path), "This is a folder: give the file.")
     if not path.is_file():
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise VitalsError(f"`classes`: there is no file {path}. {near(path.name, beside)}")
+        raise VitalsError(f"{must}. There is no file {path}. {near(path.name, beside)}".strip())
     keys = tuple(line.strip() for line in read_text(path).rstrip().splitlines())
     require(all(keys), f"{path}: each line must be one class key", "an empty line")
     twice = sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []

@@ -128,6 +128,7 @@ def assemble(
         shared = _sharing.find(
             module, own, tokens, run.through(lambda x: x)(_answers.pictures(network.preprocess.size, device))
         )
+    layout = inside.layout if inside else None
     provides = _provided(inside, features=features is not None, removable=removable, heads=bool(of_tokens))
     card = core.BackboneCard(
         spec=spelling,
@@ -137,11 +138,12 @@ def assemble(
         outputs=outputs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         provides=provides,
-        blocks=len(inside.layout.blocks) if inside and inside.layout else 0,
+        blocks=len(layout.blocks) if layout else 0,
         attention_heads=inside.attention[-1].heads if inside and "attention" in provides else 0,
         patch_grid=tokens.grid,
         prefix_tokens=tokens.prefix,
         registers=tokens.registers,
+        late_prefix=layout is not None and layout.kind == "tokens" and layout.prefix < tokens.prefix,
         fixed_tokens=tokens.why,
         classes=names.keys if names else None,
         class_names=names.readable if names else None,
@@ -344,6 +346,4 @@ def _names(
     names = _classes.imagenet(outputs)
     if names is None or imagenet:
         return names, ()
-    return names, (
-        f"its {outputs} outputs are taken for ImageNet's classes in their usual order; {way} says otherwise",
-    )
+    return names, (f"its {outputs} outputs are taken as ImageNet's classes in the usual order; {way} gives others",)

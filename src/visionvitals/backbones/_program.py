@@ -16,7 +16,7 @@ from visionvitals.registry import Spec
 
 _ALONE = 1e-4
 """Of the largest logit: what a picture beside it may change of an answer before each picture is given alone."""
-ALONE = "its answers depend on the pictures beside (as where the scales of integers are taken from a whole batch), so each picture is given alone"
+ALONE = "its answers depend on the other pictures of a batch (as where the scales of integers are taken from a whole batch), so pictures are given one by one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def _sized(program: Program, asked: _options.Size | None) -> _options.Size:
         return height, width
     fits = height in (None, asked[0]) and width in (None, asked[1])
     must = f"The file takes pictures of {height or 'any'} x {width or 'any'} pixels, so `size` must be that"
-    require(fits, must, f"{asked[0]}x{asked[1]}", "Leave `size` out, or export the network anew.")
+    require(fits, must, f"{asked[0]}x{asked[1]}", "Leave `size` out, or export the network again.")
     return asked
 
 

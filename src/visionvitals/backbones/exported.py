@@ -66,7 +66,7 @@ def files(spec: Spec) -> tuple[Path, ...]:
 
 def _read(path: Path) -> Any:
     must = f"{path} must be a program that torch.export.save wrote"
-    require(zipfile.is_zipfile(path), must, "another kind of file", "Weights alone are read by `checkpoint:`.")
+    require(zipfile.is_zipfile(path), must, "another type of file", "Weights alone are read by `checkpoint:`.")
     log = logging.getLogger("torch.export")
     before, log.disabled = log.disabled, True  # it logs the error that is raised
     try:

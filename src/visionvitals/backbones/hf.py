@@ -177,7 +177,7 @@ def model(name: str, *, family: str = "hf") -> Any:
             raise VitalsError(f"It is no network of images that transformers can load: {error}") from error
         raise _cannot_fetch(name, f"{type(error).__name__}: {error}", family) from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
-    must = f"It must hold all weights of {type(loaded).__name__}; transformers would make the others up at random"
+    must = f"It must hold all weights of {type(loaded).__name__}; transformers would fill the others at random"
     require(not lacking, must, f"{len(lacking)} missing: {', '.join(lacking[:4])}")
     return loaded
 

@@ -100,7 +100,7 @@ def _data(path: Path, proto: Any) -> list[Path]:
     for name in names:
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
         require(inside, f"{path} must have its data in its own folder or below", name)
-        must = f"{path} keeps its weights in a file of its own, which must lie beside it"
+        must = f"{path} keeps its weights in a file of its own, which must lie in the same folder"
         require((path.parent / name).is_file(), must, f"no {name}", "Copy it there, or export into one file.")
     return [path.parent / name for name in names]
 

@@ -43,6 +43,12 @@ FIXED = "its token module attends over the whole image before there are tokens, 
 """Why no token can be taken out."""
 
 
+def _refused(text: str) -> str:
+    raise ValueError(
+        "left out: without its table of positions, its overlapping windows of pixels still know where things are"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(_options.Look):
     """What a `t2t:` spelling may say."""
@@ -51,6 +57,7 @@ class Options(_options.Look):
     pretrained: bool | None = option(None, "`false` for random weights; the released ones where nothing is said")
     seed: int | None = option(None, "of random weights, 0 where nothing is said")
     weights: weight_files.Kind | None = _options.weights()
+    position: str | None = option(None, "not available: its first layers know where pixels are", read=_refused)
 
 
 @reads(Options)
@@ -58,7 +65,7 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> core.Backbone
     """The backbone that a `t2t:` spelling names.
 
     Raises:
-        VitalsError: an unknown name or option, weights that do not fit or cannot be had, a size that is not whole tokens.
+        VitalsError: an unknown name or option, weights that do not fit or are not available, a size that is not whole tokens.
     """
     name, file = spec.name, spec.checkpoint
     if name not in NAMES:

@@ -187,7 +187,7 @@ def _fetched(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
             f"`timm:{name}@FILE`, or `?pretrained=false` for random weights."
         )
     outputs = kwargs.get("num_classes", config.num_classes)
-    must = f"Its published weights have {config.num_classes} outputs; timm would make another head up at random"
+    must = f"Its published weights have {config.num_classes} outputs; timm would fill another head at random"
     require(outputs in (0, config.num_classes), must, outputs, "Leave `model.num_classes` out.")
     if not config.hf_hub_id:
         here = (Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name).is_file()

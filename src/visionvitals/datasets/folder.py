@@ -102,7 +102,8 @@ def _set(spec: Spec, root: Path, options: Mapping[str, str], listing: "_Listing"
     files = sorted(
         (keys[name], f"{place}/{image}") for place, name in folders.items() for image in listing[place].pictures
     )
-    require(bool(files), f"`{spec.text}` must hold pictures ({' '.join(ENDINGS)}) in class folders", _seen(listing))
+    do = "Name a folder of class folders, each with the pictures of one class."
+    require(bool(files), f"`{spec.text}` must hold pictures ({' '.join(ENDINGS)}) in class folders", _seen(listing), do)
     classes = tuple(printable(key) for key in sorted(set(keys.values())))
     position = {key: index for index, key in enumerate(sorted(set(keys.values())))}
     ids = [printable(path) for _, path in files]

@@ -81,7 +81,7 @@ def _library() -> ModuleType:
 def _streamed(spec: Spec, library: ModuleType) -> ImageSet:
     builder, urls = _load(spec, library, _builder)
     other = [url for url in urls if not url.endswith(".parquet")]
-    must = f"To be streamed, `{spec.text}` must be kept in Parquet files"
+    must = f"With `stream=true`, `{spec.text}` must be in Parquet files"
     require(not other, must, other[:3], "Without `stream=true` the library reads it.")
     features = builder.info.features or {}
     names = getattr(features.get(spec.options.get("label", "label")), "names", None)

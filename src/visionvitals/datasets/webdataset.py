@@ -73,7 +73,7 @@ def _scan(file: BinaryIO, url: str, *, field: str | None) -> Scan:
     except tarfile.TarError as error:
         size = file.seek(0, os.SEEK_END)
         raise VitalsError(
-            f"{url} must be a whole, uncompressed tar. Got: {error}; the file ends at byte {size:,}."
+            f"{url} must be a whole, uncompressed tar. Got: {error}; the file ends at byte {size:,}. Fetch or write it again."
         ) from None
     file.seek(end)
     closed = file.read(_BLOCK) == bytes(_BLOCK)

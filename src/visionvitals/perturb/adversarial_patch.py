@@ -96,7 +96,7 @@ def _corner(u: Tensor, box: Tensor, placement: Placement, length: int) -> Tensor
     cell = placement.cell
     first = cell // 2 if placement.where == "unaligned" else 0
     places = (length - first - placement.side) // cell + 1
-    require(places > 0, f"An unaligned patch needs half a cell of {cell} px beside it", placement.side)
+    require(places > 0, f"An unaligned patch needs a margin of half a cell of {cell} px", placement.side)
     return first + cell * (u * places).floor()
 
 

@@ -103,7 +103,7 @@ def make(
         rates |= {} if (speed := found.rate(batch_size)) is None else {text: speed}
         making.backbone(found.card)
     reasons = Counter(skip.reason for skip in making.skips).most_common(3)
-    why = " ".join(f"{n} skipped: {reason}." for reason, n in reasons)
+    why = " ".join(f"{n} skipped: {reason.rstrip('.')}." for reason, n in reasons)
     require(bool(making.cells), "A plan must have something to measure", "none", why)
     notes = [f"{text}: {note}" for text, images in sets.items() for note in images.card.notes]
     return Planned(

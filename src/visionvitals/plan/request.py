@@ -95,7 +95,8 @@ class Plan:
         require(len(self.studies) > 0, "A plan must name a study", self.studies, "See `vitals list studies`.")
         without = [section.name for section in self.studies if not section.data] if not self.data else []
         do = "Try `--data folder:PATH`."
-        require(not without, "A plan must name an image set for every study", f"none for {', '.join(without)}", do)
+        got = "none" if len(without) == len(self.studies) else f"none for {', '.join(without)}"
+        require(not without, "A plan must name an image set for every study", got, do)
         require(self.preset in PRESETS, f"`preset` must be one of {', '.join(PRESETS)}", self.preset)
         decoders = get_args(Decoder)
         require(self.decoder in decoders, f"`decoder` must be one of {', '.join(decoders)}", self.decoder)
@@ -104,8 +105,8 @@ class Plan:
             must = f"`{name}` must be above 0" + (f" and below {most} points" if most < math.inf else "")
             require(value is None or 0 < value < most, must, value)
         alone = self.until is None or (self.half_width, self.minutes) == (None, None)
-        do = "Leave --half-width and --minutes away."
-        require(alone, "Only the rules must say when a run ends that goes on until they are decided", "both", do)
+        do = "Leave out --half-width and --minutes."
+        require(alone, "A run that goes on until its rules are decided must end by nothing else", "both", do)
         own = [(f"data` of `{section.name}", section.data) for section in self.studies]
         for name, values in (("backbones", self.backbones), ("data", self.data), *own):
             twice = sorted({v for v in values if values.count(v) > 1})
@@ -137,7 +138,7 @@ def named(backbones: Sequence[str], *sets: Sequence[str]) -> tuple[list[tuple[st
         taken: dict[str, str] = {}
         for name, spelling in (registry.named(text) for texts in lists for text in texts):
             if name:
-                require(taken.setdefault(name, spelling) == spelling, "A name must stand for one spelling", name)
+                require(taken.setdefault(name, spelling) == spelling, "A name must be used for one spelling only", name)
                 must = f"`{shortened(spelling)}` must have one name"
                 require(found.setdefault(spelling, name) == name, must, (found[spelling], name))
     return [tuple(registry.named(text)[1] for text in texts) for texts in (backbones, *sets)], found
@@ -186,7 +187,7 @@ def _with_classes(text: str, sets: Sequence[str]) -> str:
     asked = registry.declared("backbones", rest.partition(":")[0], "NAMED_BY")
     if asked is None or {pair.partition("=")[0] for pair in options.split("&")} & set(asked):
         return text
-    must = f"`{shortened(text)}` takes the names of its classes from the image set, so there must be one"
+    must = f"`{shortened(text)}` takes the names of its classes from the image set, so there must be exactly one"
     do = f"Write whose names: `{text}{'&' if options else '?'}classes=SET`, one of these, or `classes=FILE`."
     require(len(sets) == 1, must, ", ".join(sets) or "none", do)
     return f"{text}{'&' if options else '?'}classes={quote(sets[0], safe='/:?=,@*{}[]')}"

@@ -60,7 +60,7 @@ def chance(n: int, count: int) -> float:
 
     Example:
         >>> round(chance(196, 20), 4)
-        0.0545
+        0.055
     """
     ways = math.comb(n, count)
     return sum(

@@ -120,7 +120,7 @@ def measured(run: Run, images: str) -> str:
 def _silent(run: Run, column: Column) -> str:
     """Why a sign means little by itself; "" where it does not."""
     if column.better is None and column.unit == "none":
-        return "neither end is good, and it has no scale of its own: read it with its chart"
+        return "neither a high nor a low value is good, and it has no fixed scale: read it with its chart"
     if all(r.at_chance for r in column.readings.values()):
         return "it is relative to an accuracy that is no better than guessing"
     own = {field for field, _ in column.fixed} | column.sign.where.keys()
@@ -155,7 +155,7 @@ def _alone(kept: Column | None, pair: Pair) -> str:
         return ""
     reading = kept.readings[pair]
     if reading.at_chance:
-        return "no better than guessing on unchanged images, so that what it keeps says nothing"
+        return "no better than guessing on unchanged images, so what it keeps says nothing"
     return f"keeps {words.with_unit(reading.estimate)} of its accuracy {kept.sign.at or f'({kept.sign.title})'}"
 
 

@@ -73,13 +73,8 @@ class Panel:
 
     @property
     def answered(self) -> bool:
-        """Whether a backbone said something to a picture of an image, whose class is known; other pictures have captions."""
-        return any(
-            a.prediction and (row.label or a.correct is not None)
-            for row in self.rows
-            for p in row.pictures
-            for a in p.answers
-        )
+        """Whether a backbone's answer to a picture is judged; other pictures have captions."""
+        return any(a.correct is not None for row in self.rows for p in row.pictures for a in p.answers)
 
 
 def panels(run: Run, study: str) -> list[Panel]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from visionvitals import registry, study
+from visionvitals import short_names, study
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess
 from visionvitals.errors import require
 from visionvitals.plan import planner
@@ -118,7 +118,7 @@ def export(run_folder: AnyPath, folder: Path) -> list[Path]:
             cannot be written.
     """
     cells = _cells(run_folder)
-    labels = registry.labels(c.cell["backbone"]["spec"] for c in cells)
+    labels = short_names.labels(c.cell["backbone"]["spec"] for c in cells)
     written: list[Path] = []
     for stored in cells:
         spec, digest = stored.cell["images"]["spec"], stored.cell["images"]["digest"]

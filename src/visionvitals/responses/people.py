@@ -34,7 +34,7 @@ class Consistency(NamedTuple):
         kappa: mean over pairs; NaN where it is not estimable.
         lowest, highest: of the pairs; in a mean over conditions, of the conditions.
         most: mean over pairs of the largest kappa that the accuracies allow.
-        pairs: how many pairs there are; in a mean over conditions, how many conditions.
+        pairs: how many pairs have a picture in common; in a mean over conditions, how many conditions.
         told: how many of them have a kappa.
     """
 
@@ -78,6 +78,13 @@ def consistency(answers: Sequence[Answer]) -> list[Consistency]:
     observers = [PEOPLE, *sorted(name for name in experiments if name not in people)]
     every = [_of(condition, o, told[condition]) for condition in sorted(told, key=_natural) for o in observers]
     found = [one for one in every if one.pairs]
+    for name in observers[1:]:
+        example = next(answer.picture for answer in answers if answer.observer == name)
+        do = "The names of the pictures must agree in the files, and the experiment must be the same."
+        must = f"`{name}` must have answered a picture that a person answered too, in the same condition"
+        require(any(one.observer == name for one in found), must, example, do)
+    do = "Give the files of a second person, or of a network."
+    require(bool(found), "Two observers must have answered the same pictures", ", ".join(observers[1:] + people), do)
     if len(told) > 1:
         found += [
             _mean([one for one in found if one.observer == o], conditions=len(told))
@@ -90,11 +97,10 @@ def consistency(answers: Sequence[Answer]) -> list[Consistency]:
 def _of(condition: str, observer: str, told: Mapping[str, Mapping[str, float]]) -> Consistency:
     people = sorted(name for name in told if name.startswith("subject-"))
     pairs = list(combinations(people, 2)) if observer == PEOPLE else [(observer, p) for p in people if observer in told]
-    common = [sorted(told[a].keys() & told[b].keys()) for a, b in pairs]
+    common = {(a, b): seen for a, b in pairs if (seen := sorted(told[a].keys() & told[b].keys()))}
     found = [
         stats.error_consistency(*(np.array([told[who][picture] for picture in seen]) for who in pair))
-        for pair, seen in zip(pairs, common, strict=True)
-        if seen
+        for pair, seen in common.items()
     ]
     known = [agreement for agreement in found if not np.isnan(agreement.kappa.value)]
     kappas = [agreement.kappa.value for agreement in known]
@@ -102,13 +108,13 @@ def _of(condition: str, observer: str, told: Mapping[str, Mapping[str, float]]) 
     return Consistency(
         condition=condition,
         observer=observer,
-        pictures=min(map(len, common), default=0),
+        pictures=min(map(len, common.values()), default=0),
         accuracy=_average([_average([*told[name].values()]) for name in who]),
         kappa=_average(kappas),
         lowest=min(kappas, default=np.nan),
         highest=max(kappas, default=np.nan),
         most=_average([agreement.most for agreement in known]),
-        pairs=len(pairs),
+        pairs=len(common),
         told=len(known),
     )
 

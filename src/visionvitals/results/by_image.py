@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals.errors import near, require
+from visionvitals.errors import require
 from visionvitals.results import words
+from visionvitals.results.asked import refuse_unknown
 from visionvitals.results.run import Point, Run
 from visionvitals.run.groups import CLASS
 
@@ -51,7 +52,7 @@ def refuse_groups(by: str | None) -> None:
     Raises:
         VitalsError: a column of groups is asked for.
     """
-    require(by is None, "A row by image has no groups, so `by` must be left away", by)
+    require(by is None, "A row by image has no groups, so `by` must be left out", by)
 
 
 def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> list[Part]:
@@ -62,11 +63,7 @@ def parts(run: Run, *, study: str | None = None, metric: str | None = None) -> l
         VitalsError: the run has no such study or metric of images.
     """
     chosen = [p for p in run.points if study in (None, p.study)]
-    for name, wanted, known in (
-        ("study", study, set(run.studies)),
-        ("metric", metric, {m for p in chosen for m in _metrics(run, p)}),
-    ):
-        require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
+    refuse_unknown(metric, {m for p in chosen for m in _metrics(run, p)}, study=study, studies=run.studies)
     found = []
     for pair in dict.fromkeys((p.backbone, p.images) for p in chosen):
         own = [p for p in chosen if (p.backbone, p.images) == pair]

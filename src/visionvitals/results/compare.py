@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from visionvitals import registry, stats
+from visionvitals import short_names, stats
 from visionvitals.errors import near, require
 from visionvitals.figure import Metric
 from visionvitals.results import signs, words
 from visionvitals.results.fields import readable
-from visionvitals.results.run import Point, Run, apart, comparable, early
+from visionvitals.results.run import CALLED, Point, Run, apart, comparable, early
 from visionvitals.results.signs import Column
 
 NAMED_MARGIN = 0.02
@@ -135,7 +135,8 @@ class Pair:
             if comparable(p, nearest):
                 found.append((p, nearest))
             else:
-                told = [f"{k} {readable(p.settings[k])} and {readable(nearest.settings[k])}" for k in differing]
+                both = ((CALLED.get(k, k), p.settings[k], nearest.settings[k]) for k in differing)
+                told = [f"{name} {readable(one)} and {readable(other)}" for name, one, other in both]
                 refused.setdefault(p.study, {})[", ".join(told)] = None
         return found, {study: list(reasons) for study, reasons in refused.items()}
 
@@ -265,7 +266,7 @@ def meant(known: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
         known: name -> spelling.
         given: spelling -> the name that the user gave it.
     """
-    short = registry.labels(dict.fromkeys(known.values()))
+    short = short_names.labels(dict.fromkeys(known.values()))
     found = {name: name for name in known}
     for called in (
         {name: spec.partition(":")[2] for name, spec in known.items()},

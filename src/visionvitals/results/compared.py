@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from visionvitals.errors import near, require
 from visionvitals.results import comparability, flips, markdown, slices, words
+from visionvitals.results.asked import refuse_unknown
 from visionvitals.results.compare import Difference, Pair
 from visionvitals.results.flips import Flips
 
@@ -49,8 +49,7 @@ def compared(pair: Pair, *, metric: str | None = None, by: str | None = None) ->
         VitalsError: nothing of both can be compared, or the run has no such metric or column.
     """
     comparability.refuse_nothing(pair)
-    known = {m for p, _ in pair.matched[0] for m in p.metrics}
-    require(metric in (None, *known), "`metric` must be in the run", metric, near(str(metric), known))
+    refuse_unknown(metric, {m for p, _ in pair.matched[0] for m in p.metrics})
     line, differing = comparability.line(pair), tuple(comparability.differing(pair))
 
     def one(part: Pair, group: Mapping[str, str]) -> Compared:

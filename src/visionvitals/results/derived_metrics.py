@@ -27,7 +27,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "ece_null": Metric(
         title="ECE if calibrated",
-        meaning="of networks whose confidences are true, 95 % have a smaller ECE on so many images",
+        meaning="95 % of the networks whose confidences are true have a smaller ECE on this many images",
         unit="share",
         better=None,
         interval=False,
@@ -70,7 +70,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "prediction_entropy": Metric(
         title="entropy of the answers",
-        meaning="of the distribution of predicted classes over the images; 0 where all get one answer, at most ln n",
+        meaning="entropy of the distribution of predicted classes over the images; 0 where all get the same answer, at most ln n",
         unit="nats",
         better=None,
         interval=False,

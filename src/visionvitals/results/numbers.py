@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionvitals import registry
+from visionvitals import short_names
 from visionvitals.errors import escaped
 from visionvitals.results import markdown
 
@@ -57,7 +57,9 @@ class Block:
 
 def blocks(table: Sequence[Mapping[str, Any]]) -> list[Block]:
     """The rows of `results.table.rows`, study by study. Columns without a value are left out, spellings are shortened as far as they stay apart."""
-    short = {name: registry.labels(dict.fromkeys(row[name] for row in table)) for name in ("backbone", "data") if table}
+    short = {
+        name: short_names.labels(dict.fromkeys(row[name] for row in table)) for name in ("backbone", "data") if table
+    }
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in table:
         groups.setdefault(row["study"], []).append({**row, **{name: short[name][row[name]] for name in short}})

@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from visionvitals import registry, study
+from visionvitals import short_names, study
 from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
 from visionvitals.files import lexists
@@ -152,7 +152,7 @@ def _cells(stores: Sequence[Store], held: Sequence[Collection[str]], noticed: li
             else:
                 old += each_.old
                 noticed += [] if each_.old else [left_out(each_)]
-    do = "`vitals run` on the folder measures them anew; the edition of visionvitals that wrote them can still show them."
+    do = "`vitals run` on the folder measures them again; the edition of visionvitals that wrote them can still show them."
     require(found != {} or not old, f"A run folder must hold cells of this edition (schema {SCHEMA})", "older ones", do)
     if old:
         noticed.append(f"Left out, since an older edition of visionvitals wrote them: {old} of the cells. {do}")
@@ -280,7 +280,7 @@ def _named(cards: Mapping[tuple[str, ...], Mapping[str, Any]], given: Mapping[st
     """Content -> a name: the one that the user gave, or the spelling, shortened as far as the names stay apart; where one name had two
     contents, what tells them apart joins it."""
     specs = {key: card["spec"] for key, card in cards.items()}
-    short = {**registry.labels(dict.fromkeys(specs.values())), **given}
+    short = {**short_names.labels(dict.fromkeys(specs.values())), **given}
     names: dict[tuple[str, ...], str] = {}
     for key in cards:
         same = [other for other in cards if short[specs[other]] == short[specs[key]]]

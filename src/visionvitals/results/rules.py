@@ -91,7 +91,10 @@ def sections(path: Path) -> list[dict[str, Any]]:
     """
     try:
         content = tomllib.loads(read_regular(path).decode())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        got = error.strerror or error
+        raise VitalsError(f"`--rules` must name a file that can be read. Got {path}: {got}. {DO}") from error
+    except (ValueError, RecursionError) as error:
         raise VitalsError(f"Rules must be valid TOML. Got {path}: {shortened(str(error))}. {DO}") from error
     found = content.get("rule")
     must = f"{path} must hold [[rule]] sections and nothing else"
@@ -155,9 +158,11 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
     name, what = _what(section, where, records)
     better = what.better or records[name].metrics[what.metric].better
     neither = against and better in (None, "neither")
-    require(not neither, f"{where} must ask of a number that has a good end", what.title, "Use at_least or at_most.")
+    must = f"{where} must name a number with a better end, higher or lower"
+    require(not neither, must, what.title, "Use at_least or at_most.")
     of_extreme = section.get("relative") and what.kind in ("lowest", "highest")
-    require(not of_extreme, f"`relative` of {where} needs a number that was not chosen", what.title, "Leave it out.")
+    must = f"`relative` of {where} needs a number that is not the lowest or highest of several"
+    require(not of_extreme, must, what.title, "Leave it out.")
     _bounded(section, asks[0], value, what, records[name], where)
     bound = {"at_least": "at least", "at_most": "at most", "not_worse_by": "not worse by"}[asks[0]]
     rest = {key: section[key] for key in ("relative", "backbone", "data", "baseline_backbone") if key in section}
@@ -215,7 +220,8 @@ def _bounded(section: Mapping[str, Any], ask: str, value: float, what: Sign, rec
         require(value < 1, f"`not_worse_by` of {where} must be a share below 1, where it is relative", value, do)
     elif not section.get("relative"):
         width = 1.0 if what.kind == "kept" else high - low
-        require(value < width, f"`not_worse_by` of {where} must be less than the scale is wide, {width:g}", value, do)
+        must = f"`not_worse_by` of {where} must be smaller than the width of the scale, {width:g}"
+        require(value < width, must, value, do)
 
 
 def _form(value: Any) -> str:
@@ -260,7 +266,7 @@ def consistent(rules: Sequence[Rule]) -> None:
             meet = all(a is None or b is None or a == b for a, b in apart)
             got = f"`{low.name}` at least {low.value:g}, `{high.name}` at most {high.value:g}"
             require(
-                not meet or low.value <= high.value, "Rules must not contradict each other", got, "Mend one of them."
+                not meet or low.value <= high.value, "Rules must not contradict each other", got, "Change one of them."
             )
 
 

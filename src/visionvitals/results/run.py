@@ -22,6 +22,8 @@ from visionvitals.results.known import Known
 from visionvitals.run.cell import DamagedCell, Stored
 from visionvitals.study import BASELINE
 
+CALLED = {"companions": "other backbones"}
+"""Settings that users know by another name."""
 SETTINGS = ("version", "source", "companions", "seed", "limit", "decoder", "numerics", "half_width", "minutes")
 """What else decides a number, beside condition, backbone and images."""
 CUTS = ("limit", "half_width", "minutes")

@@ -1,8 +1,6 @@
 """The vital signs: one row per backbone and image set, one column per `Sign` of the studies that were run.
 
-`mean`: of the metric. `kept`: its mean over that of the baseline, paired. `area`: under the mean curve over `x`. `lowest`, `highest`: the
-smallest and largest true mean over `x`, corrected for having been chosen. `index`: a formula over the means at several points. Two
-backbones are compared on the items that both have, paired. `stats` says which interval each has.
+`figure.KINDS` says how each is computed. Two backbones are compared on the items that both have, paired. `stats` says which interval each has.
 """
 
 import math

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionvitals.errors import VitalsError, as_text, near, require
+from visionvitals.errors import VitalsError, as_text, require
 from visionvitals.files import write_safely
-from visionvitals.results import derived, slices, words
+from visionvitals.results import asked, derived, slices, words
 from visionvitals.results.fields import readable
 from visionvitals.results.frame import Summary
 from visionvitals.results.run import Point, Run, early
@@ -33,11 +33,8 @@ def rows(
         VitalsError: the run has no such study, metric or column.
     """
     points = [p for p in run.points if study in (None, p.study)]
-    for name, wanted, known in (
-        ("study", study, set(run.studies)),
-        ("metric", metric, {m for p in points for m in p.metrics} | _derived(points)),
-    ):
-        require(wanted is None or wanted in known, f"`{name}` must be in the run", wanted, near(str(wanted), known))
+    known = {m for p in points for m in p.metrics} | _derived(points)
+    asked.refuse_unknown(metric, known, study=study, studies=run.studies)
     fields = {name for p in points for name in p.condition}
     any_early = early(*points) is not None
     if by is None:

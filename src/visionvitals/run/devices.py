@@ -24,9 +24,9 @@ def choose_device(name: str | None) -> "torch.device":
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
-        raise VitalsError(
-            f"`--device` must be one of this machine's (cpu, cuda, cuda:N, mps). Got {name!r}: {first}. Leave it out."
-        ) from error
+        said = "" if first.startswith("Expected one of") else f": {first}"  # torch lists what nobody has
+        must = "`--device` must be one of this machine's (cpu, cuda, cuda:N, mps)"
+        raise VitalsError(f"{must}. Got {name!r}{said}. Leave it out for the best there is.") from error
     return device
 
 

@@ -205,7 +205,8 @@ def read(path: AnyPath, form: Any) -> Any:
     try:
         return parsed(read_regular(path), form)
     except (OSError, ValueError) as error:
-        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}.") from error
+        do = "Name another folder, or restore the file."
+        raise VitalsError(f"{path} must be JSON as visionvitals wrote it. Got: {error}. {do}") from error
 
 
 def spared(path: AnyPath, form: Any, noticed: list[str]) -> Any:
@@ -215,7 +216,7 @@ def spared(path: AnyPath, form: Any, noticed: list[str]) -> Any:
     except Unreachable:
         raise
     except VitalsError as error:
-        noticed.append(f"Left out: {error} `vitals run` writes it anew.")
+        noticed.append(f"Left out: {error} `vitals run` writes it again.")
         return None
 
 

@@ -140,7 +140,7 @@ def join(out: AnyPath, planned: Planned, mine: frozenset[str]) -> Store:
         listed = "".join(f"\n  {each}" for each in dict.fromkeys(apart))
         raise VitalsError(
             f"{len(lacking)} cells of this share are other work here than where the run in {out} was planned:{listed or ' other versions?'}\n"
-            "Bring the same files and versions here, or plan the run anew."
+            "Bring the same files and versions here, or plan the run again."
         )
     _refuse_other_answers(out, requests.answered(content), here)
     return Store(out / "store")
@@ -231,7 +231,7 @@ def describe(out: AnyPath, records: Iterable[figure.Record]) -> None:
     known = documents.spared(out / "studies.json", documents.STUDIES, noticed)
     _add(out / "studies.json", known, (known or {}) | {record.name: figure.written(record) for record in records})
     if noticed:
-        warn(out, ["studies.json was damaged and is written anew."])
+        warn(out, ["studies.json was damaged and is written again."])
 
 
 def warn(out: AnyPath, warnings: Iterable[str], *, by: str = "") -> list[str]:
@@ -310,7 +310,7 @@ def _refuse_other_names(known: Sequence[Mapping[str, Any]], given: Mapping[str, 
                 before = request["digests"].get(kind, {}).get(spelling)
                 others = [text for text, each in given.items() if each == name and text != spelling]
                 other = next((text for text in others if now[kind].get(text, before) != before), None)
-                must = f"`{name}` must stand for one content in all requests of a run"
+                must = f"`{name}` must mean the same content in all requests of a run"
                 require(before is None or other is None, must, f"{spelling} and {other}", "Give another name.")
 
 
@@ -324,7 +324,7 @@ def _superseded(out: AnyPath, known: Sequence[Mapping[str, Any]], here: Mapping[
     why = "".join(f"\n  {each}" for each in sorted(found) or ["its studies ask for other conditions now"])
     return (
         f"Superseded, and left out of the numbers: {finished} finished cells of the run in {out}, since there is now another{why}\n"
-        f"To measure anew what was asked before: `vitals run {shlex.quote(str(out))}`, or the same call where it lives in Python; `vitals clean` "
+        f"To measure again what was asked before: `vitals run {shlex.quote(str(out))}`, or the same call where it lives in Python; `vitals clean` "
         "removes the old cells."
     )
 

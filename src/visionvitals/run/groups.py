@@ -122,7 +122,7 @@ def read(out: AnyPath, digest: str) -> Groups | None:
             raise ValueError("another content than visionvitals writes there")
     except (OSError, ValueError) as error:
         raise VitalsError(
-            f"{path} must be as visionvitals wrote it. Got: {error}. `vitals audit` with the same request writes it anew."
+            f"{path} must be as visionvitals wrote it. Got: {error}. `vitals audit` with the same request writes it again."
         ) from error
     columns = {name: (tuple(each["names"]), tuple(each["of"])) for name, each in found["columns"].items()}
     return Groups(tuple(found["items"]), columns)

@@ -36,7 +36,7 @@ def content_of(out: AnyPath) -> Mapping[str, Any]:
     if found["schema"] != SCHEMA:
         raise VitalsError(
             f"The folder {out} holds a run of another edition of visionvitals, whose cells have other identities. Give another --out: "
-            "everything is measured anew there. The old report.html still shows the old numbers."
+            "everything is measured again there. The old report.html still shows the old numbers."
         )
     must = f"{path} must be JSON as visionvitals wrote it"
     require(documents.fits(found, documents.PLAN), must, "another content", "Give another --out.")

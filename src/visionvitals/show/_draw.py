@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visionvitals import registry, study
+from visionvitals import short_names, study
 from visionvitals.core import Backbone, BackboneCard
 from visionvitals.errors import UnreadableImage, VitalsError, near, require
 from visionvitals.job import Job
@@ -117,12 +117,12 @@ def draw(
         VitalsError: an unknown kind, an image or mask that cannot be read, a file that cannot be written, or no backbone that has
             what the kind shows.
     """
-    require(kind in KINDS, "`vitals show` must name a kind", kind, near(kind, KINDS))
+    require(kind in KINDS, "`vitals show` must be told what to show", kind, near(kind, KINDS))
     require(len(models) > 0, "`--model` must name a backbone", "none", "Try `--model tiny:vit`.")
     require(out.suffix.lower() in (".png", ".jpg", ".webp"), "`--out` must end in .png, .jpg or .webp", str(out))
     from visionvitals.plan import planner
 
-    names = registry.labels(models)
+    names = short_names.labels(models)
     kinds = [name for name in KINDS if name != "all"] if kind == "all" else [kind]
     sections: list[Section] = []
     reasons: list[str] = []
@@ -162,7 +162,8 @@ def _view(backbone: Backbone, image: Path, mask: Path | None, seed: int) -> _Vie
             require(values.shape == size, must, values.shape, f"The image is {size} (height, width).")
             truth = torch.from_numpy(decode_mask(values, card.preprocess) == 1)[None]
     except OSError as error:
-        raise VitalsError(f"The image must be readable. Got {str(image)!r}: {error.strerror or error}.") from error
+        do = "Give a picture file to `--image`."
+        raise VitalsError(f"The image must be readable. Got {str(image)!r}: {error.strerror or error}. {do}") from error
     except UnreadableImage as error:
         raise VitalsError(f"The image and its mask must be readable. Got {error}.") from error
     alone: Any = {"ids": (image.name,), "pixels": np.array(pixels)[None], "labels": np.zeros(1, dtype=np.int64)}
@@ -292,7 +293,7 @@ def _tokens(view: _View) -> Iterator[Section]:
             continue
         colours = components.principal_colours(flat)[0].T.reshape(3, *grid)
         tiles.append(Tile(_paint.picture(colours.float()), f"after block {number + 1} of {len(blocks)}"))
-    text = "The three first principal components as red, green and blue, for each picture anew: patches of one colour are alike."
+    text = "The first three principal components as red, green and blue, computed for each picture: patches of one colour are alike."
     yield Section("Tokens", text, tiles)
 
 

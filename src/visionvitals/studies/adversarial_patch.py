@@ -20,7 +20,7 @@ Source: Naseer et al. 2021, section 3.4 and figure 12: untargeted, circles of 5,
 unpublished; ours is in `perturb/adversarial_patch.py`. Each cell keeps its patch as PNG and safetensors under `files/`; training goes
 on after a kill. On a GPU, training differs in the last bits from run to run.
 
-Known weakness: a short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
+Pitfalls. A short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
 while the loss of DeiT-Tiny still climbs (docs/case_attack.md): give `epochs` and `training` more where the cost allows.
 
 Metrics: those of `clean`, `attack_success`, `covered`.
@@ -77,7 +77,7 @@ CHARTS = (
         facet=_FACET,
         where=_OWN,
         title="trained against controls",
-        reads="Accuracy with the patch on images that it was not trained on. The trained patch is an attack as far as it is below noise.",
+        reads="Accuracy with the patch on images that it was not trained on. The trained patch is an attack to the extent that its bar is below that of noise.",
     ),
     Chart(
         x="area",
@@ -210,11 +210,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if backbone.inference_only and condition.content == "trained" and not condition.source:
         return f"a patch is trained with gradients; {backbone.architecture} has none (`source` names another network)"
     if images.stands_for:
-        return f"a patch is trained against one right output; classes of {images.spec} stand for several"
+        return f"a patch is trained against one right output; classes of {images.spec} mean several outputs"
     if images.n == 1:
         return "a patch needs images to train on and others to score; there is one"
     if condition.target >= backbone.outputs:
-        return f"`target` {condition.target} is none of the {backbone.outputs} outputs of {backbone.architecture}"
+        return f"`target` {condition.target} is not among the {backbone.outputs} outputs of {backbone.architecture}"
     if condition.where in ("aligned", "unaligned"):
         cell = _cell(backbone)
         if cell is None:

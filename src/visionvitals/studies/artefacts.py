@@ -177,7 +177,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
             if "maps" in backbone.provides
             else "no patch tokens, so they are"
         )
-        return f"high-norm tokens are a matter of patch tokens that keep one grid; {backbone.architecture} has {kind} not defined"
+        return f"high-norm tokens are defined for patch tokens that keep one grid; {backbone.architecture} has {kind} not defined"
     if condition.rule == "fixed" and not condition.threshold:
         return "`rule = fixed` needs a `threshold` above 0"
     if condition.rule != "fixed" and condition.threshold:

@@ -103,7 +103,7 @@ CHARTS = (
         y_title="target reached",
         where={"targeted": True},
         title="towards a given class",
-        reads="Each image has a wrong class of its own, drawn at random, that the attack must reach. Lower is sturdier.",
+        reads="Each image has a wrong class of its own, drawn at random, that the attack must reach. Lower is more robust.",
     ),
 )
 # Steps and restarts differ between presets and stay open: the column's head names them.
@@ -192,7 +192,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if backbone.inference_only and condition.eps > 0:
         return f"an attack needs gradients; {backbone.architecture} has none (attack the network that it was made from)"
     if images.stands_for:
-        return f"its loss is that of one right output; classes of {images.spec} stand for several"
+        return f"its loss is that of one right output; classes of {images.spec} mean several outputs"
     if condition.method == "autoattack" and condition.eps == 0:
         return "AutoAttack has nothing to do at eps 0"
     if condition.method == "autoattack" and find_spec("pyautoattack") is None:

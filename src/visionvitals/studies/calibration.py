@@ -34,7 +34,7 @@ AXES = ("scaling",)
 METRICS = {
     "temperature": Metric(
         title="temperature",
-        meaning="by which logits are divided; above 1 where the network is too sure of itself",
+        meaning="the number by which logits are divided; above 1 where the network is too sure of itself",
         unit="distance",
         better=None,
         interval=False,
@@ -68,7 +68,7 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if backbone.outputs < 2:
         return f"confidence needs at least 2 outputs; {backbone.architecture} has {backbone.outputs}"
     if images.stands_for:
-        return f"its loss is that of one right output; classes of {images.spec} stand for several"
+        return f"its loss is that of one right output; classes of {images.spec} mean several outputs"
     return None if images.n > 1 else "one half fits the temperature and the other is scored; there is one image"
 
 

@@ -1,7 +1,7 @@
 """Context: does the network recognise the object, or what surrounds it?
 
 The masks of a set part each picture into object and background. Noise is put on one of the two, or one of them is replaced; what is lost
-tells which of them the answer hangs on. `object only` is a grey background and `background only` a grey object: accuracy that is kept without the
+tells on which of them the answer depends. `object only` is a grey background and `background only` a grey object: accuracy that is kept without the
 object was never about it. Noise needs no replacement: its relative foreground sensitivity is (b - f) / (2 min(a, 1 - a)), where f and b are
 the accuracies with noise on the object and on the background, both averaged over the strengths, and a is their mean. It is the gap as a share of the
 largest gap that is possible at that mean: 1 relies on the object alone, -1 on the background alone; it has no value where a is 0 or 1.
@@ -72,7 +72,7 @@ Fill = Literal["noise", "gray", "blur", "swap"]
 Budget = Literal["pixel", "norm"]
 LEVELS = (30.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0)
 NORMS = (25.0, 50.0, 75.0, 100.0, 125.0, 150.0, 175.0, 200.0)
-_NOISE = "Noise on the object, left, and on the background, right. What falls faster is what the network hangs on."
+_NOISE = "Noise on the object, left, and on the background, right. What falls faster is what the network depends on."
 
 
 def sensitivity(points: Sequence[Mapping[str, Any]], means: np.ndarray) -> np.ndarray | None:

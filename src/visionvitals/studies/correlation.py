@@ -152,7 +152,9 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """It needs blocks or stages, a grid that divides the input, and groups that fit if any are given."""
     if not {"tokens", "maps"} & set(backbone.provides):
-        return f"{backbone.architecture} has neither blocks of patch tokens nor stages of feature maps that can be told"
+        return (
+            f"{backbone.architecture} has neither blocks of patch tokens nor stages of feature maps that could be found"
+        )
     if condition.groups:
         try:
             _superclasses.by_class(images, backbone, condition.groups)

@@ -13,7 +13,7 @@ Conventions. What the answer is compared with is the unchanged picture, but for 
 resampling and cut are alike on both sides. `margin` decodes the picture so that its shorter side is the input's, shows 7/8 of that, and moves
 that window: a true shift of up to 1/14 of the input, in pixels that are resampled once more. A roll joins ends that never met; a fill hides a part.
 
-Read with care. A turned 6 is a 9: some turns change what the picture shows. Pictures of ImageNet are upright, and their networks have seen nothing else;
+Pitfalls. A turned 6 is a 9: some turns change what the picture shows. Pictures of ImageNet are upright, and their networks have seen nothing else;
 people on 0, 90, 180 and 270 degrees reach .891, .841, .802 and .846 (model-vs-human, 16 classes). A roll by whole patches changes nothing for a
 transformer only if nothing in it knows positions. How fine the input is sampled is no condition but another network: spell `?size=`
 (docs/case_geometry.md), and vary size and crop one at a time.
@@ -67,8 +67,8 @@ Move = Literal["shift", "turn", "rotate", "scale", "flip"]
 Edge = Literal["none", "roll", "fill", "margin"]
 _MOVES: tuple[tuple[Move, str, str], ...] = (
     ("shift", "pixels to the right and down", "Teeth are patches or strides: a shift by whole ones costs less."),
-    ("turn", "degrees against the clock", "Exact quarter turns."),
-    ("rotate", "degrees against the clock", "Against the same window of the picture that is not turned."),
+    ("turn", "degrees, counterclockwise", "Exact quarter turns."),
+    ("rotate", "degrees, counterclockwise", "Against the same window of the picture that is not turned."),
     ("scale", "apparent size, relative to the usual one", "Smaller pictures stand on the network's mean colour."),
     ("flip", "", "Mirrored left and right."),
 )

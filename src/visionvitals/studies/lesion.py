@@ -76,7 +76,7 @@ CHARTS = (
         x_title="block whose input is cut",
         facet=("which", "replace", "mean_over", "ratio"),
         where={"at": "one"},
-        reads="Higher is sturdier. Left are the early blocks. Bands are 95 % intervals over images.",
+        reads="Higher is more robust. Left are the early blocks. Bands are 95 % intervals over images.",
     ),
     Chart(
         x="replace",
@@ -177,9 +177,9 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     """It needs blocks, one of those asked for, the tokens that are to be replaced, and other images for what is not zero."""
     c, name = condition, backbone.architecture
     if not {"tokens", "maps"} & set(backbone.provides):
-        return f"{name} has neither blocks of patch tokens nor stages of feature maps that can be told"
+        return f"{name} has neither blocks of patch tokens nor stages of feature maps that could be found"
     if not _chosen(c, backbone):
-        return f"{name} has blocks 1 to {_places(backbone)}, none of {c.blocks}"
+        return f"{name} has blocks 1 to {_places(backbone)}; `blocks` asks for {c.blocks}"
     if c.at == "every" and c.blocks:
         return "`at = every` takes all blocks, so that `blocks` must be empty"
     if c.mean_over == "all" and (c.which != "patches" or c.replace not in ("mean", "noise")):
@@ -197,7 +197,11 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
         if c.which == "class" and backbone.prefix_tokens == backbone.registers:
             return f"{name} has no class token among its {backbone.prefix_tokens} prefix tokens"
         if c.which == "registers" and not backbone.registers:
-            return f"{name} has no registers: none of its {backbone.prefix_tokens} prefix tokens is one"
+            return f"{name} has no registers among its {backbone.prefix_tokens} prefix tokens"
+        if backbone.late_prefix:
+            return (
+                f"the prefix tokens of {name} join after its blocks, which hold patches only: `which` must be `patches`"
+            )
     elif (count := _count(c, backbone)) > (n := _patches(backbone)):
         verb = "zero" if c.replace == "zero" else "replace"
         return f"a ratio of {c.ratio:g} would {verb} {count} of {n} patch tokens"
@@ -269,16 +273,10 @@ def _patch_tokens(where: "Layout", x: "Tensor") -> "Tensor":
 
 
 def _span(c: Condition, card: BackboneCard, where: "Layout") -> slice:
-    """Which tokens of a block's sequence `which` means.
-
-    Raises:
-        VitalsError: the blocks do not have the prefix tokens that the network has.
-    """
+    """Which tokens of a block's sequence `which` means."""
     prefix = where.prefix
     if c.which == "patches":
         return slice(prefix, prefix + where.patches)
-    must = f"The blocks of {card.architecture} must have its {card.prefix_tokens} prefix tokens for `which = {c.which}`"
-    require(prefix == card.prefix_tokens, must, prefix)
     return slice(0, 1) if c.which == "class" else slice(prefix - card.registers, prefix)
 
 

@@ -45,7 +45,7 @@ CHARTS = (
         x_unit="share",
         x_metric="information_loss",
         facet=("fill", "grid", "offset"),
-        reads="Higher is sturdier. Bands are 95 % intervals over images; each image's runs are averaged first.",
+        reads="Higher is more robust. Bands are 95 % intervals over images; each image's runs are averaged first.",
     ),
 )
 SIGNS = (

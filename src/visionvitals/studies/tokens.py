@@ -77,7 +77,9 @@ def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) 
     if "tokens" not in backbone.provides:
         return f"{backbone.architecture} has no patch and prefix tokens"
     if backbone.prefix_tokens < 2:
-        return f"{backbone.architecture} has {backbone.prefix_tokens} prefix tokens; a second one is needed beside the class token"
+        return (
+            f"{backbone.architecture} has {backbone.prefix_tokens} prefix tokens; it needs one besides the class token"
+        )
     return None
 
 

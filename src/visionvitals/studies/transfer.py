@@ -151,7 +151,7 @@ def conditions(preset: Preset, size: tuple[int, int]) -> list[Condition]:
 def refusal(condition: Condition, backbone: BackboneCard, images: ImageSetCard) -> str | None:
     """Blocks must be known, and there must be classes to tell apart."""
     if not {"tokens", "maps"} & set(backbone.provides):
-        return f"{backbone.architecture} has neither blocks of tokens nor stages of maps that we can tell"
+        return f"{backbone.architecture} has neither blocks of tokens nor stages of maps that could be found"
     if condition.last > backbone.blocks:
         return f"`last` must be at most the number of blocks; {backbone.architecture} has {backbone.blocks}, got {condition.last}"
     if len(images.classes) < 2:

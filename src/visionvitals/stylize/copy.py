@@ -148,7 +148,7 @@ def _part(text: str) -> str:
 def _require_distinct(what: str, names: Sequence[str], places: Sequence[str]) -> None:
     doubled = {place for place, count in Counter(places).items() if count > 1}
     alike = [name for name, place in zip(names, places, strict=True) if place in doubled]
-    must = f"No two {what} of the copy must have the same place in it"
+    must = f"All {what} of the copy must have different places in it"
     require(not alike, must, alike[:5], "Rename one of them: `/` and a leading `.` are written `_`.")
 
 

@@ -51,9 +51,9 @@ def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         said = shortened(" ".join(str(error).split()))
-        raise VitalsError(f"{path} is not a whole checkpoint: {said}. Delete it to begin anew.") from error
+        raise VitalsError(f"{path} is not a whole checkpoint: {said}. Delete it to start again.") from error
     whole = isinstance(state, dict) and all(isinstance(state.get(key), kind) for key, kind in HELD.items())
-    require(whole, f"{path} must be the checkpoint of a training", type(state).__name__, "Delete it to begin anew.")
+    require(whole, f"{path} must be the checkpoint of a training", type(state).__name__, "Delete it to start again.")
     usual = {f.name: f.default for f in fields(Recipe)}
     own, asked = usual | state["identity"], usual | dict(identity)
     differ = [
@@ -63,7 +63,7 @@ def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     ]
     if differ:
         raise VitalsError(
-            f"{folder} holds another training: {'; '.join(differ)}. Give another folder, or begin anew without resuming."
+            f"{folder} holds another training: {'; '.join(differ)}. Give another folder, or start again without resuming."
         )
     return state
 
@@ -82,7 +82,7 @@ def export(
 
     The metadata's keys: `arch` (`tiny:vit`), `position` (`none`, where the network has none), and as JSON `kwargs` of the network,
     `preprocess` (size, resize, interpolation, mean, std), `classes`, `recipe` (fields that differ from their default), `metrics` of the
-    last epoch, `data` (digests of the image sets and of the teacher).
+    last epoch, `data` (digests of the image sets, the start and the teacher).
     """
     spec = registry.parse(recipe.model, families=["tiny", "timm"])
     metadata = {

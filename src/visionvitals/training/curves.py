@@ -35,7 +35,7 @@ METRICS = {
     ),
     "learning_rate": Metric(
         title="learning rate",
-        meaning="of the optimiser at the end of an epoch",
+        meaning="learning rate of the optimiser at the end of an epoch",
         unit="none",
         better=None,
         over="epochs",

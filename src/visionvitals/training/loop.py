@@ -7,6 +7,7 @@ of a training:
     checkpoint.pt         what a resume needs, replaced every minute and after every epoch
     metrics.jsonl         one line an epoch: training loss, accuracy of the averaged weights on the test set
     weights.safetensors   the averaged weights of the last whole epoch in half precision; final when the training is over
+    teacher/              the same of a teacher that is a recipe, trained before the student
     store/, plan.json     at the end: the curves, for `vitals table` and `vitals report`
 """
 
@@ -15,25 +16,22 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models.deit import VisionTransformerDistilled
-from timm.optim import create_optimizer_v2
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from visionvitals import randomness
-from visionvitals.errors import VitalsError, blamed, require
+from visionvitals.errors import VitalsError, require
 from visionvitals.files import sweep
 from visionvitals.run import memory
 from visionvitals.run.progress import duration
-from visionvitals.training import checkpoints, curves, data, distributed, measure, network, teacher
+from visionvitals.training import checkpoints, curves, data, distributed, measure, network, start, teacher
 from visionvitals.training.data import Pictures
 from visionvitals.training.distributed import Team
 from visionvitals.training.recipe import Recipe, facts, learning_rate
+from visionvitals.training.state import State, begin
 from visionvitals.training.step import Objective, gradient
 
 SAVE_SECONDS = 60.0
@@ -71,19 +69,27 @@ def train(
             or the loss is not finite.
     """
     require(out.is_dir() or not out.exists(), "`--out` must be a folder", str(out), "Give another one.")
-    network.make(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
     team = distributed.join(device)
     say = report if team.leads else _silent
     try:
-        for leads in (True, False):  # the first process decodes, the others find it done
-            if team.leads == leads:
-                learn = data.load_pictures(recipe.train, recipe, say, learn=True)
-                test = data.load_pictures(recipe.test, recipe, say)
-            team.wait()
-        path = fit(recipe, learn, test, out=out, team=team, resume=resume, micro=micro, workers=workers, report=say)
+        path = _together(recipe, out, team, resume=resume, micro=micro, workers=workers, report=say)
         return path if team.leads else None
     finally:
         team.leave()
+
+
+def _together(recipe: Recipe, out: Path, team: Team, **how: Any) -> Path:
+    """`train` by a team that has met; a teacher that is a recipe comes first."""
+    network.make(recipe, outputs=2)  # a wrong spelling is refused before pictures are decoded
+    if first := teacher.first(recipe):
+        how["report"](f"{recipe.name}: first its teacher, {first.name}")
+        _together(first, teacher.folder(out), team, **how)
+    for leads in (True, False):  # the first process decodes, the others find it done
+        if team.leads == leads:
+            learn = data.load_pictures(recipe.train, recipe, how["report"], learn=True)
+            test = data.load_pictures(recipe.test, recipe, how["report"])
+        team.wait()
+    return fit(recipe, learn, test, out=out, team=team, **how)
 
 
 def fit(
@@ -106,15 +112,17 @@ def fit(
     require(length % 2 == 0 or not (recipe.mixup or recipe.cutmix), must, length)
     memory.keep()
     out.mkdir(parents=True, exist_ok=True)
-    source = (
-        teacher.load(recipe.teacher, learn.described(), device=team.device, report=report) if recipe.teacher else None
-    )
-    digests = {"train": learn.digest, "test": test.digest} | ({"teacher": source.digest} if source else {})
+    images = learn.described()
+    begun = start.load(recipe, images, report=report) if recipe.start else None
+    told = teacher.spelled(recipe, out)
+    source = teacher.load(told, images, device=team.device, report=report) if told else None
+    digests = {"train": learn.digest, "test": test.digest}
+    digests |= {name: one.digest for name, one in (("start", begun), ("teacher", source)) if one is not None}
     identity = facts(recipe) | {f"digest of {name}": digest for name, digest in digests.items()}
     sweep(out)
     saved = checkpoints.read(out, identity) if resume else None
     with _own_generators(team.device):
-        state = _begin(recipe, len(learn.classes), team, saved)
+        state = begin(recipe, len(learn.classes), team, begun, saved)
         if saved is not None:
             report(f"{recipe.name}: going on from step {state.step:,}")
         objective = Objective(recipe, len(learn.classes), source)
@@ -147,7 +155,7 @@ class _Kept:
     test: Pictures
     out: Path
     team: Team
-    state: "_State"
+    state: State
     digests: Mapping[str, str]
     identity: Mapping[str, Any]
 
@@ -208,7 +216,7 @@ def _descend(
 
 
 def _step(
-    state: "_State",
+    state: State,
     objective: Objective,
     wrapped: nn.Module,
     coming: Iterator[tuple[Tensor, Tensor]],
@@ -253,7 +261,7 @@ def _places(
     return [(epoch, start, start + length) for start in starts]
 
 
-def _measured(state: "_State", recipe: Recipe, test: Pictures, team: Team, lr: float, a_pass: int) -> str:
+def _measured(state: State, recipe: Recipe, test: Pictures, team: Team, lr: float, a_pass: int) -> str:
     """Measure the averaged weights at the end of an epoch, add it to the history, and say it."""
     found = measure.right(state.average.module, test, recipe, team)
     top1 = {name: round(float(v.float().mean()), 6) for name, v in found.items()}
@@ -262,64 +270,6 @@ def _measured(state: "_State", recipe: Recipe, test: Pictures, team: Team, lr: f
     state.total = 0.0
     shown = ", ".join(f"test {name.replace('_', ' of the ')} {v:.4f}" for name, v in top1.items())
     return f"mean loss {done['loss']:.4f}, {shown}"
-
-
-_OPTIMIZERS = {"adamw": "adamw", "sgd": "momentum"}  # timm's names; its own "sgd" has Nesterov's momentum
-
-
-@dataclass
-class _State:
-    """What changes while a network is trained, and the keyword arguments that make the network again."""
-
-    module: nn.Module
-    kwargs: Mapping[str, Any]
-    optimizer: torch.optim.Optimizer
-    average: Any
-    scaler: torch.amp.GradScaler
-    step: int = 0
-    total: float = 0.0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def plain(self) -> dict[str, Any]:
-        """All of it as tensors and plain values."""
-        return {
-            "step": self.step,
-            "total": self.total,
-            "history": self.history,
-            "model": self.module.state_dict(),
-            "average": self.average.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-
-def _begin(recipe: Recipe, outputs: int, team: Team, saved: Mapping[str, Any] | None) -> _State:
-    """A new network, or the one that was saved. The same seed gives all processes the same weights."""
-    torch.manual_seed(int(randomness.stream(recipe.seed, ["weights"], "train/init")))
-    module, kwargs = network.make(recipe, outputs=outputs)
-    if recipe.teacher:
-        must = "A student needs a second token for what its teacher says: `tiny:vit_distilled`, or a distilled DeiT of timm"
-        require(isinstance(module, VisionTransformerDistilled), must, recipe.model)
-        assert isinstance(module, VisionTransformerDistilled)
-        module.set_distilled_training(True)
-    module.to(team.device)
-    state = _State(
-        module=module,
-        kwargs=kwargs,
-        optimizer=create_optimizer_v2(
-            module, opt=_OPTIMIZERS[recipe.optimizer], lr=recipe.lr, weight_decay=recipe.weight_decay, momentum=0.9
-        ),
-        average=ModelEmaV3(module, decay=recipe.ema, use_warmup=True),
-        scaler=torch.amp.GradScaler(team.device.type, enabled=recipe.precision == "float16"),
-    )
-    if saved is not None:
-        with blamed("The checkpoint must hold the state of this network; delete it to begin anew"):
-            module.load_state_dict(saved["model"])
-            state.average.module.load_state_dict(saved["average"])
-            state.optimizer.load_state_dict(saved["optimizer"])
-            state.scaler.load_state_dict(saved["scaler"])
-        state.step, state.total, state.history = saved["step"], saved["total"], saved["history"]
-    return state
 
 
 def _own_generators(device: torch.device) -> AbstractContextManager[None]:

@@ -24,6 +24,8 @@ class Recipe:
         name: of the recipe; the folder of the results is called after it.
         model: the network: `tiny:vit`, `tiny:cnn` or `timm:NAME`; `?model.KEY=VALUE` passes a keyword argument to it, and
             `?position=none` takes its position encoding away.
+        start: any backbone whose weights the network starts from; what it has besides (a second token, the classifier of other classes)
+            is new. Empty: random weights.
         train, test: the image sets to learn from and to measure on, in the spelling of `--data`.
         size: side of the network's input in pixels.
         resize: pictures are resized to this shorter side and the centre is cropped; 0: they are stretched to `size`.
@@ -48,7 +50,8 @@ class Recipe:
         erase: probability with which a rectangle is replaced by noise.
         mixup, cutmix: parameters of the Beta distribution of the mixing, one of both at random for each part of a batch; 0: not.
         repeats: copies of a picture in a batch, each augmented by itself; an epoch then sees so many times fewer pictures.
-        teacher: any backbone, whose outputs the second head of a network with a distillation token learns; empty: none.
+        teacher: any backbone, whose outputs the second head of a network with a distillation token learns; `recipe:NAME` is trained
+            first, in the folder `teacher` of the results; empty: none.
         distil: how, see `losses.Distil`; `none` without a teacher.
         alpha: weight of the teacher in the loss, in [0, 1].
         tau: temperature of the soft kinds.
@@ -87,6 +90,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     repeats: int = 1
+    start: str = ""
     teacher: str = ""
     distil: Distil = "none"
     alpha: float = 0.5
@@ -123,7 +127,7 @@ class Recipe:
         require(self.min_lr <= self.lr, "`min_lr` must not be above `lr`", (self.min_lr, self.lr))
         for key, side in (("resize", self.resize), ("stored", self.stored)):
             require(side == 0 or side >= self.size, f"`{key}` must be 0 or at least `size`", (side, self.size))
-        must = "`crop` and `jitter` must be 0 beside timm's augmentation"
+        must = "`crop` and `jitter` must be 0 with timm's augmentation"
         require(not self.by_timm or not (self.crop or self.jitter), must, (self.crop, self.jitter))
         must = "`stored` larger than `size` needs random crops: `scale` below 1"
         require(self.stored in (0, self.size) or self.scale < 1, must, self.stored)

@@ -1,6 +1,7 @@
 """The teacher of a distillation: any backbone, asked for the classes of the image set."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,9 @@ from torch.nn import functional
 
 from visionvitals import registry
 from visionvitals.core import ImageSetCard
-from visionvitals.errors import VitalsError
+from visionvitals.errors import VitalsError, require
+from visionvitals.training.checkpoints import WEIGHTS
+from visionvitals.training.recipe import Recipe, load_recipe
 
 
 class Teacher(NamedTuple):
@@ -23,6 +26,35 @@ class Teacher(NamedTuple):
 
     logits: Callable[[Tensor], Tensor]
     digest: str
+
+
+RECIPE = "recipe:"
+"""Before the name of a recipe: a teacher that is trained first."""
+
+
+def folder(out: Path) -> Path:
+    """Where a student keeps the teacher that is trained for it."""
+    return out / "teacher"
+
+
+def first(recipe: Recipe) -> Recipe | None:
+    """The recipe of the teacher that is trained before its student, where there is one.
+
+    Raises:
+        VitalsError: no such recipe, or one that cannot be trained by itself.
+    """
+    if not recipe.teacher.startswith(RECIPE):
+        return None
+    found = load_recipe(recipe.teacher.removeprefix(RECIPE))
+    must = "A recipe for a teacher must have image sets of its own, and no recipe for a teacher in turn"
+    way = f"Train `{found.name}` by itself and set `teacher=checkpoint:FILE`."
+    require(bool(found.train and found.test) and not found.teacher.startswith(RECIPE), must, found.name, way)
+    return found
+
+
+def spelled(recipe: Recipe, out: Path) -> str:
+    """The spelling of a student's teacher."""
+    return f"checkpoint:{folder(out) / WEIGHTS}" if recipe.teacher.startswith(RECIPE) else recipe.teacher
 
 
 def load(text: str, images: ImageSetCard, *, device: torch.device, report: Callable[[str], None]) -> Teacher:

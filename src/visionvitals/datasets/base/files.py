@@ -131,6 +131,7 @@ def encoded(
         len(absent) < len(ids),
         f"The pictures of `{spec.text}` must be files that can be read",
         [shortened(id) for id in absent[:3]],
+        "Paths are relative to the folder of the csv." if spec.family == "csv" else "",
     )
     looked, behind = None, ["" for _ in ids] if masks is None else []
     if masks is not None:
@@ -231,11 +232,14 @@ def user_path(text: str) -> Path:
 
 
 def missing(what: str, path: Path) -> VitalsError:
-    """The error for a path that does not exist, with the near names beside it."""
+    """The error for a path that does not exist, with the near names beside it, or is a folder in place of a file, or a file in place of one."""
     try:
         beside = os.listdir(path.parent)
     except (OSError, ValueError):
         beside = []
+    if path.exists():
+        must, got = ("a file", "a folder") if path.is_dir() else ("a folder", "a file")
+        return VitalsError(f"{what} must be {must}. Got {shortened(str(path))!r}, which is {got}.")
     return VitalsError(f"{what} must exist. Got {shortened(str(path))!r}. {near(path.name[:200], beside)}".rstrip())
 
 
@@ -301,12 +305,7 @@ def apart(link: Path, folder: Path) -> bool:
 
 
 def listing_notes(listings: Sequence[Listing], unfollowed: int = 0) -> list[str]:
-    """What was left out below some folders, and what is a link.
-
-    Args:
-        listings: of the folders.
-        unfollowed: links to folders that were left out beside them.
-    """
+    """What was left out below some folders, with `unfollowed` links to folders beside them, and what is a link."""
     others = sum((listing.others for listing in listings), Counter[str]())
     unfollowed += sum(listing.unfollowed for listing in listings)
     links = sum(listing.links for listing in listings)

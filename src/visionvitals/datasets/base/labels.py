@@ -170,7 +170,7 @@ def _by_several(images: ImageSetCard, backbone: BackboneCard) -> Alignment:
     found = align(replace(images, classes=keys, class_names=readable_names(keys), stands_for=()), backbone)
     output = dict(zip(keys, found.indices, strict=True))
     right = tuple(tuple(output[key] for key in several) for several in images.stands_for)
-    how = f"{len(images.classes)} classes stand for {len(keys)}; {found.how}"
+    how = f"{len(images.classes)} classes cover {len(keys)} classes of the network; {found.how}"
     return Alignment(tuple(several[0] for several in right), how, found.guessed, right)
 
 
@@ -290,7 +290,7 @@ def _by_name(images: ImageSetCard, backbone: BackboneCard, candidates: list[set[
     if unmatched:
         raise _refusal(
             images,
-            f"{len(unmatched)} of the {count} classes of `{images.spec}` are none of `{backbone.spec}`: "
+            f"{len(unmatched)} of the {count} classes of `{images.spec}` are not among those of `{backbone.spec}`: "
             f"{_some(unmatched)}. {near(unmatched[0], [*known, *(backbone.classes or ())])}".rstrip(),
         )
     sources: dict[int, list[str]] = defaultdict(list)

@@ -57,7 +57,7 @@ class Located(NamedTuple):
         """
         now = _look(self.fs, self.path)
         must = f"{self.url} must stay as it was when the run began"
-        require(now.stamp == self.stamp, must, now.stamp, "Start again: the set is opened anew.")
+        require(now.stamp == self.stamp, must, now.stamp, "Give the command again: the set is then opened again.")
         return tries(self._fetch, self.url)
 
     def ranges(self) -> BinaryIO:

@@ -138,7 +138,7 @@ def as_object(values: UInt8[np.ndarray, "h w"], id: str) -> UInt8[np.ndarray, "h
         return np.where(values == 255, np.uint8(1), np.uint8(0))
     unknown = [int(v) for v in found if v not in (0, 255)]
     raise UnreadableImage(
-        f"{id}: a mask must hold 0 and 255 (or 0 and 1) only; it holds {_some(unknown)} too. Several kinds of objects: `kinds=N`"
+        f"{id}: a mask must hold 0 and 255 (or 0 and 1) only; it holds {_some(unknown)} too. For several kinds of objects give `kinds=N`"
     )
 
 

@@ -26,7 +26,7 @@ def read_text(path: Path) -> str:
         return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         found = f"byte {error.object[error.start]:#x} at {error.start}"
-        raise VitalsError(f"{path} must be UTF-8 text. Got {found}.") from None
+        raise VitalsError(f"{path} must be UTF-8 text. Got {found}. Save it as UTF-8, or name another file.") from None
     except OSError as error:
         raise VitalsError(f"{path} must be a file that can be read. Got: {error.strerror or error}.") from None
 
@@ -37,9 +37,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         VitalsError: it cannot be read, or is no JSON object.
     """
-    with blamed(f"{path} must be JSON as it was written; delete it to begin anew"):
+    with blamed(f"{path} must be JSON as it was written; delete it to start again"):
         found = json.loads(read_text(path))
-    require(isinstance(found, dict), f"{path} must hold a JSON object", found, "Delete it to begin anew.")
+    require(isinstance(found, dict), f"{path} must hold a JSON object", found, "Delete it to start again.")
     return dict(found)
 
 
@@ -64,8 +64,10 @@ def read_keys(path: Path, names: Sequence[str], *, what: str = "folder") -> dict
     Raises:
         VitalsError: it cannot be read, a bad line, or a name that it does not list.
     """
+    must = f"`classes` must name a csv file with one line `{what},key` for each {'class folder' if what == 'folder' else what}"
+    require(not path.is_dir(), must, str(path), "This is a folder: give the file.")
     if not path.is_file():
-        raise missing("The file of `classes=`", path)
+        raise VitalsError(f"{must}. {missing('The file', path)}")
     keys: dict[str, str] = {}
     for line, row in read_rows(path):
         got = shortened(",".join(row))
