@@ -128,8 +128,7 @@ def filled(words: Sequence[str]) -> list[str]:
     return [re.sub(r"=N\b", "=1", PLACEHOLDERS.get(word, word)) for word in found if PLACEHOLDERS.get(word, word)]
 
 
-class _Enough(Exception):
-    """No more is asked."""
+class _Enough(Exception): ...
 
 
 class _Asked(registry.Spec):
@@ -230,8 +229,9 @@ def check_vitals(words: Sequence[str], folder: Path) -> None:
             check_backbone(spelling)
     elif words[0] == "train":
         made = recipe.asked(given["recipe"], given.get("settings", ()), data=given.get("data"), test=given.get("test"))
-        for spelling in filter(None, (made.model, made.teacher)):
-            check_backbone(spelling)
+        for spelling in filter(None, (made.model, made.teacher, made.start)):
+            kind, _, name = spelling.partition(":")
+            recipe.load_recipe(name) if kind == "recipe" else check_backbone(spelling)
         for spelling in filter(None, (given.get("data"), given.get("test"))):
             check_images(spelling)
     elif words[0] == "stylize":
@@ -320,7 +320,7 @@ def check_python(source: str, names: dict[str, Any]) -> None:
         for part in ast.walk(node):
             if isinstance(part, ast.Constant) and re.match(r"(timm|tiny|torchvision|checkpoint):", str(part.value)):
                 check_backbone(part.value)
-            if isinstance(part, ast.Import | ast.ImportFrom):
+            if isinstance(part, ast.Import | ast.ImportFrom) and " my_" not in ast.unparse(part):  # the reader's own
                 exec(ast.unparse(part), names)
             elif isinstance(part, ast.Attribute | ast.Call):
                 _resolved(part, names)
