@@ -20,6 +20,9 @@ Source: Naseer et al. 2021, section 3.4 and figure 12: untargeted, circles of 5,
 unpublished; ours is in `perturb/adversarial_patch.py`. Each cell keeps its patch as PNG and safetensors under `files/`; training goes
 on after a kill. On a GPU, training differs in the last bits from run to run.
 
+What it means for a product. A patch can be printed and carried. Where somebody gains from a wrong answer (entry, traffic, moderation), the transfer
+from a network that is public to yours is the number to look at, and what stays after the noise patch is taken off.
+
 Pitfalls. A short training makes a weak patch, and overstates robustness. Ten epochs of 64 images are enough for two small CNNs,
 while the loss of DeiT-Tiny still climbs (docs/case_attack.md): give `epochs` and `training` more where the cost allows.
 

@@ -16,6 +16,12 @@ Methods, with the values that 0 and `own` stand for:
 Networks that hide their gradients look robust and are not. Each cell's warnings name what `perturb.gradients.masked_gradients` finds
 on up to 16 of its images; `zero_gradient` says it per image.
 
+What it means for a product. Matters where somebody can change single pixels of what the network gets, such as uploads. Elsewhere it says little of
+everyday errors: look at corruptions first. A better rank under attack is no defence; only training for it has been one.
+
+Pitfalls. A small `steps` overstates robustness, and so does a network that hides its gradients. Compare networks at one `eps` and one input size
+only.
+
 Source: Naseer et al. 2021, section 3.4, which shows its numbers in figures only.
 
 Metrics: those of `clean`, `attack_success`, `linf_distance`, `l2_distance`, `zero_gradient`.

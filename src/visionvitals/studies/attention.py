@@ -11,6 +11,12 @@ from 1; `mean` is the mean of their attention, which is normalised after it, as 
 counts little. `view` is `masked`, or `plain`: the same sum over the same cells while nothing is covered. The maps
 are recomputed in float32 and certified (`probes.attention`); one whose product is not the network's own fails the cell.
 
+What it means for a product. A picture of where a network looks is worth showing to people only where it leaves covered places alone; heads that look
+at them regardless follow the place and not the content.
+
+Pitfalls. Attention is no proof of what an answer rests on: compare with `salient` and `stability`, which change the picture. Values of networks with
+different prefix tokens compare, since these are left out; values of different grids do so only roughly.
+
 Source: Naseer et al. 2021, Figures 4 and 26. Theirs are pictures; the number is ours.
 
 Metrics: `visible_attention`; for the plain view of the mean head only. Pictures: the mean maps of both views; one is called

@@ -8,6 +8,9 @@ What is computed from confidence and rightness (expected calibration error with 
 coverage) is there for every study of answers, under every perturbation: `vitals table RUN --metric ece`, and the section "Confidence" of the
 report. A threshold on the confidence of a network with an AUROC near 50 % rejects at random, however well calibrated it is.
 
+What it means for a product. Where a threshold on confidence decides what a person looks at, take the threshold from these numbers and not from the
+softmax. Fit the temperature on pictures of the place of use, and again when these change.
+
 Pitfalls. An ECE of 7 % on 300 images is nothing: a network whose confidences are true has that much. Networks trained with label smoothing,
 mixup or a binary cross-entropy do not mean their softmax as a probability. A temperature of clean images is no temperature of shifted ones, where it
 can do harm (Gruber & Buettner 2022; arXiv 2506.09593).

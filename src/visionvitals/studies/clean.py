@@ -1,5 +1,11 @@
 """Accuracy on the unchanged images: what every other study is compared with.
 
+What it means for a product. A network that is right more often here and keeps less elsewhere may still be the better one: read the other studies as
+shares of this and as accuracies, whichever the product pays for.
+
+Pitfalls. Public weights may have seen public pictures. An accuracy near guessing is most often a class order, a normalisation or the weights of
+another network; the run warns of it.
+
 Metrics: `top1`, `top5`, `cross_entropy` and `prediction` of every image.
 """
 

@@ -7,6 +7,12 @@ Convention: what is shrunk is the network's own input (after its crop), so that 
 size is 128 of 224 px, which is aligned to 16-px patches; for other inputs the nearest multiple of 16 px (8 px under 128 px) to 4/7
 of the side is taken.
 
+What it means for a product. Says whether far or small objects away from the middle are found. A network that loses much here needs a detector before
+it, tiles, or training with small objects.
+
+Pitfalls. Black around the picture is a cue that no network has met, so it measures two things at once: `geometry` (`scale`) shrinks on the mean
+colour.
+
 Source: Naseer et al. 2021, appendix F.
 
 Metrics: those of `clean`.

@@ -18,6 +18,12 @@ are NaN: left out of means, and counted.
 One pass over the images serves all blocks and definitions. B needs the moments of the whole set before it can score an image;
 until then features wait in a temporary file, not in memory.
 
+What it means for a product. Features that stay alike under occlusion can be compared, clustered and searched when objects are partly hidden. Check it
+on the kind of hiding that the place of use has.
+
+Pitfalls. A and C count what all images share too: a large mean of all features makes any two images alike. Only B takes the mean over the images off.
+The definitions do not compare with one another.
+
 Source: Naseer et al. 2021, Table 1 and Figure 5. Deviation: one mask per image and run (theirs: one per batch).
 
 Metrics: `correlation` at (block, definition, all); `group_correlation` at (0, definition, group).

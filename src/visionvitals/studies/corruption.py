@@ -9,6 +9,12 @@ together. `mean corruption error` is the mean top-1 error over the 15 x 5; `kept
 the clean one. Neither is mCE: that exists for the released ImageNet-C files only (study `imagenet_c`). `frost` names a folder of frost
 pictures (ImageNet-C's six, of which it uses five); without one, frost is drawn by a procedure of our own.
 
+What it means for a product. Each corruption stands for a cause: defocus for a lens, noise for a night, JPEG for a link. Look at those of the place of
+use; the mean over all is for comparisons with other networks.
+
+Pitfalls. A network trained on some of these (AugMix, noise) has met them. Severities are no equal steps across corruptions. The size of the input
+matters: compare at one size.
+
 Source: Hendrycks and Dietterich 2019; Naseer et al. 2021, section 3.4. Deviation: those are the released JPEG files.
 
 Metrics: those of `clean`.

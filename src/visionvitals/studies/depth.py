@@ -7,6 +7,12 @@ patches that name the right class, by block, and where on the patch grid they si
 Conventions. Blocks are counted from 1 and seen before the final norm, which is then applied. At the last block, `tokens = pooled` is
 the network's own prediction (of a distilled network that of its class token and head alone).
 
+What it means for a product. Where an early block already knows the answer, the rest can be cut off or its features taken from there, at a part of the
+cost.
+
+Pitfalls. Every block is read with the last one's head. A block that this head cannot read may hold the answer in another form: `transfer` trains a
+probe for the block.
+
 Source: Naseer et al. 2021, appendix, Figures 12 to 15.
 
 Metrics. pooled: `top1`, `top5`, `cross_entropy` at (block, 0, 0). patches: `patch_share` at (block, 0, 0), and for the last

@@ -12,6 +12,10 @@ take no part, which is said. The episodes are kept beside the numbers
 (`files/episodes.json`). A backbone that was trained on the set's own
 classes has not met new ones: the plan and the report name how many of them it knows.
 
+What it means for a product. The number to look at when a product gets new classes from a handful of examples, with no training.
+
+Pitfalls. Classes that the network was trained on are not new; the run says which. Episodes of other ways and shots are other tasks.
+
 Source: Naseer et al. 2021, section 3.5; Triantafillou et al. 2020 (episodes); Tian et al. 2020 (the classifier). Deviations: the paper
 gives a figure only and names neither its queries nor its number of episodes; 600 and at most 10 a class are Meta-Dataset's.
 

@@ -13,6 +13,9 @@ Conventions. What the answer is compared with is the unchanged picture, but for 
 resampling and cut are alike on both sides. `margin` decodes the picture so that its shorter side is the input's, shows 7/8 of that, and moves
 that window: a true shift of up to 1/14 of the input, in pixels that are resampled once more. A roll joins ends that never met; a fill hides a part.
 
+What it means for a product. Where a camera moves, answers that flip from frame to frame are seen by users before any drop of accuracy is.
+`same_answer` on unlabelled pictures of the place of use is the cheapest gate there is.
+
 Pitfalls. A turned 6 is a 9: some turns change what the picture shows. Pictures of ImageNet are upright, and their networks have seen nothing else;
 people on 0, 90, 180 and 270 degrees reach .891, .841, .802 and .846 (model-vs-human, 16 classes). A roll by whole patches changes nothing for a
 transformer only if nothing in it knows positions. How fine the input is sampled is no condition but another network: spell `?size=`

@@ -8,6 +8,11 @@ Conventions. mCE is the mean over the 15 of (the sum over severities of the erro
 15 x 5 folders. Relative mCE takes the clean error off both, and needs the clean pictures (`?clean=FOLDER`). The 4 held-out
 corruptions have a mean error of their own. On a subset (`?images=500`) all of these have their intervals, over images.
 
+What it means for a product. For comparisons with published networks. For the place of use take `corruption` on its own pictures.
+
+Pitfalls. Only the released files give mCE; the pictures are JPEG and were cut by the authors, so a network that needs another size sees them resized.
+Networks trained with similar augmentation have met them.
+
 Source: Hendrycks and Dietterich 2019, section 4; Naseer et al. 2021, section 3.4.
 
 Metrics: those of `clean`, at (group, corruption, severity); the item is `wnid/file`, the same for all forms of a picture.

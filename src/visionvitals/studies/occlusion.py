@@ -8,6 +8,12 @@ it reaches the network as -mean/std; `mean` is the network's own mean colour, ze
 anything: the patch's token is not given to the network at all. `information_loss` is the share of pixels that were really
 removed, per image: with an offset grid it lies below the nominal fraction.
 
+What it means for a product. Says what to expect when part of the view is gone: a dirty lens, a hand, a frame. Where that is common, choose by the
+accuracy at the share that occurs, and not by the area.
+
+Pitfalls. The fill has a meaning of its own: compare `missingness`. A mask that is aligned with the patches of a transformer is kind to it; with
+`offset` it loses far more (docs/reproduce.md). Random cells are not how objects hide each other.
+
 Source: Naseer et al. 2021, section 3.1, appendices A and B. Deviations from the authors' code: one mask per image and run (theirs:
 one per batch, unseeded); `fraction` 0 is measured once.
 

@@ -10,6 +10,9 @@ score is the accuracy that is left, divided by that on unchanged pictures; it ca
 score takes chance (1 / outputs) from both accuracies. Whether an operation does what it should is measured on the pictures themselves: the
 local variance, high frequencies, edges and colour that are left.
 
+What it means for a product. Set the score of a cue beside the place of use: no colour at night, no texture after strong compression, no global shape
+in a crop. A low score there is a risk that clean accuracy hides.
+
 Pitfalls. A shuffle makes borders between cells that are a cue of their own; networks trained on pasted cells (CutMix, Cutout) have met
 some. Where cells cut through the patches of a transformer, it loses more than the shape, and the cell says so (`cells = 7` fits 14 x 14 patches).
 A high score says that a cue is not needed, not that it is not used: cues are redundant. Which one counts depends on the data: in medical images

@@ -5,6 +5,11 @@ Each image's patches are ranked by a source of saliency. `salient` removes the f
 So salient at Q and non-salient at 1 - Q split the image. Mass is not pixels: half of it can sit in a tenth of the patches, and
 `information_loss` says in how many.
 
+What it means for a product. A network that fails without a tenth of the patches hangs on one spot, and a sticker there turns it; one that is right
+without the object goes by the background.
+
+Pitfalls. Sources disagree on what is salient, so compare networks under one `model` or `mask`; under `self` or `gradient` each loses other patches.
+
 Sources. `model`: the attention of another ViT, which ranks the patches for all networks alike; `self`: the network's own attention;
 `gradient`: the absolute gradient of the predicted class's logit, for any network; `mask`: the true object of sets that know it, with
 which salient at 1 removes the object and non-salient at 0 all patches without a part of it. The last block's attention of the class

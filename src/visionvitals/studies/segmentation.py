@@ -11,6 +11,11 @@ Convention: both masks are cut as the network's input is; give `?size=512&resize
 then resamples its position embedding with antialiasing, the authors without). Pixels that nobody labelled (255) do not count, unless
 `count_void`. An image without an object has no value.
 
+What it means for a product. Says whether attention can be shown as a map of the object, or used to propose regions, without training for it.
+
+Pitfalls. `best` is chosen with the truth known and grows with the number of heads: compare `mean`, `expected` and `everything`. Attention covers what
+tells classes apart, which need not be the whole object.
+
 Source: Naseer et al. 2021, section 3.2 (`keep` 0.9, VOC2012 val); Caron et al. 2021, Figure 4 (0.6). The thresholds are not comparable.
 Deviation of `paper` from its text: none; its authors' code counts void as background, and so does the preset.
 

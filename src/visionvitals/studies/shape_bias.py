@@ -14,6 +14,12 @@ was published is of whole stimuli and stands beside those only.
 
 People and published networks are measured on the same pictures by `vitals responses RUN --add FOLDER`.
 
+What it means for a product. A network that goes by texture follows surfaces: another material or print and the answer turns. Where outlines are what
+counts (drawings, silhouettes, new materials), prefer shape.
+
+Pitfalls. The two cues are set against each other in made-up pictures; `reliance` asks on photographs what is needed. A high bias of few answers is
+weak evidence. A high shape bias is not robustness as such.
+
 Source: Geirhos et al. 2019; Naseer et al. 2021, section 3.2. The published values are recounted from the published answers to all 1,200
 conflicts, or, for networks trained on stylised pictures (SIN), quoted from the paper.
 

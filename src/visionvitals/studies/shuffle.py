@@ -3,6 +3,11 @@
 An image is cut into a grid and its cells are permuted, each image by its own permutation. A network that needs the global shape
 loses its accuracy; one that reads a bag of local features does not. With more cells, less structure is left.
 
+What it means for a product. A network that keeps much does not look at where the parts are: it will take a heap of parts for the object. Where the
+arrangement is what matters (assembly, faces, documents), that is a fault.
+
+Pitfalls. Borders between cells are a cue of their own, and cells that cut through patches cost a transformer more than the order does.
+
 Source: Naseer et al. 2021, section 3.3, which shows its numbers in a figure only. Deviation from the authors' code: one permutation
 per image and run (theirs: per batch).
 

@@ -7,6 +7,11 @@ Conventions. Blocks are counted from 1 and seen before the final norm; where the
 of blocks + 1, stands for the last block after the final norm, which is what its heads read. Token 1 is the first after the class
 token.
 
+What it means for a product. Where two tokens say the same, one of them is not needed; where they differ, choose the head by what the product needs,
+such as shape.
+
+Pitfalls. Tokens can be alike and still answer differently, as their heads differ.
+
 Source: Naseer et al. 2021, section 3.2 (the cosine of class and shape token over ImageNet's validation images, .35 and .68, and of class
 and ordinary distillation token, .96 and .94). At which depth they measured is not stated; theirs stand beside the last block after the
 final norm.

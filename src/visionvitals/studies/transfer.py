@@ -17,6 +17,11 @@ the epoch that is BEST ON TEST is reported, so its accuracy is too high; it is t
 network's own resize and crop, the last short batch is kept, and BatchNorm is in evaluation mode (theirs never was, which very likely
 explains the published ResNet50).
 
+What it means for a product. Says which network, and which of its blocks, to build a classifier of other classes on, before any fine-tuning.
+
+Pitfalls. A linear probe favours features that are already sorted by class; fine-tuning may turn the order. Classes that the network was trained on
+are not new; the run says which.
+
 Source: Naseer et al. 2021, section 3.5 and Table 5.
 
 Metrics, at (probe, blocks, tokens, block), block 0 but for `single`: `top1` of every test image, `validation_top1` of every validation
