@@ -17,7 +17,8 @@ SIZE = (224, 224)
 
 def page(study: Study) -> str:
     """One study: what it asks, the fields of its condition, its presets, its metrics, and the published numbers beside it."""
-    parts = [f"# {study.title} (`{study.name}`)", _documented(registry.load("studies", study.name))]
+    asks, _, told = _documented(registry.load("studies", study.name)).partition("\n\n")
+    parts = [f"# {study.title} (`{study.name}`)", asks, _pictures(study.name), told]
     parts += ["## Condition", _documented(study.Condition)]
     fields = [f"{name} = {words.short(default)!s}" for name, default in study.defaults.items()]
     parts.append("Defaults: " + ("; ".join(f"`{field}`" for field in fields) if fields else "there is no field") + ".")
@@ -62,6 +63,15 @@ def write() -> list[Path]:
     for path in set(FOLDER.glob("*.md")) - set(written):
         path.unlink()
     return list(written)
+
+
+def _pictures(name: str) -> str:
+    """What the gallery has of a study: what is done to a picture, and a figure."""
+    there = FOLDER.parent / "images" / "gallery"
+    shown = {f"{name}.webp": "What the networks see", f"{name}.svg": "What the study shows of the embedded networks"}
+    return "\n\n".join(
+        f"![{says}](../images/gallery/{file})" for file, says in shown.items() if (there / file).exists()
+    )
 
 
 def _documented(one: object) -> str:

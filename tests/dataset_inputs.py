@@ -257,6 +257,14 @@ def memory(tmp: Path) -> list[str]:
     ]
 
 
+def npz(tmp: Path) -> list[str]:
+    """The set of docs/write_an_image_set.md."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 20, 24, 3), dtype=np.uint8)
+    np.savez(tmp / "pets.npz", images=images, labels=np.arange(6) % 2, classes=["cat", "dog"])
+    return [f"npz:{tmp / 'pets.npz'}"]
+
+
 def objectnet(tmp: Path) -> list[str]:
     """Output 2 is number 0 of 2012 and called `great white shark, white shark`; outputs 0 and 1 are numbers 2 and 1."""
     rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import unquote
 
+from visionvitals import source
 from visionvitals.errors import VitalsError, blamed, near, require, shortened
 
 Kind = Literal["backbones", "datasets", "studies", "recipes"]
@@ -277,7 +278,9 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 def summary(kind: Kind, name: str) -> str:
     """The first line of a plug-in's docstring, read without importing it."""
-    path = Path(name) if name.endswith(".py") else _folder(kind) / f"{name}.py"
+    own = Path(name) if name.endswith(".py") else _folder(kind) / f"{name}.py"
+    points = () if own.is_file() else entry_points(group=f"visionvitals.{kind}", name=name)
+    path = next((file for point in points if (file := source.file_of(point.module))), own)
     if not path.is_file():
         return ""
     with blamed(f"`{name}` must be a Python file"):

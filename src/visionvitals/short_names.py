@@ -16,13 +16,18 @@ def labels(texts: Iterable[str]) -> dict[str, str]:
     """
     forms = {text: _forms(text) for text in texts}
     taken = Counter(form for several in forms.values() for form in several)
-    return {t: next((form for form in several[:-1] if taken[form] == 1), several[-1]) for t, several in forms.items()}
+    return {t: next((form for form in _shown(t, several) if taken[form] == 1), t) for t, several in forms.items()}
+
+
+def _shown(text: str, forms: list[str]) -> list[str]:
+    """The forms that are shown; a short spelling is shown whole."""
+    return [] if len(text) <= 28 else forms[:-1]
 
 
 def _forms(text: str) -> list[str]:
     """Ever longer names of a spelling; the last one is the spelling itself."""
     rest, _, options = text.partition("?")
-    if len(text) <= 28 or ":" not in rest or in_memory(text):  # short, shortened already, or a name that the user gave
+    if ":" not in rest or in_memory(text):  # shortened already, or a name that the user gave
         return [text]
     name, _, checkpoint = rest.partition(":")[2].partition("@")
     path = Path(name)

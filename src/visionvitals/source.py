@@ -5,7 +5,9 @@ import functools
 import hashlib
 import inspect
 import platform
+from collections.abc import Sequence
 from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,21 @@ def of(thing: object) -> str | None:
             continue
         return digest(path) if path and Path(path).is_file() else None
     return None
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module that can be imported, without executing it or its packages, as a look-up of the whole name would; None where there
+    is none."""
+    where: Sequence[str] | None = None
+    origin = None
+    whole = ""
+    for part in module.split("."):
+        whole = f"{whole}.{part}" if whole else part
+        found = PathFinder.find_spec(whole, where) if part else None
+        if found is None:
+            return None
+        origin, where = found.origin, found.submodule_search_locations or ()
+    return None if origin is None else Path(origin)
 
 
 @functools.cache

@@ -14,9 +14,8 @@ from visionvitals.core import ImageSet, Preprocess
 from visionvitals.datasets.base.cache import decoded
 from visionvitals.errors import VitalsError
 
-FAMILIES = registry.names("datasets")
-RENDERED = {"shapes": ["shapes:test?n=8&size=32"]}
-"""Sets that need no files; every other one has its own in `dataset_inputs`."""
+FAMILIES = [*registry.names("datasets"), str(Path(__file__).parents[1] / "plugins" / "npz.py")]
+"""Those that are installed, and that of docs/write_an_image_set.md by its path."""
 PREPROCESS = Preprocess(size=(16, 16), resize=20, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -25,10 +24,12 @@ def spellings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     family = request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISIONVITALS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        found = RENDERED.get(family) or getattr(dataset_inputs, family)(tmp_path_factory.mktemp(family))
+        found = getattr(registry.load("datasets", family), "EXAMPLES", ())
+        name = Path(family).stem
+        found = found or getattr(dataset_inputs, name)(tmp_path_factory.mktemp(name))
     if not found:
         pytest.skip(f"the extra of `{family}:` is not installed")
-    return found
+    return [f"{family}:{spelling.partition(':')[2]}" for spelling in found]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import visionvitals as vv
-from visionvitals import cli, study
+from visionvitals import backbones, cli, datasets, study
 from visionvitals.plan import identity, planner, request
 from visionvitals.run import requests, store
 
@@ -60,9 +60,10 @@ def test_its_cells_are_those_that_the_same_command_asks_for_today() -> None:
 
 
 def test_the_page_names_what_is_public() -> None:
-    for names, section in ((vv.__all__, "`visionvitals`"), (study.__all__, "`visionvitals.study`")):
-        line = next(each for each in PAGE.splitlines() if each.startswith(f"| {section} |"))
-        assert set(re.findall(r"`(\w+)`", line.removeprefix(f"| {section} |"))) == set(names)
+    for module in (vv, study, backbones, datasets):
+        head = f"| `{module.__name__}` |"
+        line = next(each for each in PAGE.splitlines() if each.startswith(head))
+        assert set(re.findall(r"`(\w+)`", line.removeprefix(head))) == set(module.__all__)
 
 
 def test_the_page_says_the_present_formats() -> None:

@@ -32,7 +32,8 @@ def require_logits(found: object, *, rows: int) -> None:
     if not (isinstance(found, Tensor) and found.ndim == 2 and found.shape[0] == rows and found.shape[1] > 0):
         got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise VitalsError(
-            f"A network must give logits of shape (b, k). Got {got} for {rows} image{'s' if rows > 1 else ''}."
+            f"A network must give logits of shape (b, k). Got {got} for {rows} image{'s' if rows > 1 else ''}. "
+            "Put a module around it that returns this one tensor, or a dict with it under `logits` (docs/your_model.md)."
         )
     require(not found.is_complex(), "Logits must be real numbers", found.dtype)
     if rows > 1 and not bool(found.isfinite().any()):

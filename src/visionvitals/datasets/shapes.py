@@ -28,6 +28,8 @@ from visionvitals.datasets._textured_shapes import (
 from visionvitals.errors import near, require
 from visionvitals.registry import Spec
 
+EXAMPLES: tuple[str, ...] = ("shapes:test?n=8&size=32",)
+"""What the contract tests open: a set that needs no file of its user says it itself."""
 _SEEDS = 2**20
 _PER_SEED = 2**40
 _LENGTH = {"train": 20_000, "test": 1_000}

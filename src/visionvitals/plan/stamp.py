@@ -7,11 +7,10 @@ loaded next.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from importlib.machinery import PathFinder
+from collections.abc import Iterator
 from pathlib import Path
 
-from visionvitals import registry
+from visionvitals import registry, source
 from visionvitals.plan.request import Plan
 
 
@@ -43,22 +42,8 @@ def _paths(text: str) -> Iterator[Path]:
     if family in registry.names("datasets"):
         yield from getattr(registry.load("datasets", family), "files", lambda text: ())(text)
     if family == "python" and not name.partition(":")[0].endswith(".py"):
-        yield from _module(name.rpartition(":")[0])
-
-
-def _module(name: str) -> Iterator[Path]:
-    """The file of a module; it is looked up part by part, since a look-up of the whole name would execute its packages."""
-    where: Sequence[str] | None = None
-    origin = None
-    whole = ""
-    for part in name.split("."):
-        whole = f"{whole}.{part}" if whole else part
-        found = PathFinder.find_spec(whole, where) if part else None
-        if found is None:
-            return
-        origin, where = found.origin, found.submodule_search_locations or ()
-    if origin is not None:
-        yield Path(origin)
+        file = source.file_of(name.rpartition(":")[0])
+        yield from () if file is None else (file,)
 
 
 def _lines(path: Path) -> Iterator[str]:
