@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 import visionvitals as vv
-from visionvitals import study
-from visionvitals.results import rules
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,19 +59,3 @@ def test_links_of_the_readme_and_the_docs_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
-
-
-def test_the_rules_of_the_docs_are_rules(tmp_path: Path) -> None:
-    """Every file of rules that a page shows, and the examples."""
-    records = {name: study.load(name) for name in study.names()}
-    found = [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.toml")]
-    for page in (ROOT / "docs").glob("*.md"):
-        found += [
-            text
-            for text in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-            if "[[rule]]" in text
-        ]
-    assert len(found) >= 3
-    for text in found:
-        (tmp_path / "gate.toml").write_text(text, encoding="utf-8")
-        assert rules.read(tmp_path / "gate.toml", records)

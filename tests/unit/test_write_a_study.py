@@ -34,7 +34,7 @@ def job(condition: object, side: int = 32) -> Job:
 
 
 def test_the_page_holds_the_files_as_they_are() -> None:
-    shown = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    shown = re.findall(r"```python title=.*?\n(.*?)```", PAGE, flags=re.DOTALL)
     assert shown == [path.read_text(encoding="utf-8") for path in FILES.values()]
 
 
