@@ -20,7 +20,8 @@ SIDE = 160
 HEAD = """# Gallery
 
 What does each study do to a picture, and what does it show? All figures are of the two embedded networks on 60 embedded pictures (24 or
-320 where a study needs fewer or more), so that they can be made again without a download; they are there to show the studies, not to compare networks. [Real networks](case_study.md) have pages of their own.
+320 where a study needs fewer or more), so that they can be made again without a download; they are there to show
+the studies, not to compare networks. [Real networks](case_study.md) have pages of their own.
 
 ```
 {command}
