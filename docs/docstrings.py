@@ -4,6 +4,7 @@ import re
 import textwrap
 
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Example): ?(.*)$")
+_LEAD = re.compile(r"^(What it means(?: for a product)?|Pitfalls|Protocol|Conventions?|Controls|Methods|Sources?|Metrics)([.:,])")
 _PAGE = re.compile(r"(?<!`)\bdocs/([\w/]+\.md)")
 
 
@@ -19,7 +20,7 @@ def markdown(text: str, *, docs: str = "") -> str:
 def _part(lines: list[str]) -> str:
     head = _SECTION.match(lines[0])
     if head is None:
-        return "\n".join(lines).strip()
+        return _LEAD.sub(r"**\1**\2", "\n".join(lines).strip())
     title, body = head[1], textwrap.dedent("\n".join(lines[1:])).strip()
     if title == "Example":
         return f"```python\n{body}\n```"
