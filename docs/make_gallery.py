@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+import visionvitals
 from visionvitals import study
 from visionvitals.report import charts, figures, panels
 from visionvitals.results import Run
@@ -18,8 +19,8 @@ IMAGES = ROOT / "images" / "gallery"
 SIDE = 160
 HEAD = """# Gallery
 
-What does each study do to a picture, and what does it show? All figures are of the two embedded networks on {n} embedded pictures, so that they can be
-made again without a download; they are there to show the studies, not to compare networks. [Real networks](case_study.md) have pages of their own.
+What does each study do to a picture, and what does it show? All figures are of the two embedded networks on 60 embedded pictures (24 or
+320 where a study needs fewer or more), so that they can be made again without a download; they are there to show the studies, not to compare networks. [Real networks](case_study.md) have pages of their own.
 
 ```
 {command}
@@ -28,10 +29,10 @@ made again without a download; they are there to show the studies, not to compar
 
 
 def main(folder: Path) -> None:
-    run = Run(folder)
+    run = visionvitals.Run(folder).results
     IMAGES.mkdir(parents=True, exist_ok=True)
     command = str(__doc__).rpartition("\n\n")[2].strip()
-    parts = [HEAD.format(n=200, command=command)]
+    parts = [HEAD.format(command=command)]
     for name in run.studies:
         parts.append(
             f"## {study.load(name).title}\n\n{study.load(name).asks}\n\n{shown(run, name)}\n\n[More](studies/{name}.md)\n"
@@ -45,16 +46,15 @@ def shown(run: Run, name: str) -> str:
     panel = next((p for p in panels.panels(run, name) if p.rows), None)
     if panel is not None:
         strip(panel.rows[0]).save(IMAGES / f"{name}.webp", quality=80)
-        lines.append(
-            f"![{'; '.join(head for head in panel.heads if head) or 'one picture'}](images/gallery/{name}.webp)"
-        )
-        if any(panel.heads):
-            lines.append(f"From left to right: {', '.join(panel.heads)}.")
+        told = [head for head in panel.heads if head]
+        by = next(iter(study.load(name).charts)).x_title
+        said = f"{by[:1].upper()}{by[1:]}, from left to right: {', '.join(told)}." if told else "One picture."
+        lines += [f"![{said}](images/gallery/{name}.webp)", said if told else ""]
     figure = next(iter(charts.plots(run, name)), None)
     if figure is not None:
         (IMAGES / f"{name}.svg").write_text(figures.svg(run, name, figure), encoding="utf-8")
         lines.append(f"![{study.load(name).title}](images/gallery/{name}.svg)")
-    return "\n\n".join(lines)
+    return "\n\n".join(line for line in lines if line)
 
 
 def strip(row: panels.Row) -> Image.Image:

@@ -76,7 +76,7 @@ def test_a_configuration_without_labels_loads(tmp_path: Path) -> None:
     }
     found = saved(tmp_path, "pvt", {**arguments, "id2label": None}, 64)
     assert found.card.outputs == 1000
-    assert any("1000 outputs are taken for ImageNet's classes" in note for note in found.card.notes)
+    assert any("1000 outputs are taken as ImageNet's classes" in note for note in found.card.notes)
     images = pictures(64)
     torch.testing.assert_close(found.logits(images), found.module((images - 0.5) / 0.5).logits)
     where = tokens.layout(found)

@@ -382,7 +382,7 @@ def test_bad_values_are_refused(tmp_path: Path, given: dict[str, Any], said: str
 
 def test_it_does_not_go_with_rules(tmp_path: Path) -> None:
     (tmp_path / "rules.toml").write_text('[[rule]]\nsign = "clean top-1"\nat_least = 0.5\n')
-    with pytest.raises(VitalsError, match="Leave --half-width and --minutes away"):
+    with pytest.raises(VitalsError, match="Leave out --half-width and --minutes"):
         audit(tmp_path / "run", half_width=1, rules=tmp_path / "rules.toml", until_decided=True)
 
 

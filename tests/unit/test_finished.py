@@ -103,5 +103,5 @@ def test_a_run_of_the_first_edition_is_refused_with_what_to_do(
     tmp_path: Path, toy_backbone: str, toy_images: str
 ) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"schema": 1, "plan": {}, "cells": [], "skips": []}))
-    with pytest.raises(VitalsError, match=r"(?s)another edition of visionvitals.*Give another --out.*measured anew"):
+    with pytest.raises(VitalsError, match=r"(?s)another edition of visionvitals.*Give another --out.*measured again"):
         measure(asked(toy_backbone, toy_images), tmp_path)

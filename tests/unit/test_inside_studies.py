@@ -122,7 +122,7 @@ def test_blocks_that_are_not_there_are_left_out_and_named_where_none_is(vit: Bac
     found = values(lesion, job(vit, lesion.Condition(blocks=(2, 99))), "top1")
     assert {at for _, at in found} == {(2,)}
     said = lesion.refusal(lesion.Condition(blocks=(99,)), vit.card, NO_IMAGES)
-    assert said == "deit_tiny_distilled_patch16_224 has blocks 1 to 3, none of (99,)"
+    assert said == "deit_tiny_distilled_patch16_224 has blocks 1 to 3; `blocks` asks for (99,)"
     assert "would zero 18 of 16 patch tokens" in (
         lesion.refusal(lesion.Condition(ratio=1.0), vit.card, NO_IMAGES) or ""
     )
@@ -397,7 +397,7 @@ def test_a_network_that_lacks_it_is_told_why(cnn: Backbone, study: ModuleType, c
 
 def test_what_does_not_fit_is_told_why(vit: Backbone) -> None:
     one = dataclasses.replace(vit.card, prefix_tokens=1)
-    assert "has 1 prefix tokens; a second one is needed" in (tokens.refusal(tokens.Condition(), one, NO_IMAGES) or "")
+    assert "has 1 prefix tokens; it needs one besides the class token" in (tokens.refusal(tokens.Condition(), one, NO_IMAGES) or "")
     assert "there is no query 2" in (
         attention.refusal(attention.Condition(grid=(4, 4), query=2), vit.card, NO_IMAGES) or ""
     )

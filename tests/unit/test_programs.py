@@ -332,7 +332,7 @@ def test_a_weights_file_is_no_program_and_a_cut_one_neither(files: Path, tmp_pat
 
 def test_data_that_is_missing_or_elsewhere_is_named(files: Path, tmp_path: Path) -> None:
     (tmp_path / "four.onnx").write_bytes((files / "four.onnx").read_bytes())
-    with pytest.raises(VitalsError, match=r"must lie beside it. Got 'no four.onnx.data'"):
+    with pytest.raises(VitalsError, match=r"must lie in the same folder. Got 'no four.onnx.data'"):
         load_backbone(f"onnx:{tmp_path}/four.onnx", device=CPU)
     proto = onnx.load(str(files / "four.onnx"), load_external_data=False)
     for pair in (p for t in proto.graph.initializer for p in t.external_data if p.key == "location"):
