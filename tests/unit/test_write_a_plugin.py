@@ -70,7 +70,7 @@ def write(file: str, images: list[np.ndarray], labels: list[int], classes: tuple
 
 
 def shown(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+    return re.findall(rf"```{language}(?: title=.*?)?\n(.*?)```", page, flags=re.DOTALL)
 
 
 def commands(page: str, *, by_path: bool) -> list[list[str]]:
