@@ -124,7 +124,7 @@ def test_what_cannot_be_measured_is_a_skip() -> None:
     assert "smaller than the network's own" in str(
         study.refusal(dataclasses.replace(on_grid, area=0.05), card(), NO_IMAGES)
     )
-    assert "none of the 4 outputs" in str(study.refusal(study.Condition(target=4), card(), NO_IMAGES))
+    assert "not among the 4 outputs" in str(study.refusal(study.Condition(target=4), card(), NO_IMAGES))
     assert "at least 2 classes" in str(
         study.refusal(study.Condition(), dataclasses.replace(card(), outputs=1), NO_IMAGES)
     )
