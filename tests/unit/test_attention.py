@@ -397,6 +397,6 @@ def test_attention_of_two_passes_is_no_sequence(networks: int) -> None:
     assert "attention" in alone.card.provides
     assert not any("one part" in note for note in alone.card.notes)
     assert "attention" not in mean.card.provides
-    assert any("passes beside `" in note for note in mean.card.notes)
+    assert any("also passes around `" in note for note in mean.card.notes)
     with pytest.raises(VitalsError, match="attention calls are 2 sequences that do not depend on each other"):
         attention.patch_rows(mean, pictures(mean))

@@ -340,7 +340,7 @@ def test_damaged_and_absent_files_are_named(files: dict[str, Path], tmp_path: Pa
         ("list.pth", "must hold a state dict"),
         ("nothing.pth", "must be a state dict or hold one under state_dict, model"),
         ("hlaf.pth", r"There is no weights file.*Did you mean half\.pth"),
-        ("none/here.pth", "nor its folder"),
+        ("none/here.pth", "and its folder does not exist"),
     ]:
         with pytest.raises(VitalsError, match=what):
             load(f"checkpoint:{tmp_path}/{name}?arch=test_vit")
@@ -442,7 +442,7 @@ def test_normalisation_is_inside(vit: core.Backbone) -> None:
             "timm:test_vit?pretrained=false&model.in_chans=1",
             "must take pictures of 3 channels, red, green and blue. Got one that takes 1",
         ),
-        ("timm:test_vit?pretrained=false&classes=none.txt", "there is no file none.txt"),
+        ("timm:test_vit?pretrained=false&classes=none.txt", "There is no file none.txt"),
         ("torchvision:resnet51", "has no classifier `resnet51`. Did you mean resnet50"),
         ("torchvision:resnet18?weights=V9", "no published weights of that name"),
         ("torchvision:fasterrcnn_resnet50_fpn", "has no classifier"),
