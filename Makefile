@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # `make demo TORCH=cpu` installs torch's CPU build, for a Linux machine without a GPU
 TORCH ?=
 
-.PHONY: demo test lint types docs check hostile blocks looks budget scale dist figures clean
+.PHONY: demo test lint types docs check hostile laws blocks looks budget scale dist figures clean
 
 demo: $(VENV)/.installed  ## audit the two embedded models on the embedded images; ends by naming the report
 	$(BIN)/vitals demo --out runs/demo
@@ -28,6 +28,9 @@ hostile: $(VENV)/.installed  ## every hostile input, kill -9 at random moments, 
 	$(BIN)/python tests/hostile/kills.py
 	$(BIN)/python tests/hostile/kill_shares.py
 	$(BIN)/python tests/hostile/flips.py
+
+laws: $(VENV)/.installed  ## the contract of a study, on every condition of every preset; before a release
+	VISIONVITALS_LAWS=1000 $(BIN)/python -m pytest tests/contracts/test_every_study.py
 
 blocks: $(VENV)/.installed  ## the blocks of a network of every module of timm and transformers, against the table that is kept
 	$(BIN)/python benchmarks/blocks.py

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -39,6 +40,8 @@ FOLLOW = ("attack",)
 """Studies whose inputs follow the network's own gradients, whose last bits depend on the batch shape as those of logits do: where a
 gradient is next to zero its sign can turn, so that few pixels differ, by no more than the attack allows."""
 
+MOST = int(os.environ.get("VISIONVITALS_LAWS", "16"))
+"""Conditions of a study that a law is tried on, spread evenly over its presets; `make laws` tries all."""
 SMALLER: Mapping[str, Mapping[str, Any]] = {"stability": {"masks": 24, "colours": 3}}
 """Values in place of those of the presets, of studies with thousands of passes an image."""
 
@@ -102,7 +105,7 @@ def measured(made: study.Study, work: Job) -> Values:
     }
 
 
-def measurable(made: study.Study, most: int = 40) -> list[Any]:
+def measurable(made: study.Study, most: int = MOST) -> list[Any]:
     """Of the conditions that the small network allows, over all presets, at most so many evenly spread ones."""
     smaller = SMALLER.get(made.name, {})
     every = [

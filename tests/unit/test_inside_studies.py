@@ -397,7 +397,9 @@ def test_a_network_that_lacks_it_is_told_why(cnn: Backbone, study: ModuleType, c
 
 def test_what_does_not_fit_is_told_why(vit: Backbone) -> None:
     one = dataclasses.replace(vit.card, prefix_tokens=1)
-    assert "has 1 prefix tokens; it needs one besides the class token" in (tokens.refusal(tokens.Condition(), one, NO_IMAGES) or "")
+    assert "has 1 prefix tokens; it needs one besides the class token" in (
+        tokens.refusal(tokens.Condition(), one, NO_IMAGES) or ""
+    )
     assert "there is no query 2" in (
         attention.refusal(attention.Condition(grid=(4, 4), query=2), vit.card, NO_IMAGES) or ""
     )
