@@ -356,7 +356,9 @@ def test_a_plan_gives_the_names_of_its_one_image_set(where: Path) -> None:
     assert plan_file.from_dict(plan_file.to_dict(plan), source="x") == plan
     for said in (f"{own}?head=none", f"{own}?prompts=one&classes={where}/names.txt"):
         assert request.plan([said], ["shapes:test"], sections).backbones == (said,)
-    with pytest.raises(VitalsError, match=r"so there must be one. Got 'shapes:test, folder:x'.*`clip:.*\?classes=SET`"):
+    with pytest.raises(
+        VitalsError, match=r"so there must be exactly one. Got 'shapes:test, folder:x'.*`clip:.*\?classes=SET`"
+    ):
         request.plan([own], ["shapes:test", "folder:x"], sections)
     found = request.plan([own], ["shapes:test"], sections, data_for=[("clean", "shapes:val")])
     assert found.backbones == (f"{own}?classes=shapes:test",)

@@ -282,6 +282,14 @@ def test_a_network_that_answers_otherwise_under_an_old_digest_is_refused(
     assert (outcome.measured, outcome.found) == (1, 0), "nothing is taken of a network that answered otherwise"
 
 
+def test_the_same_weights_with_another_preprocessing_join_a_run(tmp_path: Path) -> None:
+    """Their answers differ, and so do the ids of their cells: nothing could mix. It was refused, where the warning of a wrong mean sends people."""
+    network, data = "tiny:cnn", "shapes:test?n=6"
+    assert measure(tmp_path / "run", [f"{network}?mean=0.9"], [data]).measured == 1
+    assert measure(tmp_path / "run", [network], [data]).measured == 1
+    assert len(results.load(tmp_path / "run").backbones) == 2
+
+
 def test_equal_cells_are_taken_from_another_run(tmp_path: Path, toy_backbone: str, capsys: Any) -> None:
     data = pictures(tmp_path / "a")
     measure(tmp_path / "first", [toy_backbone], [data], "clean,corner")

@@ -90,9 +90,12 @@ def test_where_colours_do_not_matter_explanations_agree() -> None:
         return plain
 
     found = measured(stability.Condition(masks=200, grid=GRID), network(logits))
-    assert set(found) == {"agreement", "agreement_by_chance", "changed", "changed_at_random"}
+    assert set(found) == {"agreement", "agreement_of_masks", "agreement_by_chance", "changed", "changed_at_random"}
     for top, agree in found["agreement"].items():
         assert agree.tolist() == [1.0] * 5
+        assert (found["agreement_of_masks"][top] > lime.chance(N, math.floor(top * N)) + 0.2).all(), (
+            "the noise of 200 masks"
+        )
         assert found["agreement_by_chance"][top] == pytest.approx(lime.chance(N, math.floor(top * N)))
     assert list(found["agreement"]) == [top for top in stability.TOPS if top * N >= 1]
 
@@ -110,6 +113,20 @@ def test_where_only_the_colour_decides_they_do_not() -> None:
     found = measured(stability.Condition(masks=400, grid=GRID, colours=8), network(logits))
     for agree in found["agreement"].values():
         assert (agree < 0.6).all()
+
+
+def test_what_is_noise_agrees_no_better_with_other_masks() -> None:
+    """Its answer is a hash of the picture: no cell adds anything, so that two sets of masks agree by chance, in one colour as in two."""
+
+    def logits(images: Tensor) -> Tensor:
+        out = torch.zeros(len(images), 256)
+        out[:, 0] = (images.double().flatten(1) @ torch.arange(12288.0).double().sin() * 1e4).sin().float()
+        return out
+
+    found = measured(stability.Condition(masks=300, colours=2, grid=GRID), network(logits), images=40)
+    for name in ("agreement", "agreement_of_masks"):
+        mean, chance = found[name][0.25].mean(), lime.chance(N, 4)
+        assert abs(mean - chance) < 4 * found[name][0.25].std() / math.sqrt(40)
 
 
 def test_a_response_that_never_varies_has_no_ranking() -> None:
@@ -145,7 +162,7 @@ def test_the_top_carries_the_answer_where_one_cell_decides() -> None:
 def test_removed_tokens_have_no_colours_to_compare() -> None:
     vit = load_backbone("tiny:vit", device=torch.device("cpu"))
     found = measured(stability.Condition(masks=30, fill="token", grid=(8, 8)), vit)
-    assert set(found) == {"changed", "changed_at_random"}
+    assert set(found) == {"agreement_of_masks", "agreement_by_chance", "changed", "changed_at_random"}
     assert len(found["changed"]) == len(stability.TOPS)
 
 

@@ -388,7 +388,7 @@ def test_a_label_of_a_table_writes_nothing_outside_and_classes_that_would_meet_a
     assert len(read_copy(where)) == 2
     table.write_text(f"path,label\n{some[0]},a/b\n{some[1]},a_b\n", encoding="utf-8")
     assert cli.main([*line, "--out", str(tmp_path / "other")]) == 2
-    assert "must have the same place" in capsys.readouterr().err
+    assert "must have different places" in capsys.readouterr().err
 
 
 def test_a_picture_without_its_style_is_unreadable(paintings: Path, natural: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_teacher_is_part_of_the_training(distilled, loop, pictures, monkeypa
 def test_a_teacher_of_other_classes_is_refused(loop, pictures, tmp_path) -> None:
     recipe = dataclasses.replace(RECIPE, model=TWO, teacher="tiny:cnn", distil="hard")
     with pytest.raises(
-        VitalsError, match=r"must know the classes of the student: 2 of the 2 classes of `two` are none"
+        VitalsError, match=r"must know the classes of the student: 2 of the 2 classes of `two` are not among"
     ):
         loop.fit(recipe, pictures, pictures, out=tmp_path, report=quiet)
 

@@ -330,10 +330,10 @@ def _superseded(out: AnyPath, known: Sequence[Mapping[str, Any]], here: Mapping[
 
 
 def _refuse_other_answers(out: AnyPath, answered: Mapping[str, Mapping[str, Any]], here: Mapping[str, Any]) -> None:
-    """A network that answers otherwise with the same weights: its cells have the same ids, so that old and new would mix."""
+    """A network that answers otherwise with the same weights and preprocessing: its cells have the same ids, so that old and new would mix."""
     changed = []
     for spec, now in here["answers"].items():
-        kept = answered.get(here["digests"]["weights"][spec])
+        kept = answered.get(requests.network(here["digests"], spec))
         apart = Answers.read(kept).differs(Answers.read(now)) if kept is not None else None
         changed += [f"{spec}: {apart}"] if apart else []
     if changed:

@@ -79,12 +79,18 @@ def same(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
 
 
 def answered(content: Request) -> dict[str, Mapping[str, Any]]:
-    """digest of weights -> what a network of these has answered to the two fixed pictures, now or before it was superseded."""
+    """`network` -> what it has answered to the two fixed pictures, now or before it was superseded."""
     found = dict(content.get("answered", {}))
     for request in each(content):
-        weights = request["digests"].get("weights", {})
-        found |= {weights[spec]: answers for spec, answers in request["answers"].items() if spec in weights}
+        seen = {spec: network(request["digests"], spec) for spec in request["answers"]}
+        found |= {seen[spec]: answers for spec, answers in request["answers"].items() if seen[spec]}
     return found
+
+
+def network(digests: Mapping[str, Any], spec: str) -> str:
+    """What answers to pictures depend on, of the digests of a request: weights and how pictures are brought to them; "" where it is not known."""
+    weights, look = (digests.get(kind, {}).get(spec) for kind in ("weights", "preprocess"))
+    return f"{weights} {json.dumps(look, sort_keys=True)}" if weights else ""
 
 
 def listed(every: Sequence[Mapping[str, Any]]) -> set[str]:

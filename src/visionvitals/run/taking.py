@@ -5,6 +5,7 @@ from typing import Any
 
 from visionvitals.answers import Answers
 from visionvitals.core import BackboneCard, Cell
+from visionvitals.plan.identity import plain
 from visionvitals.remote import AnyPath
 from visionvitals.run import requests
 from visionvitals.run.cell import DamagedCell
@@ -41,5 +42,6 @@ def take(run: Running, missing: Mapping[str, Cell], folders: Sequence[AnyPath]) 
 
 def _otherwise(card: BackboneCard, answered: Mapping[str, Mapping[str, Any]]) -> str:
     """How a network of these weights answered otherwise in another run, or ""."""
-    kept = answered.get(card.digest)
+    here = {"weights": {card.spec: card.digest}, "preprocess": {card.spec: plain(card.preprocess)}}
+    kept = answered.get(requests.network(here, card.spec))
     return "" if kept is None or card.answers is None else Answers.read(kept).differs(card.answers) or ""
