@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from visionvitals import registry, source
 from visionvitals.core import BackboneCard, BackboneSpec, FolderSpec, ImageSetCard, Place, Preprocess, Preset, Scores
 from visionvitals.errors import VitalsError, blamed, guarded, near, require
-from visionvitals.figure import COMMON, Chart, Metric, Published, Record, Sign
+from visionvitals.figure import COMMON, KINDS, Chart, Metric, Published, Record, Sign
 from visionvitals.job import Batch, Job
 from visionvitals.scoring import answers, score
 
@@ -285,8 +285,11 @@ def _condition_faults(condition: Any) -> list[str]:
 
 
 def _figure_faults(here: Mapping[str, Any]) -> list[str]:
-    """Metrics that are none, and charts or signs that name a metric which the study has not."""
+    """Metrics that are none, and charts or signs that name a metric or a field which the study has not."""
     metrics = {**COMMON, **here.get("METRICS", {})}
+    condition = here.get("Condition")
+    fields = [f.name for f in dataclasses.fields(condition)] if dataclasses.is_dataclass(condition) else []
+    fields += [*here["AXES"]] if isinstance(here.get("AXES"), tuple) else []
     found = [
         f"`METRICS[{n!r}]` must be a `study.Metric`. Got {m!r}" for n, m in metrics.items() if not isinstance(m, Metric)
     ]
@@ -300,9 +303,19 @@ def _figure_faults(here: Mapping[str, Any]) -> list[str]:
         for entry in here.get(part, ()):
             if not isinstance(entry, kind):
                 found.append(f"`{part}` must hold `study.{kind.__name__}` only. Got {entry!r}")
-            elif entry.metric not in metrics:
+                continue
+            if entry.metric not in metrics:
                 found.append(f"`{part}` names the metric `{entry.metric}`. {near(entry.metric, metrics)}")
+            if isinstance(entry, Sign) and entry.kind not in KINDS:
+                found.append(f"`{part}` has a sign of the kind `{entry.kind}`. {near(entry.kind, KINDS)}")
+            found += [f"`{part}` names the field `{n}`. {near(n, fields)}" for n in _named(entry) if n not in fields]
     return found
+
+
+def _named(entry: Chart | Sign | Published) -> list[str]:
+    """Fields of the condition, or axes, that a chart, a sign or a published number names."""
+    named = [getattr(entry, "x", ""), getattr(entry, "y", ""), *getattr(entry, "facet", ()), *entry.where]
+    return [name for name in dict.fromkeys(named) if name]
 
 
 def _choices(condition: type) -> dict[str, tuple[str, ...]]:

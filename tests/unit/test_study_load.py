@@ -95,6 +95,25 @@ def test_figures_name_metrics_that_there_are(tmp_path: Path) -> None:
         study.load(write(tmp_path / "bad2.py", text))
 
 
+def test_figures_name_fields_and_kinds_that_there_are(tmp_path: Path) -> None:
+    """A chart over a field that is not there was drawn as one bar called None, and its sign was missing without a word."""
+    text = GOOD + (
+        "from visionvitals.study import Chart, Sign\nAXES = ('block',)\n"
+        "CHARTS = (Chart(x='evry'), Chart(x='every', facet=('block', 'fold')))\n"
+        "SIGNS = (Sign(title='t', kind='kpt', where={'evrey': 2}),)\n"
+    )
+    with pytest.raises(VitalsError) as caught:
+        study.load(write(tmp_path / "bad3.py", text))
+    for fault in (
+        "the field `evry`. Did you mean every",
+        "the field `fold`",
+        "the kind `kpt`. Did you mean kept",
+        "the field `evrey`",
+    ):
+        assert fault in str(caught.value)
+    assert "`block`" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

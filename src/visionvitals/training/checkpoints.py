@@ -63,7 +63,7 @@ def read(folder: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     ]
     if differ:
         raise VitalsError(
-            f"{folder} holds another training: {'; '.join(differ)}. Give another folder, or start again without resuming."
+            f"{folder} holds another training: {'; '.join(differ)}. Give another folder, or delete this one."
         )
     return state
 
