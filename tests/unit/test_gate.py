@@ -74,6 +74,16 @@ def test_runs_in_swapped_order_give_the_other_answer(tmp_path: Path) -> None:
     (outcome,) = judge(tmp_path, NOT_WORSE).outcomes
     assert outcome.status == "pass"
     assert outcome.estimate.value == pytest.approx(0.2)
+    assert outcome.measured.startswith("+20.0 points (+")
+    assert "better than the baseline" in outcome.measured
+
+
+def test_a_loss_reads_as_one(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 700, 1000)
+    plant(tmp_path / "old", 900, 1000, backbone=NIGHT)
+    (outcome,) = judge(tmp_path, NOT_WORSE).outcomes
+    assert outcome.measured.startswith("20.0 points (17.")
+    assert "worse than the baseline" in outcome.measured
 
 
 @pytest.mark.parametrize(("right", "status"), [(700, "pass"), (500, "breach"), (605, "undecided")])

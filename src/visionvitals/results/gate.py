@@ -85,14 +85,16 @@ class Outcome:
             return self.reason
         e, against = self.estimate, self.rule.ask == "not_worse_by"
         unit = (" points" if against else " %") if self.rule.share else ""
-        sign = "+" if against else ""
+        worse = against and e.value < 0
+        sign = "+" if against and not worse else ""
         if math.isnan(e.low):
             return f"{e.value * (100 if self.rule.share else 1):.1f}{' %' if self.rule.share else ''}, no interval, n = {words.n(e)}"
         value, low, high = (
-            f"{x * (100 if self.rule.share else 1):{sign}.{1 if self.rule.share else 3}f}" for x in e[:3]
+            f"{x * (100 if self.rule.share else 1):{sign}.{1 if self.rule.share else 3}f}"
+            for x in ((0 - e.value, 0 - e.high, 0 - e.low) if worse else e[:3])
         )
-        beside = " better than the baseline" if against else ""
-        beside = " better than that" if against and self.rule.relative else beside
+        than = "that" if self.rule.relative else "the baseline"
+        beside = f" {'worse' if worse else 'better'} than {than}" if against else ""
         more = f"; about {words.count(self.more, 'image')} more would decide" if self.more else ""
         return f"{value}{unit} ({low} to {high}){beside}, n = {words.n(e)}{more}"
 
