@@ -102,7 +102,16 @@ CHARTS = (
         facet=("grid",),
         metric="agreement",
         where={"fill": "colours"},
-        reads="Below `agreement_of_masks` (in the table) the colour of what is hidden matters to the explanation. Random rankings agree at a few percent.",
+        reads="The colour of what is hidden matters where this lies below the agreement of two sets of masks (next chart).",
+    ),
+    Chart(
+        x="top",
+        x_title="most important cells",
+        x_unit="share",
+        facet=("fill", "grid"),
+        metric="agreement_of_masks",
+        title="Agreement of two sets of masks",
+        reads="What noise leaves of 100 % in one colour. Where two colours agree as well as this, the colour cannot be told from noise.",
     ),
     Chart(
         x="top",
