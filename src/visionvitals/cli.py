@@ -135,7 +135,7 @@ class Machine:
 
 @app.command
 def demo(*, out: RunFolder = Path("runs/demo"), machine: Machine = Machine()) -> int:
-    """Audit the two embedded networks on the embedded images. No download, under two minutes on two cores.
+    """Audit the two embedded networks on the embedded images. No download, some three minutes on two cores (docs/install.md).
 
     Args:
         out: The run folder, or its URL on an object store (s3://bucket/run).
