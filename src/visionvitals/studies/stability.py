@@ -189,13 +189,13 @@ def measure(job: Job) -> Iterator[Scores]:
     c: Condition = job.condition
     n = c.grid[0] * c.grid[1]
     (kept, others), found = _masks(c, job.seed), _responses(job)
-    for rows in _rows(job):
-        response = np.moveaxis(found["response"][rows], 0, -1)  # (fills, masks, images)
+    for batch in job.batches():
+        response = np.moveaxis(found["response"][batch.rows], 0, -1)  # (fills, masks, images)
         varies = np.isfinite(response).all(axis=1) & (np.ptp(response, axis=1) > 0)
         *by_colour, again = np.nan_to_num(response)
         ranked = [lime.ranking(lime.importance(kept, each)) for each in by_colour]
         second = lime.ranking(lime.importance(others, again))
-        changed = _changed(job, rows, ranked[0].T, np.array(found["answer"][rows]))
+        changed = _changed(job, batch, ranked[0].T, np.array(found["answer"][batch.rows]))
         for top, shares in changed.items():
             values = {name: np.where(varies[0], share, np.nan) for name, share in shares.items()}
             count = patches.drop_count(top, n)
@@ -204,8 +204,8 @@ def measure(job: Job) -> Iterator[Scores]:
             values["agreement_by_chance"] = np.full(alike.shape, lime.chance(n, count))
             if len(ranked) > 1:
                 values["agreement"] = np.where(varies[:-1].all(axis=0), lime.overlap(ranked, count), np.nan)
-            yield Scores(job.ids[rows], values, (top,))
-        job.progress(rows.stop - rows.start)
+            yield Scores(batch.ids, values, (top,))
+        job.progress(len(batch.ids))
 
 
 def _hidden(c: Condition) -> object:
@@ -215,11 +215,6 @@ def _hidden(c: Condition) -> object:
 
 def _fills(c: Condition) -> tuple[tuple[float, ...], ...]:
     return COLOURS[: 1 if c.fill == "token" else c.colours]
-
-
-def _rows(job: Job) -> Iterator[slice]:
-    for first in range(0, len(job.ids), job.batch_size):
-        yield slice(first, min(first + job.batch_size, len(job.ids)))
 
 
 def _masks(c: Condition, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -260,16 +255,14 @@ def _responses(job: Job) -> Mapping[str, np.ndarray]:
     return known.memo_rows("answers under random masks", settings, columns, fill)
 
 
-def _changed(job: Job, rows: slice, ranked: np.ndarray, answer: np.ndarray) -> dict[float, dict[str, np.ndarray]]:
-    """top -> `changed` and `changed_at_random` of the images in these rows, with ranked cells (b, n) and their answers (b,); shows
+def _changed(job: Job, batch: Batch, ranked: np.ndarray, answer: np.ndarray) -> dict[float, dict[str, np.ndarray]]:
+    """top -> `changed` and `changed_at_random` of the images of a batch, with ranked cells (b, n) and their answers (b,); shows
     the pictures without their top."""
     import torch
 
     from visionvitals import randomness
     from visionvitals.perturb import patches
 
-    part = replace(job, ids=job.ids[rows], pixels=job.pixels[rows], labels=job.labels[rows], right=None)
-    batch = next(part.batches())
     n, device = ranked.shape[1], batch.images.device
     random = randomness.permutation(randomness.stream(job.seed, batch.ids, "stability/random"), n)
     orders = {"changed": torch.from_numpy(ranked).to(device), "changed_at_random": random.to(device)}
@@ -282,7 +275,7 @@ def _changed(job: Job, rows: slice, ranked: np.ndarray, answer: np.ndarray) -> d
         for name, order in orders.items():
             hidden = torch.zeros_like(order, dtype=torch.bool).scatter(1, order[:, :count], True)
             with torch.inference_mode():
-                out = _without(part, batch, hidden, COLOURS[0])
+                out = _without(job, batch, hidden, COLOURS[0])
             lost = ~out.isfinite().all(dim=1) | (before < 0)
             turned = (out.argmax(dim=1) != before).double().masked_fill(lost, torch.nan)
             found[top][name] = turned.cpu().numpy()
