@@ -58,6 +58,7 @@ def keep(
         written.append(wide.gather(blocks, study="holes", axes=axes, metrics=COMMON, ids=some, start=start))
     store, made = Store(root / "store"), dataclasses.replace(CELL, condition=condition, **cell)
     whole = together([store.lay(made, numbers, axes=axes) for numbers in written])
+    whole.facts["n"] = len(ids)
     store.finish(whole)
     return whole.id
 

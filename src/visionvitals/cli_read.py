@@ -9,7 +9,7 @@ from visionvitals.errors import require
 from visionvitals.options import RunFolder
 from visionvitals.remote import located
 from visionvitals.run.progress import say
-from visionvitals.terminal import print_line, print_table, show_comparison, show_images, show_numbers
+from visionvitals.terminal import print_line, print_table, show_comparison, show_images, show_numbers, show_vital_signs
 
 if TYPE_CHECKING:
     from visionvitals.core import ImageSet
@@ -87,6 +87,7 @@ def table(
     parquet: Path | None = None,
     latex: Path | None = None,
     markdown: Path | None = None,
+    signs: Annotated[bool, Parameter(negative=())] = False,
     study: str | None = None,
     metric: str | None = None,
     per_image: Annotated[bool, Parameter(negative=())] = False,
@@ -100,6 +101,7 @@ def table(
         parquet: Write the rows to this file.
         latex: Write a booktabs table for each study to this file.
         markdown: Write the tables to this file.
+        signs: The vital signs, with which the report begins, in place of every number.
         study: Only this study.
         metric: Only this metric; or one that is computed from the answers: overconfidence, ece, ece_mass, ece_null, calibration_error, aurc,
             risk_at_80, auroc, rejection_ratio, unchanged, prediction_entropy, class_shift, fill_agreement.
@@ -110,13 +112,21 @@ def table(
     from visionvitals.results import by_image, load, numbers
     from visionvitals.results import table as tables
 
+    choice = [
+        name for name, given in (("study", study), ("metric", metric), ("per-image", per_image), ("by", by)) if given
+    ]
+    must = "The vital signs are those of all studies: --signs takes no further choice"
+    require(not (signs and choice), must, ", ".join(f"--{name}" for name in choice), "Leave one of both out.")
     pages = {path: form for path, form in ((latex, numbers.as_latex), (markdown, numbers.as_markdown)) if path}
     must, got = "A table by image goes to --csv or --parquet", ", ".join(map(str, pages))
     require(not (per_image and pages), must, got, "Leave out --latex and --markdown.")
     if per_image:
         by_image.refuse_groups(by)
     found = load(*run_folders)
-    rows = [] if per_image else tables.rows(found, study=study, metric=metric, by=by)
+    if signs:
+        rows = tables.of_signs(found)
+    else:
+        rows = [] if per_image else tables.rows(found, study=study, metric=metric, by=by)
     for path in (csv, parquet):
         if path is not None and per_image:
             content = by_image.table(found, study=study, metric=metric)
@@ -126,11 +136,13 @@ def table(
             tables.write(rows, path)
             print_line(f"{len(rows)} rows in {path}")
     for path, form in pages.items():
-        write_safely(path, form(numbers.blocks(rows)))
+        write_safely(path, form(numbers.of_signs(found) if signs else numbers.blocks(rows)))
         print_line(f"{len(rows)} rows in {path}")
     if csv is None and parquet is None and not pages:
         if per_image:
             show_images(by_image.parts(found, study=study, metric=metric))
+        elif signs:
+            show_vital_signs(found)
         else:
             show_numbers(rows)
     for sentence in found.damage:

@@ -1,5 +1,6 @@
 """A run as Python reads it: the answers of the commands `table`, `compare`, `report`, `card` and `note`, and a picture of itself in a notebook."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from visionvitals import results
     from visionvitals.results.compare import Difference
+    from visionvitals.results.numbers import Block
 
 DRAWN = 3
 """So many studies are drawn in a notebook at once; `chart` draws any."""
@@ -217,23 +219,20 @@ class Run:
         """The vital signs as a table, and the first charts as SVG."""
         from visionvitals.report import figures
         from visionvitals.report.charts import plots
-        from visionvitals.results import signs, words
+        from visionvitals.results import numbers
 
-        columns = signs.columns(self.results)
-        heads = ["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)]
-        rows = []
-        for pair in signs.pairs(self.results):
-            estimates = [c.readings[pair].estimate if pair in c.readings else None for c in columns]
-            values = [
-                "" if e is None else words.measured(e, share=c.share) + (f", n = {words.n(e)}" if e.early else "")
-                for c, e in zip(columns, estimates, strict=True)
-            ]
-            rows.append([*pair, *values])
-        head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-        body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
+        tables = "".join(map(_html, numbers.of_signs(self.results)))
         drawn = [(name, found[0]) for name in self.results.studies if (found := plots(self.results, name))]
         pictures = "".join(figures.svg(self.results, *each) for each in drawn[:DRAWN])
         more = ", ".join(f"<code>chart({escape(repr(name))})</code>" for name, _ in drawn[DRAWN:])
         notes = "".join(f"<p>{escape(line)}</p>" for line in self.note())
         below = f"<p>More: {more}</p>" if more else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}<div>{pictures}</div>{below}"
+        return f"{tables}{notes}<div>{pictures}</div>{below}"
+
+
+def _html(block: "Block") -> str:
+    def row(cell: str, texts: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{cell}>{escape(text)}</{cell}>" for text in texts) + "</tr>"
+
+    body = "".join(row("td", texts) for texts in block.texts)
+    return f"<p>{escape(block.said)}</p><table><thead>{row('th', block.heads)}</thead><tbody>{body}</tbody></table>"

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from visionvitals.results.by_image import Part
     from visionvitals.results.compare import Difference
     from visionvitals.results.compared import Compared
+    from visionvitals.results.numbers import Block
 
 
 SPELLED = ("backbone", "data")
 """Columns that hold spellings, which may be long."""
-NARROWEST = 8
-"""Letters of a name or a head that stay together in a narrow terminal."""
+TOGETHER = 20
+"""Letters of a piece of a name that stay together where several tables make room for them."""
+NARROWEST = 4
+"""Letters of a name or a head that stay together where the terminal has no room for its pieces."""
 LONGEST_NUMBER = 32
 FIRST = 6
 """So many images, and so many conditions of each, are shown of a table by image."""
@@ -85,10 +88,15 @@ def _layout(
     _, natural = _natural(columns, texts)
     body = [max((_width(row[k]) for row in texts), default=0) for k in range(len(columns))]
     whole = [_is_number(row[k] for row in texts) for k in range(len(columns))]
-    least = [
-        min(n, max(w, NARROWEST) if number else NARROWEST) for n, w, number in zip(natural, body, whole, strict=True)
+    longest = [
+        max(_width(p) for text in (column, *([] if number else (row[k] for row in texts))) for p in _pieces(text))
+        for k, (column, number) in enumerate(zip(columns, whole, strict=True))
     ]
-    tight = [w if number else NARROWEST // 2 for w, number in zip(body, whole, strict=True)]
+    least = [
+        min(n, max(w, piece) if number else min(piece, TOGETHER))
+        for n, w, number, piece in zip(natural, body, whole, longest, strict=True)
+    ]
+    tight = [w if number else NARROWEST for w, number in zip(body, whole, strict=True)]
     if names is None:
         names = whole.index(True) if True in whole else 0
     parts: list[list[int]] = [[]]
@@ -127,17 +135,22 @@ def _lines(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """A text in lines of at most a width, broken between words where that is possible."""
+    """A text in lines of at most a width, broken between its pieces where that is possible."""
     lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= width:
-            lines[-1] += f" {word}"
+    for piece in _pieces(text):
+        if _width(lines[-1] + piece.rstrip()) <= width:
+            lines[-1] += piece
             continue
         lines += [""] if lines[-1] else []
-        for letter in word:
-            lines += [""] if _width(lines[-1] + letter) > width else []
+        for letter in piece:
+            lines += [""] if _width(lines[-1] + letter.strip()) > width else []
             lines[-1] += letter
-    return lines
+    return [line.rstrip() for line in lines]
+
+
+def _pieces(text: str) -> list[str]:
+    """A text where it may be broken: after a space, and within a spelling after one of its marks."""
+    return re.findall(r"[^ /@?&,:]*[ /@?&,:]|[^ /@?&,:]+$", text) or [""]
 
 
 def _width(text: str) -> int:
@@ -178,18 +191,11 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
 
 
 def show_vital_signs(run: "Run") -> None:
-    """The report's first table."""
-    from visionvitals.results import signs, words
+    """The report's first table, a sign a row, for each image set."""
+    from visionvitals.results import numbers, signs, words
 
     columns = signs.columns(run)
-    rows = [
-        [
-            *pair,
-            *(words.measured(c.readings[pair].estimate, share=c.share) if pair in c.readings else "" for c in columns),
-        ]
-        for pair in signs.pairs(run)
-    ]
-    print_table(["backbone", "data", *(c.sign.title + (", %" if c.share else "") for c in columns)], rows)
+    _show_blocks(numbers.of_signs(run))
     for backbone, images in signs.pairs(run):
         ends = {c.sign.title: r.estimate for c in columns if (r := c.readings.get((backbone, images))) is not None}
         told = [f"{title} n = {words.n(e)}" for title, e in ends.items() if e.early and e.early.by]
@@ -201,7 +207,11 @@ def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:
     """The rows of `results.table`, a table for each study; what is equal in all of its rows stands above it."""
     from visionvitals.results import numbers
 
-    for block in numbers.blocks(rows):
+    _show_blocks(numbers.blocks(rows))
+
+
+def _show_blocks(found: "Sequence[Block]") -> None:
+    for block in found:
         _wrapped(block.said)
         print_table(block.heads, block.rows, names=block.names)
 

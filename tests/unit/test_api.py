@@ -74,7 +74,7 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
     assert table.column("value").to_pylist() == [1.0, other["clean top-1"].value]
     assert next(d.title for d in run.compare("net", "other") if not d.condition) == "clean top-1"
     shown = run._repr_html_()
-    assert "<td>memory:net</td>" in shown
+    assert "<th>memory:net</th>" in shown
     assert shown.count("<svg") == 2, "a chart of each study"
     assert run.frame(study="clean", metric="top1")["n"].tolist() == [24, 24]
     groups = run.frame(study="clean", metric="top1", by="class")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -213,13 +212,25 @@ def test_repetitions_of_the_baseline_are_not_averaged_into_the_run(tmp_path: Pat
 def test_what_is_missing_says_what_is_there_and_how_many_more_decide_is_told_from_the_end_that_matters(
     tmp_path: Path,
 ) -> None:
-    plant(tmp_path / "new", 23, 24)
+    plant(tmp_path / "new", 23, 24, images=dataclasses.replace(CELL.images, n=24))
     (outcome,) = judge(tmp_path, AT_LEAST.replace("fraction = 0.5", "fraction = 0.55"), baseline=False).outcomes
     assert outcome.reason == "it was not measured at fraction 0.55, but at 0.5"
     (outcome,) = judge(tmp_path, AT_LEAST.replace("0.6", "0.9"), baseline=False).outcomes
     e = outcome.estimate
-    assert outcome.more == math.ceil(24 * ((e.value - e.low) / (e.value - 0.9)) ** 2) - 24
+    low, n, z2 = 0.9, 24, 1.96**2
+    while low >= 0.9 > (23 / 24 + z2 / (2 * n) - 1.96 * (23 / 576 / n + z2 / (4 * n * n)) ** 0.5) / (1 + z2 / n):
+        n += 1  # Wilson's lower end at 23 of 24 right
+    assert outcome.more == n - 24
     assert e.value - e.low > 2 * (e.high - e.value), "the other end lies much nearer"
+    assert outcome.measured.endswith("n = 24; about 78 images more would decide, and the set has no more")
+
+
+def test_the_headline_is_that_of_the_critical_rules_and_counts_the_supporting_ones(tmp_path: Path) -> None:
+    plant(tmp_path / "new", 900, 1000)
+    low = AT_LEAST.replace("0.6", "0.95").replace('"r"', '"s"') + 'tier = "supporting"\n'
+    found = judge(tmp_path, AT_LEAST + low, baseline=False)
+    assert (found.headline, found.status, found.exit_code) == ("PASS; supporting rules: 1 breach", "undecided", 3)
+    assert judge(tmp_path, AT_LEAST, baseline=False).headline == "PASS"
 
 
 def test_names_that_mean_the_same_contradict_each_other(tmp_path: Path) -> None:
@@ -284,7 +295,7 @@ def test_all_forms_of_the_verdict_agree(tmp_path: Path) -> None:
         f"| {status.upper()}" for status in statuses
     ]
     lines = list(verdicts.text(verdict))
-    assert lines[-1] == "BREACH (exit code 1)"
+    assert lines[-1] == "BREACH; supporting rules: 1 missing (exit code 1)"
     assert "3 critical judgements of each network: intervals of 98.33 %, of the others 95 %." in lines
 
 

@@ -43,7 +43,7 @@ def test_a_kernel_shows_progress_and_the_run(tmp_path: Path, monkeypatch: pytest
     shown = [out.data for out in book.cells[0].outputs if "data" in out]
     assert len(shown) == 2, "one bar that is drawn anew, and the run"
     assert shown[0]["text/html"].startswith('<progress max="1" value="1.000"></progress> 5/5 cells, 80/80 images')
-    assert "<td>tiny:cnn</td>" in shown[1]["text/html"]
+    assert "<th>tiny:cnn</th>" in shown[1]["text/html"]
     assert "<svg" in shown[1]["text/html"]
     printed = "".join(out.text for out in book.cells[0].outputs if out.get("name") == "stdout")
     assert "Loading tiny:cnn" in printed

@@ -158,6 +158,51 @@ def test_needed_scales_with_the_square_of_the_width() -> None:
     assert stats.needed(stats.NOTHING, 0.1) is None
 
 
+@pytest.mark.parametrize(
+    ("made", "threshold"),
+    [
+        (lambda level, k: stats.wilson(98 * k, 100 * k, level=level), 0.97),
+        (lambda level, k: stats.wilson(98 * k, 100 * k, level=level), 0.99),
+        (lambda level, k: stats.wilson(0, 50 * k, level=level), 0.05),
+        (lambda level, k: stats.estimate(repeated([0.1, 3.0, 4.0, 9.0] * 10, k), level=level), 3.8),
+        (lambda level, k: stats.paired_difference(*flips(1, 8, 200, k), level=level), -0.02),
+        (lambda level, k: stats.paired_difference(*flips(0, 0, 100, k), level=level), -0.02),
+        (lambda level, k: stats.kept(*flips(30, 5, 100, k), level=level), 0.55),
+    ],
+)
+def test_as_many_images_as_are_said_decide_and_hardly_fewer(
+    made: Callable[[float, int], stats.Estimate], threshold: float
+) -> None:
+    """What was seen, so many times over, has an interval off the threshold from the number that is said."""
+    e = made(0.95, 1)
+    total = stats.deciding(lambda level: made(level, 1), threshold)
+    assert total is not None
+
+    def undecided(k: int) -> bool:
+        return made(0.95, k).low <= threshold <= made(0.95, k).high
+
+    copies = next(k for k in range(1, 1000) if not undecided(k))
+    assert e.n * (copies - 1.2) <= total <= 1.07 * e.n * copies
+
+
+def test_what_is_decided_needs_no_more_images() -> None:
+    assert stats.deciding(lambda level: stats.wilson(90, 100, level=level), 0.5) is None
+    assert stats.deciding(lambda level: stats.wilson(90, 100, level=level), 0.9) is None
+    assert stats.deciding(lambda level: stats.NOTHING, 0.5) is None
+
+
+def repeated(values: list[float], k: int) -> np.ndarray:
+    return np.tile(np.array(values), k)
+
+
+def flips(up: int, down: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """n pairs of zeros and ones, k times over, of which `up` are (1, 0) and `down` are (0, 1); half of the others are (1, 1)."""
+    same = n - up - down
+    a = [1.0] * up + [0.0] * down + [1.0] * (same // 2) + [0.0] * (same - same // 2)
+    b = [0.0] * up + [1.0] * down + a[up + down :]
+    return repeated(a, k), repeated(b, k)
+
+
 # Differences
 
 

@@ -140,12 +140,16 @@ def _compared(head: str, column: Column, e: stats.Estimate | None, first: str) -
     """How a backbone compares with the first one at one condition."""
     if e is None or e.low != e.low:
         return ""
-    between = f"{100 * e.low:+.0f} to {100 * e.high:+.0f}".replace("-", "−")
+    between = " to ".join(words.ends(100 * e.low, 100 * e.high, 0, sign="+"))
     size = f"{abs(100 * e.value):.1f} points"
     if tone := _tone(column, e):
         return f"{head} {tone} than `{first}` by {size} ({between})"
     more = stats.needed(e, NAMED_MARGIN)
-    told = f"; about {float(f'{more:.2g}'):,.0f} images would tell 2 points" if more is not None and more > e.n else ""
+    told = (
+        f"; about {words.count(words.about(more), 'image')} would tell 2 points"
+        if more is not None and more > e.n
+        else ""
+    )
     return f"{head} not distinguishable from `{first}` ({between} points{told})"
 
 

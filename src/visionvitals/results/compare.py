@@ -79,19 +79,22 @@ class Difference:
         if np.isnan(e.low):
             return f"no interval: n = {words.n(e)}"
 
+        digits = 1 if self.share else 2
+
         def of(x: float, sign: str = "") -> str:
-            return f"{x * scale:{sign}.{1 if self.share else 2}f}"
+            return f"{x * scale:{sign}.{digits}f}"
 
         unit = " points" if self.share else ""
         if self.decided:
-            low, high = sorted((abs(e.low), abs(e.high)))
+            near, far = sorted((scale * abs(e.low), scale * abs(e.high)))
+            low, high = words.ends(near, far, digits)
             good = "" if self.good is None else ", better" if self.good else ", worse"
-            size = f"{of(abs(e.value))}{unit}, {of(low)} to {of(high)}, n = {words.n(e)}"
+            size = f"{of(abs(e.value))}{unit}, {low} to {high}, n = {words.n(e)}"
             return f"b is {'higher' if e.value > 0 else 'lower'}{good} ({size})"
-        more = stats.needed(e, NAMED_MARGIN) if self.share else None
+        more = stats.needed(e, NAMED_MARGIN) if self.share and self.metric.over == "images" else None
         tells = f"{of(self.detectable)}{unit} would have shown"
         if more is not None and more > e.n:
-            tells += f", about {float(f'{more:.2g}'):,.0f} {self.metric.over} would tell 2 points"
+            tells += f", about {words.count(words.about(more), 'image')} would tell 2 points"
         between = f"{of(e.value, '+')}{unit}, {of(e.low, '+')} to {of(e.high, '+')}"
         return f"not distinguishable: {between}, n = {words.n(e)}; {tells}"
 

@@ -11,8 +11,9 @@ cases. All other rules are judged at 95 %. One of several looks at a growing run
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,7 @@ class Outcome:
         higher: whether more of it is better.
         level: of its interval.
         more: about how many images more would decide, or None.
+        left: images of the set that were not measured; None of a group, or where the number is of other items.
         reason: why it is missing.
     """
 
@@ -58,6 +60,7 @@ class Outcome:
     higher: bool = True
     level: float
     more: int | None = None
+    left: int | None = None
     reason: str = ""
 
     @property
@@ -89,14 +92,20 @@ class Outcome:
         sign = "+" if against and not worse else ""
         if math.isnan(e.low):
             return f"{e.value * (100 if self.rule.share else 1):.1f}{' %' if self.rule.share else ''}, no interval, n = {words.n(e)}"
-        value, low, high = (
-            f"{x * (100 if self.rule.share else 1):{sign}.{1 if self.rule.share else 3}f}"
-            for x in ((0 - e.value, 0 - e.high, 0 - e.low) if worse else e[:3])
-        )
-        than = "that" if self.rule.relative else "the baseline"
-        beside = f" {'worse' if worse else 'better'} than {than}" if against else ""
-        more = f"; about {words.count(self.more, 'image')} more would decide" if self.more else ""
-        return f"{value}{unit} ({low} to {high}){beside}, n = {words.n(e)}{more}"
+        scale, digits = (100, 1) if self.rule.share else (1, 3)
+        value, low, high = (scale * x for x in ((0 - e.value, 0 - e.high, 0 - e.low) if worse else e[:3]))
+        between = " to ".join(words.ends(low, high, digits, sign=sign)).replace("−", "-")
+        beside = f" {'worse' if worse else 'better'} than {'that' if self.rule.relative else 'the baseline'}" * against
+        return f"{value:{sign}.{digits}f}{unit} ({between}){beside}, n = {words.n(e)}{self._more}"
+
+    @property
+    def _more(self) -> str:
+        """What it would take to decide it."""
+        if self.more is None:
+            return ""
+        few = self.left is not None and self.left < self.more
+        there = f", and the set has {f'{self.left:,}' if self.left else 'no'} more" if few else ""
+        return f"; about {words.count(words.about(self.more), 'image')} more would decide{there}"
 
     @property
     def where(self) -> str:
@@ -142,6 +151,14 @@ class Verdict:
         """`pass`, `breach` or `undecided`, as the exit code says."""
         found: dict[int, Status] = {0: "pass", 1: "breach", 3: "undecided"}
         return found[self.exit_code]
+
+    @property
+    def headline(self) -> str:
+        """The verdict in words: that of the critical rules, and how many of the others that count fail it."""
+        supporting = [o.status for o in self.outcomes if o.rule.tier == "supporting" and o.status != "pass"]
+        critical = dataclasses.replace(self, outcomes=tuple(o for o in self.outcomes if o.rule.tier == "critical"))
+        counts = ", ".join(f"{supporting.count(each)} {each}" for each in dict.fromkeys(supporting))
+        return critical.status.upper() + (f"; supporting rules: {counts}" if counts else "")
 
     @property
     def level(self) -> float:
@@ -235,7 +252,8 @@ def _alone(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: f
         met = (e.low >= rule.value, e.high < rule.value)
         met = met if rule.ask == "at_least" else (e.high <= rule.value, e.low > rule.value)
         why = CHANCE if reading is not None and reading.at_chance else _why_not(run, rule, place)
-        yield _outcome(rule, place, column, reading, e, level, met, rule.value, why)
+        again = partial(signs.at_level, compare.part(part, 0), column, reading) if column and reading else None
+        yield _outcome(rule, place, column, reading, e, level, met, rule.value, why, again)
 
 
 def _why_not(run: Run, rule: Rule, place: places.Place) -> str:
@@ -269,11 +287,11 @@ def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level:
         for images in (images for name, images in at if name == backbone):
             a = column.readings.get((pair.a, sets.get(images, ""))) if column else None
             b = column.readings.get((pair.b, images)) if column else None
-            e = _better_by(pair, rule, column, a, b, level) if column and a and b else stats.NOTHING
+            again = partial(_better_by, pair, rule, column, a, b) if column and a and b else None
+            e = again(level) if again else stats.NOTHING
             why = CHANCE if a and b and (a.at_chance or b.at_chance) else "it was not measured alike in both runs"
-            yield _outcome(
-                rule, (backbone, images), column, b, e, level, (e.low >= margin, e.high < margin), margin, why
-            )
+            met = (e.low >= margin, e.high < margin)
+            yield _outcome(rule, (backbone, images), column, b, e, level, met, margin, why, again)
 
 
 def _better_by(
@@ -309,14 +327,14 @@ def _outcome(
     met: tuple[bool, bool],
     threshold: float,
     why: str,
+    again: Callable[[float], stats.Estimate] | None,
 ) -> Outcome:
-    """`met`: whether all of the interval meets the rule, and whether none of it does."""
-    status: Status = "pass" if met[0] else "breach" if met[1] else "undecided"
-    if e.n == 0 or math.isnan(e.value):
-        status = "missing"
-    far = e.low if threshold < e.value else e.high  # the end that lies beyond the threshold must come to it
-    towards = e._replace(low=e.value - abs(far - e.value), high=e.value + abs(far - e.value))
-    needed = stats.needed(towards, abs(e.value - threshold)) if status == "undecided" else None
+    """`met`: whether all of the interval meets the rule, and whether none of it does; `again`: the estimate at another level."""
+    absent = e.n == 0 or math.isnan(e.value)
+    status: Status = "missing" if absent else "pass" if met[0] else "breach" if met[1] else "undecided"
+    of_images = reading is not None and column is not None and column.metric.over == "images"
+    needed = stats.deciding(again, threshold, level=level) if again and of_images and status == "undecided" else None
+    facts = reading.points[0].cells[0].facts if reading is not None else {}
     return Outcome(
         rule=rule,
         backbone=place[0],
@@ -326,6 +344,7 @@ def _outcome(
         estimate=e,
         higher=column is None or column.better != "low",
         level=level,
-        more=None if needed is None else max(1, needed - e.n),
+        more=None if needed is None else needed - e.n,
+        left=facts["cell"]["images"]["n"] - facts["n"] if of_images and not rule.group else None,
         reason=why if status == "missing" else "",
     )

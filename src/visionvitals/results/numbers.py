@@ -1,5 +1,5 @@
-"""The rows of `results.table` for people: a block for each study, with what is equal in all of its rows said once above it; as Markdown and
-as LaTeX. The terminal prints the same blocks.
+"""The numbers of a run for people: the vital signs, a block for each image set; and the rows of `results.table`, a block for each study, with
+what is equal in all of its rows said once above it. As Markdown and as LaTeX; the terminal and a notebook show the same blocks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,16 @@ from typing import Any
 
 from visionvitals import short_names
 from visionvitals.errors import escaped
-from visionvitals.results import markdown
+from visionvitals.results import markdown, signs, words
+from visionvitals.results.run import Run
 
 OWN = ("backbone", "value")
 """Columns that are shown in every row, also where they are equal in all."""
 APART = ("study", "low", "high", "std_over_items", "std_over_runs")
 """Columns that are not shown: in the head, beside the value, or in the files of --csv and --parquet only."""
 VALUE = "value (95 %)"
-MEASURED = ("n", "runs", VALUE)
-"""Heads of what was measured, which stand last."""
+MEASURED = ("n", "runs", "value")
+"""Columns of what was measured, which stand last."""
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "−": "$-$", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -25,24 +26,21 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Block:
-    """The numbers of one study.
+    """The numbers of one study, or the vital signs on one image set.
 
     Attributes:
-        study: its name.
+        study: its name; `vital signs`.
         fixed: (column, text) of what is equal in all rows.
         heads: of the columns.
         rows: texts under them; numbers that are no text yet stay as they are.
+        names: so many columns, the first ones, tell the rows apart.
     """
 
     study: str
     fixed: tuple[tuple[str, str], ...]
     heads: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-
-    @property
-    def names(self) -> int:
-        """So many columns, the first ones, tell the rows apart."""
-        return len(self.heads) - sum(head in MEASURED for head in self.heads)
+    names: int
 
     @property
     def said(self) -> str:
@@ -74,8 +72,32 @@ def blocks(table: Sequence[Mapping[str, Any]]) -> list[Block]:
                 fixed=tuple((c, written(several[0][c])) for c in fixed),
                 heads=tuple(VALUE if c == "value" else c for c in columns),
                 rows=tuple(tuple(_with_interval(r) if c == "value" else r[c] for c in columns) for r in several),
+                names=sum(c not in MEASURED for c in columns),
             )
         )
+    return found
+
+
+def of_signs(run: Run) -> list[Block]:
+    """The vital signs: for each image set a row per sign and a column per backbone."""
+    found, columns = [], signs.columns(run)
+    short = short_names.labels(run.backbones)
+    for images in run.images:
+        there = [b for b in run.backbones if any((b, images) in c.readings for c in columns)]
+        rows = [
+            (
+                c.sign.title + (", %" if c.share else ""),
+                *(
+                    words.measured(c.readings[b, images].estimate, share=c.share) if (b, images) in c.readings else ""
+                    for b in there
+                ),
+            )
+            for c in columns
+            if any((b, images) in c.readings for b in there)
+        ]
+        if rows:
+            heads = ("sign", *(short[b] for b in there))
+            found.append(Block("vital signs", (("data", images),), heads, tuple(rows), names=1))
     return found
 
 

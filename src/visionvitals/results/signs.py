@@ -29,8 +29,7 @@ class Reading:
         estimate: the value with its interval.
         points: what it was computed from; for `kept` the baseline's point first, for kinds with an `x` in its order.
         fixed: the condition's fields that the sign leaves open, with the values that were chosen.
-        at_chance: for `kept`, and an `index` with a `base`, the accuracy that it is relative to is no better than guessing: then nothing
-            can be lost, and keeping it means nothing.
+        at_chance: the accuracy that `kept`, or an `index` with a `base`, is relative to is no better than guessing.
     """
 
     estimate: stats.Estimate
@@ -224,12 +223,7 @@ def _reading(
     fixed = max(open_fields, key=lambda rest: (popularity[rest], usual(record, rest), str(rest)))
     points = [p for p in own if p.rest(*sign.where, sign.x) == fixed]
     if sign.kind == "mean":
-        e = run.estimate(points[0], sign.metric)
-        if level != stats.LEVEL:
-            values, ended = run.values(points[0], sign.metric)[1], early(points[0])
-            e = stats.estimate(values, bounds=metric.bounds, level=level, early=ended)
-            e = run.over_runs(e, sign.metric, points[0], level=stats.at_look(level, ended))
-        return Reading(e, (points[0],), fixed)
+        return Reading(_mean(run, sign, metric, points[0], level), (points[0],), fixed)
     if sign.kind == "kept":
         return _of_kept(run, sign, points[0], fixed, metric, level)
     if len(points) < 2 or run.unfinished(points, dict(fixed) | dict(sign.where), str(sign.x)):
@@ -253,6 +247,22 @@ def alone(run: Run, column: Column, a: Reading, b: Reading) -> tuple[stats.Estim
         return _value(column.sign, column.metric, r.points, own, level)._replace(early=ended)
 
     return on(a, scores[:, : len(a.points)]), on(b, scores[:, len(a.points) :])
+
+
+def at_level(run: Run, column: Column, reading: Reading, level: float) -> stats.Estimate:
+    """A reading with its interval at another level."""
+    if column.sign.kind == "mean":
+        return _mean(run, column.sign, column.metric, reading.points[0], level)
+    scores, level = _scores(run, column.sign, reading.points), stats.at_look(level, early(*reading.points))
+    return _value(column.sign, column.metric, reading.points, scores, level)
+
+
+def _mean(run: Run, sign: Sign, metric: Metric, point: Point, level: float) -> stats.Estimate:
+    if level == stats.LEVEL:
+        return run.estimate(point, sign.metric)
+    ended = early(point)
+    e = stats.estimate(run.values(point, sign.metric)[1], bounds=metric.bounds, level=level, early=ended)
+    return run.over_runs(e, sign.metric, point, level=stats.at_look(level, ended))
 
 
 def _value(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionvitals.errors import VitalsError, as_text, require
 from visionvitals.files import write_safely
-from visionvitals.results import asked, derived, slices, words
+from visionvitals.results import asked, derived, signs, slices, words
 from visionvitals.results.fields import readable
 from visionvitals.results.frame import Summary
 from visionvitals.results.run import Point, Run, early
@@ -44,6 +44,18 @@ def rows(
         row
         for value, part in slices.by(run, by)
         for row in _rows(part, study, metric, {called: value}, fields, any_early)
+    ]
+
+
+def of_signs(run: Run) -> list[dict[str, Any]]:
+    """The vital signs, one row per backbone, image set and sign: backbone, data, study, sign, n, value, low, high; shares are in [0, 1]."""
+    names = ("n", "value", "low", "high")
+    return [
+        {"backbone": run.spelled(b), "data": run.spelled_set(i), "study": c.study, "sign": c.sign.title}
+        | {name: getattr(c.readings[b, i].estimate, name) for name in names}
+        for b, i in signs.pairs(run)
+        for c in signs.columns(run)
+        if (b, i) in c.readings
     ]
 
 

@@ -14,7 +14,6 @@ from visionvitals.results import words
 from visionvitals.results.gate import Outcome, Verdict
 from visionvitals.run import noted
 
-WORDS = {"pass": "PASS", "breach": "BREACH", "undecided": "UNDECIDED", "missing": "MISSING"}
 BELOW = " " * 11
 """Before what is said of a rule below its name."""
 
@@ -22,12 +21,12 @@ BELOW = " " * 11
 def text(verdict: Verdict) -> Iterator[str]:
     """Lines in 80 columns: each rule with where it holds and what was found, then the verdict; a word that is longer stays whole."""
     for o in verdict.outcomes:
-        yield f"{WORDS[o.status]:10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
+        yield f"{o.status.upper():10} {o.rule.name}" + (f" ({o.rule.tier})" if o.rule.tier != "critical" else "")
         yield from words.wrapped(o.where, first=BELOW, rest=BELOW)
         yield from words.wrapped(f"{o.measured}; asked: {o.asked}", first=BELOW, rest=BELOW)
     yield ""
     yield from filter(None, (_levels(verdict),))
-    yield f"{WORDS[verdict.status]} (exit code {verdict.exit_code})"
+    yield f"{verdict.headline} (exit code {verdict.exit_code})"
 
 
 def as_json(verdict: Verdict) -> str:
@@ -70,10 +69,10 @@ def as_junit(verdict: Verdict) -> str:
 def as_markdown(verdict: Verdict) -> str:
     """A table for a pull request."""
     against = f" against `{verdict.against}`" if verdict.against else ""
-    lines = [f"## vitals gate: {WORDS[verdict.status]}", "", f"`{verdict.run}`{against}", ""]
+    lines = [f"## vitals gate: {verdict.headline}", "", f"`{verdict.run}`{against}", ""]
     lines += ["| | rule | tier | where | found | asked |", "|---|---|---|---|---|---|"]
     for o in verdict.outcomes:
-        cells = (WORDS[o.status], o.rule.name, o.rule.tier, o.where, o.measured, o.asked)
+        cells = (o.status.upper(), o.rule.name, o.rule.tier, o.where, o.measured, o.asked)
         lines.append(
             f"| {' | '.join(escaped(cell).replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in cells)} |"
         )

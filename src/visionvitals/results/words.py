@@ -31,18 +31,37 @@ def value(e: Estimate, *, share: bool = True) -> str:
 
 
 def interval(e: Estimate, *, share: bool = True) -> str:
-    """`72–81`, with a decimal where the interval is narrow; empty where there is none.
+    """`72–81`, with decimals where the interval is narrow or an end would read as zero or beyond the value; empty where there is none.
 
     Example:
         >>> interval(Estimate(0.77, 0.72, 0.81, 300)), interval(Estimate(0.77, 0.766, 0.774, 50_000))
         ('72–81', '76.6–77.4')
+        >>> interval(Estimate(0.06, 0.004, 0.116, 300))
+        '0.4–11.6'
     """
     if math.isnan(e.low):
         return ""
     scale = 100 if share else 1
-    digits = 2 if not share else 1 if e.high - e.low < _WITHIN else 0
-    low, high = number(e.low * scale, digits), number(e.high * scale, digits)
+    digits = 2 if not share else 1 if e.high - e.low < _WITHIN or not _holds(e) else 0
+    low, high = ends(e.low * scale, e.high * scale, digits)
     return f"{low} to {high}" if e.low < 0 else f"{low}–{high}"
+
+
+def _holds(e: Estimate) -> bool:
+    """Whether an interval of whole percent holds the value, which has a decimal."""
+    return round(100 * e.low) <= round(100 * e.value, 1) <= round(100 * e.high)
+
+
+def ends(low: float, high: float, digits: int, *, sign: str = "") -> tuple[str, str]:
+    """The ends of an interval, with so many decimals, or more, up to three, where one would read as zero and is not.
+
+    Example:
+        >>> ends(0.4, 11.6, 0, sign="+")
+        ('+0.4', '+11.6')
+    """
+    while digits < 3 and any(x and not float(f"{x:.{digits}f}") for x in (low, high)):
+        digits += 1
+    return number(low, digits, sign=sign), number(high, digits, sign=sign)
 
 
 def measured(e: Estimate, *, share: bool = True) -> str:
@@ -100,7 +119,7 @@ def difference(e: Estimate, *, share: bool = True) -> str:
         return MISSING
     scale, digits = (100, 1) if share else (1, 2)
     between = interval(e, share=share)
-    return f"{e.value * scale:+.{digits}f}".replace("-", "−") + (f" ({between})" if between else "")
+    return number(e.value * scale, digits, sign="+") + (f" ({between})" if between else "")
 
 
 def flips(lost: float, gained: float) -> str:
@@ -131,13 +150,23 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def about(n: int) -> int:
+    """Two digits of a number that is an estimate itself.
+
+    Example:
+        >>> about(2_784), about(73)
+        (2800, 73)
+    """
+    return round(n, 2 - len(str(n)))
+
+
 def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *first, last = list(words) or [""]
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def number(x: float, digits: int) -> str:
-    """With so many decimals, a true minus, and no sign of zero."""
-    text = f"{x:.{digits}f}"
-    return text.replace("-", "−") if float(text) else text.removeprefix("-")
+def number(x: float, digits: int, *, sign: str = "") -> str:
+    """With so many decimals, a true minus, and no sign of zero unless `sign` is `+`."""
+    text = f"{x:{sign}.{digits}f}"
+    return text.replace("-", "−") if float(text) or sign else text.removeprefix("-")

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -16,6 +17,7 @@ UNBOUNDED: Bounds = (-math.inf, math.inf)
 _UNIT: Bounds = (0.0, 1.0)
 _SLACK = 1e-9  # of the range: rounding of a weighted sum, not a value beyond the bounds
 LEVEL = 0.95
+_STEPS = 6
 
 
 class Estimate(NamedTuple):
@@ -134,8 +136,7 @@ def std(values: np.ndarray) -> float:
 def needed(e: Estimate, margin: float) -> int | None:
     """About how many images would narrow the half-width of an interval to `margin`, as widths shrink with the root of n.
 
-    To ask how many would decide whether a value is above a threshold, give the distance between the two as `margin`. The answer is a
-    plan, not a promise: it takes the value and the spread seen so far for the true ones.
+    The answer is a plan, not a promise: it takes the value and the spread seen so far for the true ones.
 
     Returns:
         At least 1; None where there is no interval to scale or the margin is not positive.
@@ -144,6 +145,45 @@ def needed(e: Estimate, margin: float) -> int | None:
     if not (half > 0 and margin > 0):
         return None
     return max(1, math.ceil(e.n * (half / margin) ** 2))
+
+
+def deciding(interval: Callable[[float], Estimate], threshold: float, *, level: float = LEVEL) -> int | None:
+    """About how many images in all would move an interval that holds a threshold off it, if what was seen stays as it is.
+
+    A score interval ends where (value - end)^2 = z^2 V(end) / n, V being the variance of one image if the end were the true mean. So the z at which it
+    ends at the threshold tells V there, and n grows by the square of the level's z over this one. Widths that shrink with the root of n would ask
+    near 0 and 1 for up to twice as many.
+
+    Args:
+        interval: the estimate with its interval of a level in (0, 1).
+        threshold: in the interval of `level`.
+        level: at which it is to be decided.
+
+    Returns:
+        More than n; None where there is no interval, the threshold lies outside it, or is the value itself.
+
+    Example:
+        >>> deciding(lambda level: wilson(294, 300, level=level), 0.97)
+        1118
+    """
+    z = normal(level)
+    e = interval(level)
+    if not e.low <= threshold <= e.high or threshold == e.value:
+        return None
+    away = abs(threshold - e.value)
+
+    def beyond(e: Estimate) -> float:
+        arm = e.value - e.low if threshold < e.value else e.high - e.value
+        return math.log(arm / away) if arm > 0 else -math.inf
+
+    known = (math.log(z), beyond(e))
+    tried = known[0] - known[1]
+    for _ in range(_STEPS):  # secants of logarithms: arms are nearly powers of z
+        here = (tried, beyond(interval(math.erf(math.exp(tried) / math.sqrt(2)))))
+        if here[1] == known[1] or abs(here[1]) < 1e-6 or math.isinf(here[1]):  # a percentile may pass the value
+            break
+        known, tried = here, min(math.log(z), tried - here[1] * (tried - known[0]) / (here[1] - known[1]))
+    return max(e.n + 1, math.ceil(e.n * (z / math.exp(tried)) ** 2))
 
 
 def span(*arrays: np.ndarray) -> Bounds:
