@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import visionvitals
-from visionvitals import cli_hand, cli_read, cli_shape
+from visionvitals import cli_hand, cli_read, cli_shape, cli_words
 from visionvitals.errors import Terminated, VitalsError, require, shortened
 from visionvitals.numerics import Numerics, Precision
 from visionvitals.options import SAID, Count, PresetName, RunFolder, Seed, Threads
@@ -336,8 +336,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         code = app(typed, exit_on_error=False, print_error=False)
     except (CycloptsError, VitalsError) as error:
-        command = f"{typed[0]} " if typed and typed[0] in app else ""
-        complain(str(error) if isinstance(error, VitalsError) else f"{error} See `vitals {command}--help`.")
+        complain(str(error) if isinstance(error, VitalsError) else cli_words.said(error, app, typed))
         return 2
     except KeyboardInterrupt:
         return 130

@@ -6,7 +6,7 @@ anything else that reaches the top is a defect of ours.
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from contextlib import contextmanager
 from dis import opname
 from types import CodeType
@@ -43,15 +43,22 @@ class Terminated(BaseException):
 
 
 def require(holds: bool, must: str, got: object, do: str | Callable[[], str] = "") -> None:
-    """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated. A `do` that takes time to
-    word, as `near` does, is given as a function where this is asked often.
+    """Raise `VitalsError("must. Got got. do")` unless `holds`. At most `SHOWN` characters of `got` are repeated; None, `"none"` and what is empty read as
+    none, several as `'a', 'b'`. A `do` that takes time to word, as `near` does, is given as a function where this is asked often.
 
     Example:
         >>> require(0 <= 0.5 <= 1, "`fraction` must be in [0, 1]", 0.5)
     """
     if not holds:
         said = do() if callable(do) else do
-        raise VitalsError(f"{must}. Got {shortened(repr(got))}.{' ' + said if said else ''}")
+        raise VitalsError(f"{must}. Got {shortened(_told(got))}.{' ' + said if said else ''}")
+
+
+def _told(got: object) -> str:
+    several = isinstance(got, list | set | frozenset | KeysView)
+    if several or (isinstance(got, tuple) and all(isinstance(each, str) for each in got)):
+        return ", ".join(map(repr, got)) or "none"  # type: ignore[call-overload]
+    return "none" if got is None or got == "none" else repr(got)
 
 
 def shortened(text: str, most: int = SHOWN) -> str:
@@ -79,7 +86,7 @@ def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
     for each in names if len(name) >= 6 else ():
         heads.setdefault(each[: len(name)], []).append(each)
     begun = [each for head in difflib.get_close_matches(name, heads, n=count, cutoff=0.8) for each in heads[head]]
-    found = dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.5)])
+    found = dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.6)])
 
     def likeness(each: str) -> tuple[float, float]:
         whole, head = (difflib.SequenceMatcher(None, part, name).ratio() for part in (each, each[: len(name)]))

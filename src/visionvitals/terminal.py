@@ -159,35 +159,53 @@ def _width(text: str) -> int:
 
 
 def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> None:
-    """Cells by study, skips by reason, notes, and the time they would take.
+    """Cells and time by study, a table for each image set; skips by reason, notes, and the time of all, in 80 columns.
 
     Args:
         planned: the resolved plan.
         rates: backbone -> forward passes in images per second.
         device: where they were measured.
     """
+    from visionvitals.run.progress import duration
+
+    plan = planned.plan
+    called = short_names.labels([*plan.backbones, *plan.sets]) | dict(plan.names)
+    total = _show_cells(planned, rates, called)
+    skips: dict[tuple[str, str], Counter[str]] = {}
+    for skip in planned.skips:
+        skips.setdefault((skip.study, skip.reason), Counter())[called.get(skip.backbone, skip.backbone)] += 1
+    for (study, reason), by_backbone in skips.items():
+        counts = ", ".join(f"{n} of {name}" for name, n in by_backbone.items())
+        _wrapped(f"skipped: {study}, {counts}: {reason}")
+    for note in planned.notes:
+        for spelling in sorted(called, key=len, reverse=True):
+            note = note.replace(spelling, called[spelling])
+        _wrapped(f"note: {note}")
+    speeds = ", ".join(f"{called.get(spec, spec)} {rate:,.0f} images/s" for spec, rate in rates.items())
+    about = "at most" if any(cell.may_stop for cell in planned.cells) else "about"
+    _wrapped(f"{len(planned.cells)} cells, {about} {duration(total)} of forward passes on {device} ({speeds}).")
+    print_line("Decoding comes on top, once for each image set and input size.")
+
+
+def _show_cells(planned: "Planned", rates: Mapping[str, float], called: Mapping[str, str]) -> float:
+    """For each image set how many cells a study has on each backbone, of how many images, and their time; the seconds of all."""
     from visionvitals.run import calibrate
     from visionvitals.run.progress import duration
 
-    cells: Counter[tuple[str, str, str, int]] = Counter()
-    times: Counter[tuple[str, str, str, int]] = Counter()
+    found: dict[str, dict[tuple[str, int], dict[str, list[float]]]] = {}
     for cell in planned.cells:
-        key = (cell.study, cell.backbone.spec, cell.images.spec, calibrate.images_of(cell))
-        cells[key] += 1
-        times[key] += calibrate.seconds(cell, planned.studies[cell.study].passes(cell.condition), rates)  # type: ignore[assignment]
-    print_table(
-        ["study", "backbone", "data", "cells", "images each", "time"],
-        [[*key[:3], n, key[3], duration(times[key])] for key, n in cells.items()],
-    )
-    for (study, backbone, reason), n in Counter((s.study, s.backbone, s.reason) for s in planned.skips).items():
-        print_line(f"skipped: {n} of {study} on {backbone}: {reason}")
-    for note in planned.notes:
-        print_line(f"note: {note}")
-    total = duration(sum(times.values()))
-    speeds = ", ".join(f"{spec} {rate:,.0f} images/s" for spec, rate in rates.items())
-    about = "at most" if any(cell.may_stop for cell in planned.cells) else "about"
-    print_line(f"{len(planned.cells)} cells, {about} {total} of forward passes on {device} ({speeds}).")
-    print_line("Decoding comes on top, once for each image set and input size.")
+        row = found.setdefault(cell.images.spec, {}).setdefault((cell.study, calibrate.images_of(cell)), {})
+        seconds = calibrate.seconds(cell, planned.studies[cell.study].passes(cell.condition), rates)
+        row.setdefault(cell.backbone.spec, []).append(seconds)
+    for images, rows in found.items():
+        there = dict.fromkeys(spec for row in rows.values() for spec in row)
+        print_line(f"cells and time on {called.get(images, images)}")
+        told = [
+            [study, n, *(f"{len(row[b])}, {duration(sum(row[b]))}" if b in row else "" for b in there)]
+            for (study, n), row in rows.items()
+        ]
+        print_table(["study", "images", *(called.get(spec, spec) for spec in there)], told, names=2)
+    return sum(x for rows in found.values() for row in rows.values() for seconds in row.values() for x in seconds)
 
 
 def show_vital_signs(run: "Run") -> None:

@@ -400,7 +400,7 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         ),
         (Brightest(), {"resize": "a"}, "`resize` must be a whole number"),
         (Brightest(), {"classes": "abcd"}, "`classes` must be names. Got 'abcd'"),
-        (Brightest(), {"classes": [1, 2]}, r"`classes` must be names. Got \[1, 2\]"),
+        (Brightest(), {"classes": [1, 2]}, r"`classes` must be names. Got 1, 2"),
         (Brightest(), {"classes": 4}, "`classes` must be names. Got 4"),
         (Brightest(), {"name": "a\nb"}, "at most 100 characters, all printable. Got 'a"),
         (Brightest(), {"name": "a" * 101}, "at most 100 characters"),
@@ -415,13 +415,13 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         ({"limit": "3"}, "`limit` must be a whole number from 1 to 2147483647. Got '3'"),
         ({"limit": True}, "`limit` must be a whole number"),
         ({"seed": 1.5}, "`seed` must be a whole number .* Got 1.5"),
-        ({"seed": None}, "`seed` must be a whole number .* Got None"),
+        ({"seed": None}, "`seed` must be a whole number .* Got none"),
         ({"seed": 2**63}, "`seed` must be a whole number"),
         ({"decoder": "fastt"}, "`decoder` must be one of pillow, fast. Got 'fastt'"),
         ({"studies": "claen"}, "Did you mean clean"),
         ({"data_for": ["clean"]}, "`data_for` must name image sets by study"),
         ({"data_for": {"clean": 3}}, "`data_for` must be a spelling, or several"),
-        ({"out": None}, "`out` must be a path. Got None"),
+        ({"out": None}, "`out` must be a path. Got none"),
         ({"rules": 3}, "`rules` must be a path"),
         ({"baseline": 3}, "`baseline` must be a path"),
         ({"reuse": 3}, "`reuse` must be a path"),
@@ -432,7 +432,7 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(VitalsError, match=said):
             vv.audit("tiny:cnn", **(call | more))
-    for run, rules, said in ((None, "a", "`run` must be a path. Got None"), ("a", 3, "`rules` must be a path. Got 3")):
+    for run, rules, said in ((None, "a", "`run` must be a path. Got none"), ("a", 3, "`rules` must be a path. Got 3")):
         with pytest.raises(VitalsError, match=said):
             vv.gate(run, rules)  # type: ignore[arg-type]
     with pytest.raises(VitalsError, match="A run must be given by its folder, a path"):

@@ -127,7 +127,8 @@ def test_plan_shows_cells_skips_and_time_and_keeps_nothing(
     assert code == 0
     assert "skipped: 5 of shuffle" not in out  # `default` asks for what divides the input
     assert "occlusion" in out
-    assert f"skipped: 16 of occlusion on {toy_backbone}: `fill = token` needs patch tokens" in out
+    assert "skipped: occlusion, 16 of linear: `fill = token` needs patch tokens" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
     assert "forward passes on cpu" in out
     assert "images/s" in out
     assert list(tmp_path.iterdir()) == []

@@ -202,7 +202,7 @@ def test_a_class_that_the_parts_spell_in_two_ways_is_pointed_out(tmp_path: Path)
 def test_parts_must_be_parts(tmp_path: Path) -> None:
     for part in ("train", "extra"):
         write(tmp_path / part / "cat" / "a.png")
-    with pytest.raises(VitalsError, match=r"must be parts \(train, .*Got \['extra'\]"):
+    with pytest.raises(VitalsError, match=r"must be parts \(train, .*Got 'extra'"):
         open_folder(tmp_path, "?parts=all")
     with pytest.raises(VitalsError, match=r"must be `all`\. Got 'test'\. Or name one"):
         open_folder(tmp_path, "?parts=test")
@@ -341,7 +341,7 @@ def test_a_table_of_names_keeps_the_order_of_its_rows(tmp_path: Path) -> None:
 
 def test_a_file_that_appears_changes_the_digest(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("path,label\na.png,0\nb.png,1\n")
-    with pytest.raises(VitalsError, match=r"must be files that can be read\. Got \['a.png', 'b.png'\]"):
+    with pytest.raises(VitalsError, match=r"must be files that can be read\. Got 'a.png', 'b.png'"):
         open_csv(tmp_path / "x.csv")
     write(tmp_path / "b.png")
     before = open_csv(tmp_path / "x.csv").card
@@ -355,9 +355,9 @@ def test_a_file_that_appears_changes_the_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"must have a column `path`\. Got \[\]"),
-        ("paths,label\na,0\n", r"must have a column `path`\. Got \['paths', 'label'\]\. Did you mean paths\?"),
-        ("path;label\na;0\n", r"must have a column `path`\. Got \['path;label'\]"),
+        ("", r"must have a column `path`\. Got none"),
+        ("paths,label\na,0\n", r"must have a column `path`\. Got 'paths', 'label'\. Did you mean paths\?"),
+        ("path;label\na;0\n", r"must have a column `path`\. Got 'path;label'"),
         ("path,label\n", r"must have at least one row"),
         ("path,label\na,0\nb\n", r"x\.csv, line 3 must have 2 fields with a path and a label\. Got 'b'"),
         ("path,label\na,\n", r"line 2 must have 2 fields with a path and a label"),

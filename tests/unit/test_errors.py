@@ -130,7 +130,7 @@ def test_a_ctrl_c_goes_on_as_it_is() -> None:
     [
         ("def conditions(preset, size): raise SystemExit(3)", r"`conditions` of .* SystemExit in .*line \d+: 3"),
         ("def conditions(preset, size): return [1]", r"return a list of its `Condition`\. Got 1"),
-        ("def conditions(preset, size): return None", r"must return a list\. Got None"),
+        ("def conditions(preset, size): return None", r"must return a list\. Got none"),
         ("def conditions(preset, size):\n  while True: yield Condition()", r"must be at most 100,000"),
     ],
 )

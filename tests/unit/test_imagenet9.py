@@ -122,9 +122,9 @@ def test_a_release_without_its_mapping_is_refused_with_where_it_is_published(tmp
         (lambda table: json.dumps([*table]), "must map each index"),
         (lambda table: json.dumps({k: v for k, v in table.items() if k != "999"}), "must map each index"),
         (lambda table: json.dumps(table | {"1000": 0}), "must map each index"),
-        (lambda table: json.dumps(table | {"3": 9}), r"Got \[9\]"),
-        (lambda table: json.dumps(table | {"3": 1.5}), r"Got \[1.5\]"),
-        (lambda table: json.dumps(table | {"3": True}), r"Got \[True\]"),
+        (lambda table: json.dumps(table | {"3": 9}), r"Got 9"),
+        (lambda table: json.dumps(table | {"3": 1.5}), r"Got 1.5"),
+        (lambda table: json.dumps(table | {"3": True}), r"Got True"),
         (lambda table: json.dumps({k: -1 if v == 8 else v for k, v in table.items()}), r"nothing for class \[8\]"),
     ],
 )

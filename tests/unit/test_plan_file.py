@@ -114,15 +114,15 @@ run = true
     )
     expected = [
         "line 2: A spelling must be `family:name[@checkpoint][?key=value]` with a known family. Got 'tinny:cnn'.",
-        'line 3: `data`: Input should be a valid array. Got "shapes:test".',
+        'line 3: `data` must be a list, as in ["a", "b"]. Got "shapes:test".',
         "line 4: A plan has no key `sed`. Did you mean seed?",
         "line 5: `batch_size` is not part of a plan, since it does not change the numbers: give `--batch-size`",
-        'line 6: `limit`: Input should be a valid integer. Got "many".',
+        'line 6: `limit` must be a whole number without quotes. Got "many".',
         "line 12: Nothing in `vitals list studies` is called `oclusion`. Did you mean occlusion",
         "line 16: `occlusion`: `fraction` must be in [0, 1]. Got 1.5.",
         "line 17: `occlusion` has no condition field `fil`. Did you mean fill",
-        "line 18: `occlusion`: `grid`: Input should be a valid",
-        "line 19: `occlusion`: `run`: Input should be a valid integer. Got true.",
+        "line 18: `occlusion`: `grid` must be a list, as in [1, 2]",
+        "line 19: `occlusion`: `run` must be a whole number without quotes. Got true.",
     ]
     assert len(found) == len(expected)
     for line, start in zip(found, expected, strict=True):

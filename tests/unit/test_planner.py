@@ -231,7 +231,7 @@ def test_two_studies_of_one_name_are_refused_with_both_paths(tmp_path: Path, toy
     (tmp_path / "a").mkdir()
     other = tmp_path / "a" / "toy_study.py"
     other.write_text(Path(toy_study).read_text())
-    with pytest.raises(VitalsError, match=r"Two studies must have two names\. Got \(.*toy_study\.py.*a/toy_study\.py"):
+    with pytest.raises(VitalsError, match=r"Two studies must have two names\. Got .*toy_study\.py.*a/toy_study\.py"):
         Plan(backbones=("tiny:vit",), data=("shapes:test",), studies=request.sections(f"{toy_study},{other}"))
 
 

@@ -386,7 +386,7 @@ def test_pictures_are_of_a_readable_size(shape: tuple[int, int], size: tuple[int
             "must declare its metrics in METRICS. Got 'shine'",
         ),
         ("    yield from ()\n", "must yield at least one value"),
-        ("    yield Scores(['nobody'], {'top1': [1.0]})\n", "to images of the set only. Got ['nobody']"),
+        ("    yield Scores(['nobody'], {'top1': [1.0]})\n", "to images of the set only. Got 'nobody'"),
         ("    yield Scores(job.ids[:1] * 2, {'top1': [1.0, 1.0]})\n", "one value of `top1` to an item and place"),
         ("    raise SystemExit(3)\n", "SystemExit: 3"),
         ("    return 3\n", "TypeError: 'int' object is not iterable"),

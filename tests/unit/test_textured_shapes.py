@@ -207,7 +207,7 @@ def test_a_linear_classifier_on_pixels_fails() -> None:
         ({"size": 1025}, r"Got 1025"),
         ({"split": "val"}, r"`split` must be train or test. Got 'val'"),
         ({"variant": "round"}, r"`variant` must be one of natural, agree, conflict, flat, random"),
-        ({"indices": np.array([-1, 2])}, r"`indices` must be in \[0, 2\*\*62\). Got \[-1\]"),
+        ({"indices": np.array([-1, 2])}, r"`indices` must be in \[0, 2\*\*62\). Got -1"),
         ({"indices": np.array([LAST_INDEX])}, r"`indices` must be in"),
         ({"indices": np.array(3)}, r"`indices` must be one-dimensional"),
     ],

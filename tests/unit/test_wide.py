@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_counted_by_item() -> None:
         (Scores(IDS, {"topp1": [1, 1, 1]}), r"must declare its metrics in METRICS\. Got 'topp1'\. Did you mean top1"),
         (Scores(IDS, {"top1": [1, 1]}), r"as many values of `top1` as items\. Got \(2, 3\)"),
         (Scores(["a", "a"], {"top1": [1, 1]}), r"one value of `top1` to an item and place\. Got two for 'a'"),
-        (Scores(["a", "q"], {"top1": [1, 1]}), r"`top1` to images of the set only\. Got \['q'\]"),
+        (Scores(["a", "q"], {"top1": [1, 1]}), r"`top1` to images of the set only\. Got 'q'"),
         (Scores(IDS, {"top1": [1, 1, 1]}, (3,)), "where a block stands on its axes"),
         (Scores(IDS, {"top1": [1, 77, 1]}), r"keep `top1` in \[0, 1\], as its unit `share` says\. Got 77\.0"),
         (Scores(IDS, {"cross_entropy": [1, -1, 1]}), r"keep `cross_entropy` in \[0, inf\]"),

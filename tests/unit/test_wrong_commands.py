@@ -16,7 +16,10 @@ RULES = {
     "sign.toml": '[[rule]]\nsign = "kept at 50% occlusion"\nat_least = 0.5\n',
     "other.toml": "rules = 5\n",
     "broken.toml": "not toml [",
+    "plan.toml": 'backbones = "tiny:vit"\ndata = ["shapes:test"]\n',
+    "semi.csv": "path;label\na.jpg;cat\n",
 }
+"""Files of rules, and others that are taken for them."""
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("audit", "tiny:vit", *IMAGES, "--preset"), "See `vitals audit --help`"),
         (("audit", "tiny:vit", *IMAGES, *OUT, "--preset", "quik"), 'Did you mean "quick"'),
         (("audit", "tiny:vit", *IMAGES, *OUT, "--limit", "ten"), "must be a whole number from 1"),
-        (("audit", "tiny:vit", *OUT), "Got 'none'. Try `--data folder:PATH`"),
+        (("audit", "tiny:vit", *OUT), "Got none. Try `--data folder:PATH`"),
         (("audit", *IMAGES, *OUT), "Try `tiny:vit`"),
         (("audit", "tiny:vit", "--data", "./im", *OUT), "Did you mean `folder:./im`"),
         (("audit", "folder:im", *IMAGES, *OUT), "`folder:` is an image set: give it to `--data`"),
@@ -88,6 +91,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("train", "tiny_vit", "--out", "l.csv"), "`--out` must be a folder"),
         (("explain", "oclusion"), "Did you mean occlusion"),
         (("list", "bakbones"), "Did you mean backbones"),
+        (("card", "im"), "must be given BACKBONE: As it was spelled, or as the tables call it"),
+        (("explain",), 'must be given NAME: E.g. ece, "kept at 50 % occlusion"'),
+        (("run", "im", "more"), "takes no further word. Got 'more'"),
+        (("compare", "tiny:vit", "tiny:cnn", "im"), "This is a backbone; the run folder comes first"),
+        (("gate", "key.toml", "--rules", "im"), "the run folder comes first"),
+        (("run", "key.toml", *OUT), "These are rules of a gate, and no plan"),
+        (("run", "plan.toml", *OUT), "must be a list, as in"),
+        (("audit", "tiny:vit", "--data", "csv:semi.csv", *OUT), "separated by commas, not by semicolons"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -112,6 +123,7 @@ def test_a_wrong_command_says_what_to_do(
         ("scale.toml", "A share of 60 % reads 0.6"),
         ("sign.toml", "Did you mean kept at 50 % occlusion"),
         ("other.toml", "See `vitals gate --help`"),
+        ("plan.toml", "This is a plan: `vitals run plan.toml --out DIR` measures it"),
         ("broken.toml", "Rules must be valid TOML"),
     ],
 )

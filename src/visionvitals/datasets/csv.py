@@ -71,7 +71,9 @@ def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]], list[str]]:
             column in header,
             must,
             [shortened(name) for name in header[:20]],
-            near(column, (name for name in header[:20] if len(name) < 50)),
+            "The columns must be separated by commas, not by semicolons."
+            if len(header) == 1 and ";" in header[0]
+            else near(column, (name for name in header[:20] if len(name) < 50)),
         )
     at_path, at_label = header.index("path"), header.index("label")
     known = ("path", "label", "class", "")

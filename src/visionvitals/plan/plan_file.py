@@ -18,7 +18,6 @@ A file cannot hold both `studies = [...]` and `[[studies]]`; give a table in the
 import dataclasses
 import json
 import math
-import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -30,11 +29,22 @@ from visionvitals.core import PRESETS, Preset
 from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, blamed, near, shortened
 from visionvitals.numerics import NAMES, Numerics, Precision
-from visionvitals.plan import planner, request
+from visionvitals.plan import planner, request, toml_lines
 from visionvitals.plan.identity import changed, plain
 from visionvitals.plan.request import Decoder, Plan, Section, Until
 
 _DEPTH = 12
+_KINDS = {
+    "list_type": 'a list, as in ["a", "b"]',
+    "tuple_type": "a list, as in [1, 2]",
+    "string_type": "a text in quotes",
+    "int_type": "a whole number without quotes",
+    "int_from_float": "a whole number",
+    "float_type": "a number without quotes",
+    "bool_type": "true or false, without quotes",
+    "dict_type": "a table",
+}
+"""pydantic's name of an error -> what the value must be."""
 _ELSEWHERE = {
     "out": "give `--out` to `vitals run`",
     "device": "give `--device` to `vitals run`",
@@ -124,7 +134,7 @@ def from_dict(values: Mapping[str, Any], *, source: str, text: str = "") -> Plan
             return request.plan(values["backbones"], values.get("data", ()), sections, **rest)
         except VitalsError as error:
             problems.append(_Problem((), str(error)))
-    located = sorted((_line(text, p.where), p.what) for p in problems)
+    located = sorted((toml_lines.line(text, p.where), p.what) for p in problems)
     count = "an error" if len(located) == 1 else f"{len(located)} errors"
     lines = [f"  line {line}: {what}" if line else f"  {what}" for line, what in dict.fromkeys(located)]
     raise VitalsError(f"{source} has {count}:\n" + "\n".join(lines))
@@ -198,12 +208,25 @@ def _said(error: Mapping[str, Any], known: list[str]) -> str:
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         if key in _ELSEWHERE:
             return f"`{key}` is not part of a plan, since it does not change the numbers: {_ELSEWHERE[key]}."
+        if key == "rule":
+            return "These are rules of a gate, and no plan: `vitals gate RUN --rules FILE`."
         return f"A plan has no key `{shortened(key)}`. {near(key, known)}"
     if error["type"] in ("missing", "missing_argument"):
         return f"A plan must say `{key}`."
     if key == "studies":
         return f"A study must be a name or a table. Got {shortened(json.dumps(error['input'], default=str))}."
-    return f"`{key}`: {error['msg']}. Got {shortened(json.dumps(error['input'], default=str))}."
+    return _wrong_kind(key, error)
+
+
+def _wrong_kind(key: str, error: Mapping[str, Any]) -> str:
+    """That a value is of another kind than it must be."""
+    if error["type"] == "literal_error":
+        must = f"must be one of {error['ctx']['expected']}"
+    elif (kind := _KINDS.get(error["type"])) is not None:
+        must = f"must be {kind}"
+    else:
+        must = f"has a wrong value: {error['msg']}"
+    return f"`{key}` {must}. Got {shortened(json.dumps(error['input'], default=str))}."
 
 
 def _section(values: Mapping[str, Any]) -> tuple[Section | None, list[_Problem]]:
@@ -285,55 +308,16 @@ def _values(condition: type, key: str, given: Any) -> tuple[Any, ...]:
         return adapter.validate_json(json.dumps(value, default=str), strict=True)
 
     try:
-        found = (one(given),)
+        return (one(given),)
     except pydantic.ValidationError as alone:
-        if not isinstance(given, list) or not given:
-            raise VitalsError(
-                f"`{key}`: {alone.errors()[0]['msg']}. Got {shortened(json.dumps(given, default=str))}."
-            ) from alone
-        try:
-            found = tuple(one(value) for value in given)
-        except pydantic.ValidationError as error:
-            raise VitalsError(
-                f"`{key}`: {error.errors()[0]['msg']}. Got {shortened(json.dumps(given, default=str))}."
-            ) from error
-    return found
+        error = alone
+    try:
+        if isinstance(given, list) and given:
+            return tuple(one(value) for value in given)
+    except pydantic.ValidationError as inside:
+        error = inside
+    raise VitalsError(_wrong_kind(key, {**error.errors()[0], "input": given})) from error
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _line(text: str, where: tuple[str | int, ...]) -> int:
-    """The line (from 1) where a key or an element stands; 0 where that is nowhere, e.g. for a missing key.
-
-    tomllib tells no lines, so they are looked up: the n-th `[[studies]]`, then `key =` below it, then the element's text.
-    """
-    lines = text.splitlines()
-    if not where:
-        return 0
-    headers = [i for i, line in enumerate(lines) if re.match(r"\s*\[\[?\s*[A-Za-z][\w.-]*\s*\]", line)]
-    key, rest = str(where[0]), where[1:]
-    tables = [i for i in headers if re.match(rf"\s*\[\[?\s*{re.escape(key)}\s*\]", lines[i])]
-    if rest and isinstance(rest[0], int) and rest[0] < len(tables):
-        start = tables[rest[0]]
-        end = next((i for i in headers if i > start), len(lines))
-        return 1 + _key(lines, str(rest[1]) if len(rest) > 1 else "", start, end, otherwise=start)
-    start = _key(lines, key, 0, headers[0] if headers else len(lines), otherwise=tables[0] if tables else -1)
-    if start >= 0 and rest and isinstance(rest[0], int):
-        for element in _elements(text, key, rest[0]):
-            return 1 + next((i for i in range(start, len(lines)) if element in lines[i]), start)
-    return 1 + start
-
-
-def _key(lines: list[str], key: str, start: int, end: int, *, otherwise: int) -> int:
-    pattern = rf"\s*[\"']?{re.escape(key)}[\"']?\s*="
-    return next((i for i in range(start, end) if key and re.match(pattern, lines[i])), otherwise)
-
-
-def _elements(text: str, key: str, index: int) -> list[str]:
-    """What to look for to find the line of an element of a list: its text, or its name."""
-    element = tomllib.loads(text)[key][index]
-    if isinstance(element, dict):
-        element = element.get("name")
-    return [element] if isinstance(element, str) else []

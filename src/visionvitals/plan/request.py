@@ -94,7 +94,7 @@ class Plan:
         require(len(self.backbones) > 0, "A plan must name a backbone", self.backbones, "Try `tiny:vit`.")
         require(len(self.studies) > 0, "A plan must name a study", self.studies, "See `vitals list studies`.")
         without = [section.name for section in self.studies if not section.data] if not self.data else []
-        do = "Try `--data folder:PATH`."
+        do = 'Try `--data folder:PATH`; in a plan file `data = ["folder:PATH"]`.'
         got = "none" if len(without) == len(self.studies) else f"none for {', '.join(without)}"
         require(not without, "A plan must name an image set for every study", got, do)
         require(self.preset in PRESETS, f"`preset` must be one of {', '.join(PRESETS)}", self.preset)

@@ -219,9 +219,13 @@ def pair(run: Run, a: str, b: str) -> Pair:
     """Two backbones of one run, as the tables call them or as they were spelled.
 
     Raises:
-        VitalsError: one is not in the run.
+        VitalsError: one is not in the run, or both are the same.
     """
-    return Pair(run, named(run, a, 0), named(run, b, 0))
+    first, second = named(run, a, 0), named(run, b, 0)
+    require(
+        first != second, "Two different backbones must be compared", first, f"The run has {', '.join(run.backbones)}."
+    )
+    return Pair(run, first, second)
 
 
 def pairs(run: Run, of: str | None = None, and_: str | None = None) -> list[Pair]:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from visionvitals import short_names, study
+from visionvitals import registry, short_names, study
 from visionvitals.errors import VitalsError, escaped, require
 from visionvitals.figure import Record, read, tupled
 from visionvitals.files import lexists
@@ -41,9 +41,20 @@ def load(*folders: AnyPath) -> Run:
     must, do = "A run folder must hold `plan.json` or `store/`", "Name the folder that was given to `--out`."
     require(len(folders) > 0, "A run folder must be named", None, do)
     for folder in folders:
-        require(any(map(lexists, (folder / "plan.json", folder / "store"))), must, str(folder), do)
+        there = any(map(lexists, (folder / "plan.json", folder / "store")))
+        require(there, must, str(folder), f"{_another(str(folder))}{do}")
     with _no_collection():
         return _load(folders)
+
+
+def _another(text: str) -> str:
+    """What was given in place of a run folder, where that can be told."""
+    if text.endswith(".toml"):
+        return "This is a file of rules or a plan; the run folder comes first. "
+    family = text.partition(":")[0]
+    kinds = {"backbones": "a backbone", "datasets": "an image set"}
+    what = next((said for kind, said in kinds.items() if ":" in text and family in registry.names(kind)), "")  # type: ignore[arg-type]
+    return f"This is {what}; the run folder comes first. " if what else ""
 
 
 @contextlib.contextmanager

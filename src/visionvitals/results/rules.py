@@ -99,7 +99,8 @@ def sections(path: Path) -> list[dict[str, Any]]:
     found = content.get("rule")
     must = f"{path} must hold [[rule]] sections and nothing else"
     whole = set(content) == {"rule"} and isinstance(found, list) and bool(found)
-    require(whole, must, sorted(content), DO)
+    do = f"This is a plan: `vitals run {path} --out DIR` measures it." if "backbones" in content else DO
+    require(whole, must, sorted(content), do)
     return list(found or ())
 
 
@@ -271,4 +272,4 @@ def consistent(rules: Sequence[Rule]) -> None:
 
 
 def _called(kind: Any) -> str:
-    return {str: "a text", dict: "a table", bool: "true or false"}.get(kind, "a number")
+    return {str: "a text in quotes", dict: "a table", bool: "true or false"}.get(kind, "a number without quotes")
