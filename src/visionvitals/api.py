@@ -26,8 +26,8 @@ def backbone(
     *,
     name: str,
     classes: Sequence[str] | None = None,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     size: int | tuple[int, int] = 224,
     resize: int | None = None,
     interpolation: Interpolation = "bicubic",
@@ -38,9 +38,10 @@ def backbone(
         module: normalised images float (b, 3, h, w) -> logits (b, k).
         name: of the network in tables, at most 100 characters.
         classes: keys of its outputs in their order (wnids, folder names), where it has them.
-        mean, std: of the normalisation, on the [0, 1] scale.
+        mean, std: of the normalisation, on the [0, 1] scale; by default ImageNet's, with a note in the report.
         size: input in pixels, or (height, width).
-        resize: pixels of the shorter side before the crop; by default 8/7 of the longer side of `size`.
+        resize: pixels of the shorter side before the crop; by default 8/7 of the longer side of `size`, with a note. Pictures that have the
+            network's own size already are enlarged by it and cropped: `resize=size` takes them as they are.
         interpolation: of the resize.
 
     Returns:
@@ -65,7 +66,8 @@ def backbone(
     known = get_args(Interpolation)
     require(interpolation in known, "`interpolation` must be known", interpolation, near(str(interpolation), known))
     channels: list[tuple[float, float, float]] = []
-    for key, given in (("mean", mean), ("std", std)):
+    for key, given, usual in (("mean", mean, memory.USUAL.mean), ("std", std, memory.USUAL.std)):
+        given = usual if given is None else given
         values = _plain(given)
         three = (
             isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
@@ -79,7 +81,12 @@ def backbone(
         mean=channels[0],
         std=channels[1],
     )
-    return memory.hold(_name(name), _module(module), preprocess=preprocess, classes=_keys(classes))
+    open_ = [key for key, given in (("mean", mean), ("std", std)) if given is None]
+    notes = [f"{' and '.join(open_)} not given to `backbone`: ImageNet's usual"] if open_ else []
+    if resize is None:
+        told = f"scaled to {preprocess.resize} pixels on the shorter side, then cropped to {height}x{width}"
+        notes.append(f"resize not given to `backbone`: pictures are {told}, those of that size too")
+    return memory.hold(_name(name), _module(module), preprocess=preprocess, classes=_keys(classes), notes=tuple(notes))
 
 
 def images(

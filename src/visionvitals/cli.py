@@ -272,7 +272,7 @@ def _each(asked: "Sequence[Plan]", out: AnyPath, machine: Machine, shard: "Shard
 def _measure(asked: "Plan", out: AnyPath, machine: Machine, shard: "Shard | None") -> int:
     from visionvitals.deciding import measured
     from visionvitals.report import milestones
-    from visionvitals.results import verdicts
+    from visionvitals.results import verdicts, words
     from visionvitals.run import status
 
     go_on = f"vitals run {shlex.quote(str(out))}" + (f" --shard {shard}" if shard else "")
@@ -283,11 +283,12 @@ def _measure(asked: "Plan", out: AnyPath, machine: Machine, shard: "Shard | None
         if milestones.stopped(out, go_on=go_on, say=say) and shard is None:
             print_line(f"Report so far: {milestones.write(out)}")
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    say(f"{outcome.measured} cells measured, {outcome.found} found from before, {len(outcome.failed)} failed")
+    done = f"{words.count(outcome.measured, 'cell')} measured"
+    say(f"{done}, {outcome.found} found from before, {len(outcome.failed)} failed")
     left = sum(p.missing + p.failed for p in status.of(out)[0]) if shard else 0
     if left:
         say(
-            f"{left} cells of the run are left to other shares; `vitals run {shlex.quote(str(out))}` measures those that no share takes"
+            f"Left to other shares: {words.count(left, 'cell')} of the run; `vitals run {shlex.quote(str(out))}` measures those that no share takes"
         )
     elif outcome.measured + outcome.found:
         _finish(out)

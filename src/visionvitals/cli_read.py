@@ -23,6 +23,7 @@ def status(run_folder: RunFolder, /) -> int:
     Args:
         run_folder: As given to `--out`.
     """
+    from visionvitals.results import words
     from visionvitals.run import noted, precision
     from visionvitals.run import status as progress_of
 
@@ -42,7 +43,8 @@ def status(run_folder: RunFolder, /) -> int:
     if look is not None:
         print_line(f"A run that ends when its rules are decided, at {look[0]:,} of {look[1]:,} images")
     if left or (look is not None and look[0] < look[1]):
-        print_line(f"{f'{left} cells to do' if left else 'To go on where they are not'}: vitals run {run_folder}")
+        do = f"{words.count(left, 'cell')} to do" if left else "To go on where they are not"
+        print_line(f"{do}: vitals run {run_folder}")
     else:
         print_line(f"Complete. See {run_folder / 'report.html'}")
     return 1 if failures else 0
@@ -274,7 +276,7 @@ def explain(name: str, /) -> int:
     """Tell what a name means: a metric, a vital sign, a study, a recipe, a preset, or a family of backbones or image sets.
 
     Args:
-        name: E.g. ece, "kept at 50 % occlusion", occlusion, shape_distill, quick or timm.
+        name: E.g. ece, "kept at 50 % occlusion", occlusion, shape_distill, quick or timm; or the file of a study, which is executed.
     """
     from visionvitals import explaining
 

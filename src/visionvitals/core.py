@@ -81,7 +81,7 @@ class ImageSetCard:
         stands_for: where a class is more than one class of a network: for each class the keys of all that are right for it; they are part of
             `digest`. Empty where each is one.
         per_class: part of the set ("" where it has none) -> how many different pictures each class has at most. Only a plan knows
-            it, of what it draws from sets of files; empty elsewhere.
+            it, of what it draws from sets that have `labels`, a sequence in their order; empty elsewhere.
         conflicts: as `per_class`, how many pictures show the texture of another class; None where it is not known.
 
     Raises:

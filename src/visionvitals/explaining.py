@@ -53,11 +53,14 @@ class Entry:
 
 
 def explained(name: str) -> list[str]:
-    """The lines that explain a name, in 80 columns; of several things with this name all. Of a spelling `family:name` its family.
+    """The lines that explain a name, in 80 columns; of several things with this name all. Of a spelling `family:name` its family, of a `.py` file
+    the study in it, which is executed.
 
     Raises:
         VitalsError: nothing has this name; near names are listed.
     """
+    if name.endswith(".py"):
+        return _page(_of_study(name)).split("\n")
     known = entries()
     for wanted in (name.casefold(), name.partition(":")[0].casefold()):
         found = [entry for entry in known if entry.name.casefold() == wanted]
@@ -73,7 +76,7 @@ def explained(name: str) -> list[str]:
 
 def entries() -> list[Entry]:
     """All that can be explained. Imports the studies, which takes less than a second, and no torch."""
-    found = [_of_study(study.load(name)) for name in study.names()]
+    found = [_of_study(name) for name in study.names()]
     found += [*_signs(), *_metrics()]
     found += [Entry("preset", name, said, partial(_preset, name)) for name, said in PRESETS.items()]
     families: tuple[tuple[registry.Kind, str], ...] = (
@@ -105,12 +108,13 @@ def _short(paragraph: str) -> str:
     return textwrap.shorten(paragraph, _LETTERS, placeholder=" ...")
 
 
-def _of_study(of: study.Study) -> Entry:
-    return Entry("study", of.name, of.asks, partial(_study, of))
+def _of_study(spelled: str) -> Entry:
+    of = study.load(spelled)
+    return Entry("study", of.name, of.asks, partial(_study, of, spelled))
 
 
-def _study(of: study.Study) -> Iterator[str]:
-    module = registry.load("studies", of.name)
+def _study(of: study.Study, spelled: str) -> Iterator[str]:
+    module = registry.load("studies", spelled)
     first, *rest = _paragraphs(module)
     yield _short(first)
     yield from map(_short, [each for k, each in enumerate(rest) if k == 0 or each.startswith(HEADS)])
@@ -128,7 +132,8 @@ def _study(of: study.Study) -> Iterator[str]:
     own = [name for name in of.metrics if name not in COMMON]
     if own:
         yield f"Its own metrics: {', '.join(own)}."
-    yield f"More: docs/studies/{of.name}.md; `vitals explain` of a vital sign or a metric."
+    if spelled == of.name:
+        yield f"More: docs/studies/{of.name}.md; `vitals explain` of a vital sign or a metric."
 
 
 def _signs() -> Iterator[Entry]:

@@ -6,6 +6,8 @@ from typing import Literal
 from visionvitals.errors import require
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+_WIDEST = 10.0
+"""A `std` that is larger is of pixel values up to 255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,9 @@ class Preprocess:
             (self.resize, self.size),
         )
         require(min(self.std) > 0, "`std` must be positive", self.std)
+        do = "Divide what is on the scale of 0 to 255 by 255."
+        unit = max(self.mean) <= 1 and max(self.std) <= _WIDEST
+        require(unit, "`mean` and `std` must be on the scale of pixel values in [0, 1]", (self.mean, self.std), do)
         require(not self.stretch or self.resize is not None, "`stretch` needs the `resize` that it stretches to", None)
 
     def resized(self, width: int, height: int) -> tuple[int, int]:

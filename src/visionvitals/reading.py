@@ -25,7 +25,7 @@ DRAWN = 3
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read when something is asked of it. In a notebook it shows its vital signs and its first charts.
+    """A run folder, read when something is asked of it. In a notebook it shows its vital signs and its first charts; `print` shows the signs.
 
     Nothing of it is executed, and the modules that were measured are not needed. What is measured later is in a new `Run` of the folder.
 
@@ -214,6 +214,12 @@ class Run:
         if text is not None:
             noted.add(self.folder, text)
         return noted.lines(self.folder)
+
+    def __str__(self) -> str:
+        """The folder, and the vital signs as tables of Markdown: what `print` shows."""
+        from visionvitals.results import numbers
+
+        return f"{self.folder}\n\n{numbers.as_markdown(numbers.of_signs(self.results))}".rstrip()
 
     def _repr_html_(self) -> str:
         """The vital signs as a table, and the first charts as SVG."""

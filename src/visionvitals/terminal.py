@@ -166,6 +166,7 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         rates: backbone -> forward passes in images per second.
         device: where they were measured.
     """
+    from visionvitals.results import words
     from visionvitals.run.progress import duration
 
     plan = planned.plan
@@ -183,7 +184,9 @@ def show_plan(planned: "Planned", rates: Mapping[str, float], device: str) -> No
         _wrapped(f"note: {note}")
     speeds = ", ".join(f"{called.get(spec, spec)} {rate:,.0f} images/s" for spec, rate in rates.items())
     about = "at most" if any(cell.may_stop for cell in planned.cells) else "about"
-    _wrapped(f"{len(planned.cells)} cells, {about} {duration(total)} of forward passes on {device} ({speeds}).")
+    _wrapped(
+        f"{words.count(len(planned.cells), 'cell')}, {about} {duration(total)} of forward passes on {device} ({speeds})."
+    )
     print_line("Decoding comes on top, once for each image set and input size.")
 
 
@@ -210,15 +213,9 @@ def _show_cells(planned: "Planned", rates: Mapping[str, float], called: Mapping[
 
 def show_vital_signs(run: "Run") -> None:
     """The report's first table, a sign a row, for each image set."""
-    from visionvitals.results import numbers, signs, words
+    from visionvitals.results import numbers
 
-    columns = signs.columns(run)
     _show_blocks(numbers.of_signs(run))
-    for backbone, images in signs.pairs(run):
-        ends = {c.sign.title: r.estimate for c in columns if (r := c.readings.get((backbone, images))) is not None}
-        told = [f"{title} n = {words.n(e)}" for title, e in ends.items() if e.early and e.early.by]
-        if told:
-            _wrapped(f"{backbone} on {images}: {'; '.join(told)}", indent=2)
 
 
 def show_numbers(rows: "Sequence[Mapping[str, Any]]") -> None:

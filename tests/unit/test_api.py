@@ -76,6 +76,7 @@ def test_a_module_and_arrays_are_audited(asked: tuple[vv.Run, torch.nn.Module]) 
     shown = run._repr_html_()
     assert "<th>memory:net</th>" in shown
     assert shown.count("<svg") == 2, "a chart of each study"
+    assert "| clean top-1, % | 100.0 (86–100) | " in str(run)
     assert run.frame(study="clean", metric="top1")["n"].tolist() == [24, 24]
     groups = run.frame(study="clean", metric="top1", by="class")
     assert groups[groups["backbone"] == "memory:net"]["n"].tolist() == [6, 6, 6, 6]

@@ -143,12 +143,12 @@ def test_a_failed_cell_makes_the_exit_code_one(
     )
     code, _, err = vitals("run", plan, "--out", tmp_path / "run")
     assert code == 1
-    assert "1 cells measured, 0 found from before, 1 failed" in err
+    assert "1 cell measured, 0 found from before, 1 failed" in err
     assert f"To try these again: vitals run {tmp_path / 'run'}" in err
     code, out, _ = vitals("status", tmp_path / "run")
     assert code == 1
     assert "ValueError: the toy study fails on purpose" in out
-    assert f"1 cells to do: vitals run {tmp_path / 'run'}" in out
+    assert f"1 cell to do: vitals run {tmp_path / 'run'}" in out
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
@@ -234,7 +234,7 @@ def test_a_run_grows(
     assert vitals("audit", toy_backbone, *here, "--studies", "clean")[0] == 0
     code, _, err = vitals("audit", second, *here, "--studies", "clean")
     assert code == 0
-    assert "1 cells measured, 0 found from before" in err
+    assert "1 cell measured, 0 found from before" in err
     code, _, err = vitals("plan", toy_backbone, second, *here, "--studies", "clean,shuffle", "--preset", "quick")
     assert code == 0
     status = vitals("status", out)[1]

@@ -1,6 +1,7 @@
 """`vitals explain` and `vitals list WORD`: everything that has a name is found by it, and told on one screen."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,13 @@ def test_each_is_told_on_one_screen(entry: explaining.Entry) -> None:
     of_one = "\n".join(lines).split("\n\n")
     assert all(len(page.splitlines()) <= SCREEN for page in of_one)
     assert [line for line in lines if len(line) > 80 and len(line.split()) > 1] == []
+
+
+def test_the_study_in_a_file_of_the_user_is_told() -> None:
+    lines = explaining.explained(str(Path(__file__).parents[1] / "plugins" / "toy_study.py"))
+    assert lines[0] == "toy_study: a study"
+    assert "  Vital signs: with noise." in lines
+    assert not any("docs/studies" in line for line in lines)
 
 
 def test_everything_has_an_entry() -> None:

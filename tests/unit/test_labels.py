@@ -90,10 +90,10 @@ def test_every_permutation_is_found() -> None:
 
 def test_classes_that_match_nothing_are_named() -> None:
     with pytest.raises(VitalsError) as error:
-        align(images("tench", "loin", "dog"), backbone(*IMAGENET, ("k", "lioness")))
+        align(images("tench", "lionness", "dog"), backbone(*IMAGENET, ("k", "lioness")))
     text = str(error.value)
     assert text.startswith(
-        "2 of the 3 classes of `folder:x` are not among those of `timm:y`: loin, dog. Did you mean lioness?"
+        "2 of the 3 classes of `folder:x` are not among those of `timm:y`: lionness, dog. Did you mean lioness?"
     )
     assert text.endswith("Map the folders with `?classes=FILE` on the folder, lines of `folder,class of the model`.")
     with pytest.raises(VitalsError, match="Write the labels as the model's classes, or as output indices"):

@@ -19,6 +19,7 @@ from visionvitals.datasets._textured_shapes import (
     Split,
     Variant,
     _uniform,
+    labels,
     render,
 )
 from visionvitals.errors import VitalsError
@@ -83,6 +84,14 @@ def test_a_picture_does_not_depend_on_its_batch(size: int) -> None:
         alone = render(np.array([index]), size=size, split="test", variant="natural")
         for all_of_them, one in zip(together, alone, strict=True):
             assert np.array_equal(all_of_them[position], one[0])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_shapes_are_known_without_the_pictures(split: Split) -> None:
+    indices = np.array([5, 17, 3, 2**40 + 1, 3])
+    assert np.array_equal(
+        labels(indices, split=split), render(indices, size=16, split=split, variant="conflict").shapes
+    )
 
 
 def test_no_two_pictures_share_numbers(drawn: dict[Variant, Rendered]) -> None:

@@ -82,7 +82,7 @@ def test_a_finished_training_is_not_repeated(loop, pictures, tmp_path) -> None:
     before = weights(tmp_path)
     said: list[str] = []
     assert loop.fit(RECIPE, pictures, pictures, out=tmp_path, report=said.append) == first
-    assert said == ["small: going on from step 10"]
+    assert said == ["small: complete, 10 steps: nothing is left to do"]
     assert all(torch.equal(before[key], value) for key, value in weights(tmp_path).items())
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from visionvitals import source
-from visionvitals.backbones import _classes, _identity, _parts
+from visionvitals.backbones import _classes, _identity, _parts, _preprocess
 from visionvitals.core import Backbone, Preprocess
 from visionvitals.errors import near, require
 from visionvitals.registry import Spec, reads
 
+USUAL = _preprocess.IMAGENET
+"""What a call is taken to mean that says nothing of its images."""
 EXAMPLES: tuple[str, ...] = ()
 UNREAD = "the source of its class cannot be read, so a change of that code is noticed by its answers only"
 
@@ -26,6 +28,7 @@ class Held:
     module: torch.nn.Module
     preprocess: Preprocess
     names: _classes.Names | None
+    notes: tuple[str, ...] = ()
 
 
 _held: dict[str, Held] = {}
@@ -36,9 +39,16 @@ class Options:
     """A `memory:` spelling has none; all is said where the network is given."""
 
 
-def hold(name: str, module: torch.nn.Module, *, preprocess: Preprocess, classes: tuple[str, ...] | None) -> str:
+def hold(
+    name: str,
+    module: torch.nn.Module,
+    *,
+    preprocess: Preprocess,
+    classes: tuple[str, ...] | None,
+    notes: tuple[str, ...] = (),
+) -> str:
     """Make a module loadable as `memory:NAME` in this process, and return that spelling. A name that is given again means the new one."""
-    _held[name] = Held(module, preprocess, None if classes is None else _classes.named(classes))
+    _held[name] = Held(module, preprocess, None if classes is None else _classes.named(classes), notes)
     return f"memory:{name}"
 
 
@@ -62,6 +72,6 @@ def load(spec: Spec, options: Options, *, device: torch.device) -> Backbone:
         names=held.names,
         sources=() if code is None else (code,),
         open_ended=True,
-        notes=(UNREAD,) if own and code is None else (),
+        notes=held.notes + (UNREAD,) * (own and code is None),
     )
     return _parts.assemble(network, spelling=spec.text, device=device)

@@ -100,7 +100,7 @@ def render(indices: Int64[np.ndarray, " n"], *, size: int, split: Split, variant
     inside = (indices >= 0) & (indices < LAST_INDEX)
     require(bool(inside.all()), "`indices` must be in [0, 2**62)", indices[~inside][:5].tolist())
     numbers = _uniform(indices, split, (3 + _FRAGMENTS) * _DRAWS).reshape(len(indices), 3 + _FRAGMENTS, _DRAWS)
-    shapes = (numbers[:, 0, 0] * len(SHAPES)).astype(np.int64)
+    shapes = _shapes(numbers[:, 0, 0])
     textures = _textures(shapes, numbers[:, 1], variant)
     images = np.empty((len(indices), size, size, 3), np.uint8)
     masks = np.empty((len(indices), size, size), bool)
@@ -117,6 +117,15 @@ def render(indices: Int64[np.ndarray, " n"], *, size: int, split: Split, variant
         images[n] = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
         masks[n] = _folded(cover[None], fold)[0] > 0.5
     return Rendered(images, shapes, textures, masks)
+
+
+def labels(indices: Int64[np.ndarray, " n"], *, split: Split) -> Int64[np.ndarray, " n"]:
+    """The shape on each picture of `render`, by far faster than the pictures."""
+    return _shapes(_uniform(indices, split, 1)[:, 0])
+
+
+def _shapes(draws: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    return (draws * len(SHAPES)).astype(np.int64)
 
 
 def _uniform(indices: Int64[np.ndarray, " n"], split: Split, count: int) -> Float64[np.ndarray, "n count"]:

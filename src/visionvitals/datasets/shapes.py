@@ -23,6 +23,7 @@ from visionvitals.datasets._textured_shapes import (
     VARIANTS,
     Split,
     Variant,
+    labels,
     render,
 )
 from visionvitals.errors import near, require
@@ -47,6 +48,11 @@ class TexturedShapes:
 
     def __len__(self) -> int:
         return self.card.n
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The shapes in their order, int64 (n,)."""
+        return labels(np.arange(self.start, self.start + self.card.n), split=self.split)
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < self.card.n:

@@ -9,7 +9,7 @@ from visionvitals.core import ImageSet, ImageSetCard
 
 
 def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSetCard:
-    """The card of a set, of the images that `limit` leaves: with their number and, for sets of files, what they are.
+    """The card of a set, of the images that `limit` leaves: with their number and, where the set knows its `labels` undecoded, what they are.
 
     A file that cannot be decoded, and one that holds the picture of another one, show themselves later: there are at most so many.
     """
@@ -18,11 +18,11 @@ def drawn(images: ImageSet, limit: int | None, seed: int) -> ImageSetCard:
 
     card = images.card
     n = card.n if limit is None else min(limit, card.n)
-    if not isinstance(images, EncodedImages):
+    if (labels := getattr(images, "labels", None)) is None:
         return dataclasses.replace(card, n=n)
     rows = draw(images, None if n == card.n else limit, seed)
-    if images.shards is not None:  # its names are not held, and copies not known
-        labels = np.asarray(images.labels)
+    if not isinstance(images, EncodedImages) or images.shards is not None:  # copies are not known
+        labels = np.asarray(labels)
         found = np.bincount(labels if n == card.n else labels[rows], minlength=len(card.classes))
         return dataclasses.replace(card, n=n, per_class={"": tuple(found.tolist())})
     counts: dict[str, Counter[int]] = {}

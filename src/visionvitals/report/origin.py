@@ -13,10 +13,13 @@ from visionvitals.run.cell import Stored
 
 
 def command(run: Run) -> str:
-    """The commands that repeat the run, a line each, as they are typed; empty where they are not known. One word is a call from Python."""
-    return "\n".join(
-        command[0] if len(command) == 1 else shlex.join(command) for command in run.plan.get("commands", ())
-    )
+    """The commands that repeat the run, a line each, as they are typed; empty where they are not known. One word is a call from Python. What
+    was planned is measured by `vitals run`."""
+    lines = []
+    for command in run.plan.get("commands", ()):
+        lines.append(command[0] if len(command) == 1 else shlex.join(command))
+        lines += [shlex.join(("vitals", "run", str(run.folder)))] if command[1:2] == ["plan"] else []
+    return "\n".join(lines)
 
 
 def date(run: Run) -> str:

@@ -10,6 +10,7 @@ from visionvitals import short_names
 from visionvitals.errors import escaped
 from visionvitals.results import markdown, signs, words
 from visionvitals.results.run import Run
+from visionvitals.stats import Estimate
 
 OWN = ("backbone", "value")
 """Columns that are shown in every row, also where they are equal in all."""
@@ -87,10 +88,7 @@ def of_signs(run: Run) -> list[Block]:
         rows = [
             (
                 c.sign.title + (", %" if c.share else ""),
-                *(
-                    words.measured(c.readings[b, images].estimate, share=c.share) if (b, images) in c.readings else ""
-                    for b in there
-                ),
+                *(_sign(c.readings[b, images].estimate, c.share) if (b, images) in c.readings else "" for b in there),
             )
             for c in columns
             if any((b, images) in c.readings for b in there)
@@ -139,6 +137,11 @@ def written(value: Any) -> str:
     if value is None or value != value:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _sign(e: Estimate, share: bool) -> str:
+    early = e.early is not None and e.early.by
+    return words.measured(e, share=share) + (f", n = {words.n(e)}" if early else "")
 
 
 def _line(texts: Sequence[str]) -> str:

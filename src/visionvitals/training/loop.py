@@ -124,7 +124,13 @@ def fit(
     with _own_generators(team.device):
         state = begin(recipe, len(learn.classes), team, begun, saved)
         if saved is not None:
-            report(f"{recipe.name}: going on from step {state.step:,}")
+            left = recipe.epochs * (len(learn.labels) // recipe.batch) - state.step
+            told = (
+                f"going on from step {state.step:,}"
+                if left
+                else f"complete, {state.step:,} steps: nothing is left to do"
+            )
+            report(f"{recipe.name}: {told}")
         objective = Objective(recipe, len(learn.classes), source)
         kept = _Kept(recipe, learn, test, out, team, state, digests, identity)
         clock = _Clock(state.step)

@@ -104,7 +104,8 @@ def chance_warning(accuracy: float, n: int, *, how: str, backbone: BackboneCard)
         f"Clean accuracy is {accuracy:.1%} on {n} images (95 % interval {interval.low:.1%} to {interval.high:.1%}); guessing "
         f"among {outputs} outputs gives {chance:.1%}. Likely causes: another class order ({how}; give the model's own with "
         f"{registry.way(spec, 'classes', value='FILE')}), another normalisation (mean {look.mean}, std {look.std}; give it with "
-        f"{registry.way(spec, 'mean', 'std')}), or weights of another model."
+        f"{registry.way(spec, 'mean', 'std')}), another input size ({look.size[0]}x{look.size[1]}; give it with "
+        f"{registry.way(spec, 'size')}), or weights of another model."
     )
 
 
