@@ -24,7 +24,9 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
-@pytest.mark.parametrize("name", ["index", "studies/occlusion", "api", "reproduce", "notebook"])
+@pytest.mark.parametrize(
+    "name", ["index", "studies/occlusion", "api", "reproduce", "notebook", "gallery", "your_model"]
+)
 def test_a_page_fits_its_window_and_raises_no_error(
     tab: chromium.Tab, name: str, width: int, dark: bool, tmp_path: Path
 ) -> None:
