@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from visionvitals.errors import VitalsError
 from visionvitals.remote import AnyPath, RemotePath, on_disk
 
 ABANDONED = 24 * 3600.0
@@ -40,6 +41,21 @@ def read_regular(path: str | AnyPath, *, most: int = MAX_BYTES) -> bytes:
     if len(data) > status.st_size:
         raise OSError(errno.EBUSY, "grows while it is read")
     return data
+
+
+def read_text(path: Path) -> str:
+    """The text of a table or a list, without a byte-order mark.
+
+    Raises:
+        VitalsError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_regular(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"byte {error.object[error.start]:#x} at {error.start}"
+        raise VitalsError(f"{path} must be UTF-8 text. Got {found}. Save it as UTF-8, or name another file.") from None
+    except OSError as error:
+        raise VitalsError(f"{path} must be a file that can be read. Got: {error.strerror or error}.") from None
 
 
 def lexists(path: AnyPath) -> bool:

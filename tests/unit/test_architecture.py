@@ -43,7 +43,7 @@ READERS = {
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "remote": {"errors"},
-    "files": {"remote"},
+    "files": {"errors", "remote"},
     "source": set(),
     "stats": set(),
     "pixels": set(),

@@ -311,7 +311,7 @@ def test_labels_are_indices_names_or_those_of_a_list(tmp_path: Path) -> None:
     other = opened(f"webdataset:{tmp_path}/a.tar?classes={tmp_path}/map.csv")
     assert (other.card.classes, other.card.digest == mapped.card.digest) == (mapped.card.classes, False)
     (tmp_path / "map.csv").write_text("dog,a dog\n")
-    with pytest.raises(VitalsError, match=r"must list every label\. Got 'cat'"):
+    with pytest.raises(VitalsError, match=r"must list every label\. Got 'no line for cat'\. Add `cat,KEY`"):
         opened(f"webdataset:{tmp_path}/a.tar?classes={tmp_path}/map.csv")
     indices = opened(tars(tmp_path / "t"))
     assert (indices.card.kind, len(indices.card.classes)) == ("indices", max(LABELS) + 1)

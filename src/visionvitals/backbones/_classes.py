@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import read_text
 
 
 class Names(NamedTuple):
@@ -46,21 +47,6 @@ def keyed(keys: tuple[str, ...]) -> Names:
     assert usual is not None
     readable = dict(zip(usual.keys, usual.readable, strict=True))
     return Names(keys, tuple(readable.get(key, key) for key in keys))
-
-
-def read_text(path: Path) -> str:
-    """The text of a list, without a byte-order mark, which would be part of its first name.
-
-    Raises:
-        VitalsError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VitalsError(
-            f"{path} must be UTF-8 text. Got byte {error.object[error.start]:#x} at {error.start}. "
-            "Save it as UTF-8, or name another file."
-        ) from None
 
 
 def from_file(path: Path) -> Names:

@@ -26,6 +26,7 @@ from torch.nn import functional
 from visionvitals import core, registry
 from visionvitals.backbones import _answers, _classes, _identity, _parts, _token_removal, hf
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import read_text
 from visionvitals.registry import Spec, option, reads
 
 EXAMPLES: tuple[str, ...] = ()
@@ -228,7 +229,7 @@ def _prompts(text: str) -> tuple[str, ...]:
     path = Path(text).expanduser()
     if not path.is_file():
         raise VitalsError(f"`prompts` must be `one`, `openai` or a file. Got {text!r}. {near(text, ('one', 'openai'))}")
-    lines = tuple(line.strip() for line in _classes.read_text(path).splitlines() if line.strip())
+    lines = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     bad = [line for line in lines if line.count("{}") != 1]
     require(
         bool(lines) and not bad, f"{path}: each line must be a prompt with one `{{}}` for the name", bad[:1] or "none"

@@ -24,8 +24,8 @@ from pathlib import Path
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import find_images, from_paths, listing_notes, local_path, missing, printable
 from visionvitals.datasets.base.labels import imagenet_wnids
-from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import read_text
 from visionvitals.registry import Spec
 
 VARIATIONS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")

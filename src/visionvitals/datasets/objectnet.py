@@ -24,9 +24,8 @@ from visionvitals.datasets.base.digest import contents
 from visionvitals.datasets.base.files import encoded, find_images, listing_notes, printable
 from visionvitals.datasets.base.labels import imagenet_wnids
 from visionvitals.datasets.base.listed import Source, source
-from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import UnreadableImage, VitalsError, require
-from visionvitals.files import read_regular
+from visionvitals.files import read_regular, read_text
 from visionvitals.registry import Spec
 
 BORDER = 2

@@ -15,8 +15,8 @@ from jaxtyping import UInt8
 from visionvitals.core import ImageSet
 from visionvitals.datasets.base.files import from_paths, local_path, missing
 from visionvitals.datasets.base.masks import MaskFiles, as_kinds
-from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, near, require
+from visionvitals.files import read_text
 from visionvitals.registry import Spec
 
 KINDS = (

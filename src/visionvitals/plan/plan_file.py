@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 
 from visionvitals import registry, study
 from visionvitals.core import PRESETS, Preset
-from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, blamed, near, shortened
+from visionvitals.files import read_text
 from visionvitals.numerics import NAMES, Numerics, Precision
 from visionvitals.plan import planner, request, toml_lines
 from visionvitals.plan.identity import changed, plain

@@ -186,6 +186,7 @@ def _content(run: Run) -> dict[str, Any]:
         "skips": notes.skips(run),
         "failures": notes.failures(run),
         "missing": notes.missing(run),
+        "go_on": "the same call in Python" if origin.from_python(run) else "vitals run on the run folder",
         "unreadable": notes.unreadable(run),
         "warnings": notes.warnings(run),
         "label_sentences": notes.label_sentences(run),

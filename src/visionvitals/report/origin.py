@@ -22,6 +22,11 @@ def command(run: Run) -> str:
     return "\n".join(lines)
 
 
+def from_python(run: Run) -> bool:
+    """Whether a call from Python began it: another process may not have its networks and pictures."""
+    return any(len(command) == 1 for command in run.plan.get("commands", ()))
+
+
 def date(run: Run) -> str:
     """When the newest cell was measured, e.g. `24 November 2025`; empty where nothing was."""
     times = [p["started"] for p in _provenance(run)] or [t for t in (run.plan.get("started"),) if t]

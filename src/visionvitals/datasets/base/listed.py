@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from visionvitals.core import ImageSet, Split
 from visionvitals.datasets.base.files import from_paths, local_path, missing, parts_notes, printable
-from visionvitals.datasets.base.reading import read_text
 from visionvitals.errors import VitalsError, require, shortened
+from visionvitals.files import read_text
 from visionvitals.registry import Spec
 
 

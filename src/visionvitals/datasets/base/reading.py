@@ -3,32 +3,17 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionvitals.datasets.base.files import missing
 from visionvitals.errors import VitalsError, blamed, near, require, shortened
-from visionvitals.files import read_regular
+from visionvitals.files import read_text
 
 MOST_CLASSES = 1_000_000
 """A larger index of an output is a mistake, and a card lists every index up to the largest."""
-
-
-def read_text(path: Path) -> str:
-    """The text of a table or a list, without a byte-order mark.
-
-    Raises:
-        VitalsError: it cannot be read, or is not UTF-8.
-    """
-    try:
-        return read_regular(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        found = f"byte {error.object[error.start]:#x} at {error.start}"
-        raise VitalsError(f"{path} must be UTF-8 text. Got {found}. Save it as UTF-8, or name another file.") from None
-    except OSError as error:
-        raise VitalsError(f"{path} must be a file that can be read. Got: {error.strerror or error}.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,5 +61,10 @@ def read_keys(path: Path, names: Sequence[str], *, what: str = "folder") -> dict
         keys[row[0]] = row[1]
     for name in names:
         must = f"{path} must list every {'class folder' if what == 'folder' else what}"
-        require(name in keys, must, name, partial(near, name, keys))
+        do = partial(_line_for, name, keys)
+        require(name in keys, must, f"no line for {name}", do)
     return {name: keys[name] for name in names}
+
+
+def _line_for(name: str, keys: Iterable[str]) -> str:
+    return f"Add `{shortened(name)},KEY`. {near(name, keys)}".rstrip()
