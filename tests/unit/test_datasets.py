@@ -226,7 +226,10 @@ def test_classes_renames_and_merges_folders(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("katze\n", r"line 1 must read `folder,key`\. Got 'katze'"),
-        ("katze,cat\nhunt,dog\n", r"must list every class folder\. Got 'no line for hund'\. Add `hund,KEY`\. Did you mean hunt\?"),
+        (
+            "katze,cat\nhunt,dog\n",
+            r"must list every class folder\. Got 'no line for hund'\. Add `hund,KEY`\. Did you mean hunt\?",
+        ),
         ("katze,cat\nhund,dog\nhund,cat\n", r"line 3: each folder must be listed once\. Got 'hund'"),
     ],
 )

@@ -161,7 +161,7 @@ def plan(
         rest: the other fields of `Plan`.
 
     Raises:
-        VitalsError: what `Plan` and `named` refuse, or a study of `data_for` that is not among the studies.
+        VitalsError: what `Plan` and `named` refuse, a study of `data_for` that is not among the studies, or a spelling of no known family.
     """
     own: dict[str, list[str]] = {}
     known = [study.name_of(section.name) for section in studies]
@@ -174,6 +174,10 @@ def plan(
     once = plain or tuple(dict.fromkeys(text for each in plain_of for text in each))
     (spelled, sets, *lists_of), names = named([_with_classes(text, once) for text in backbones], data, *lists)
     sections = tuple(dataclasses.replace(s, data=tuple(d)) for s, d in zip(studies, lists_of, strict=True))
+    for text in spelled:
+        parse("backbones", text)
+    for text in dict.fromkeys([*sets, *(text for each in lists_of for text in each)]):
+        parse("datasets", text)
     return Plan(backbones=spelled, data=sets, studies=sections, names=names, **rest)
 
 

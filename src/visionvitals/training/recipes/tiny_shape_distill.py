@@ -5,7 +5,7 @@ Command:   vitals train tiny_shape_distill --out runs/tiny_shape_distill
            "checkpoint:runs/tiny_shape_distill/weights.safetensors?token=shape" --data "shapes:test?n=1000&variant=conflict"
            --studies shape_bias --preset quick --out runs/both_heads
 Hardware:  one thread, no GPU.
-Time:      3 min 21 s with its teacher of CPU time on a busy machine; docs/student.md has what was reached.
+Time:      57 s with its teacher on two idle cores (1 min 47 s of CPU time), drawing not counted; docs/student.md has what was reached.
 
 The paper's shape token (Naseer et al. 2021, section 3.2, here `shape_distill`) in minutes: the class token learns the labels of natural
 pictures, the second token what `tiny_teacher` says of them. It starts from `tiny:vit`, the shape token as a copy of the class token, so

@@ -2,7 +2,7 @@
 
 Command:   vitals train tiny_texture_free --out runs/tiny_texture_free
 Hardware:  one thread, no GPU.
-Time:      1 min 53 s of CPU time on a busy machine; docs/student.md has what was reached.
+Time:      53 s on two idle cores (1 min 30 s of CPU time), drawing the pictures too; docs/student.md has what was reached.
 
 The paper's texture-free training (Naseer et al. 2021, section 3.2, here `texture_free`) in minutes: it starts from `tiny:vit`, which reads
 textures, in place of random weights, and each of the 16 textures is equally likely (`variant=random`), which is stricter than style
