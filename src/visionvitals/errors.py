@@ -86,7 +86,7 @@ def near(name: str, known: Iterable[str], *, count: int = 5) -> str:
     for each in names if len(name) >= 6 else ():
         heads.setdefault(each[: len(name)], []).append(each)
     begun = [each for head in difflib.get_close_matches(name, heads, n=count, cutoff=0.8) for each in heads[head]]
-    found = dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.6)])
+    found = dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=count, cutoff=0.55)])
 
     def likeness(each: str) -> tuple[float, float]:
         whole, head = (difflib.SequenceMatcher(None, part, name).ratio() for part in (each, each[: len(name)]))

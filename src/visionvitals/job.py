@@ -294,6 +294,11 @@ class Job:
         n = len(self.ids) if rows is None else rows
         return self.memos.rows(name, self._key(settings, of, fill), n, columns, fill)
 
+    def memo_answers(self, name: str, settings: Mapping[str, Any], columns: Columns, fill: Fill) -> Arrays:
+        """As `memo_rows`, for what the network answers. Kept nowhere where a `scorer` answers in its place: by other numerics they are others."""
+        memos = self.memos if self.scorer is None else Forgetful()
+        return memos.rows(name, self._key(settings, None, fill), len(self.ids), columns, fill)
+
     def _key(self, settings: Mapping[str, Any], of: Backbone | None, code: Callable[..., Any]) -> dict[str, Any]:
         card, own = (self.backbone if of is None else of).card, self.backbone.card.preprocess
         labels = np.ascontiguousarray(self.labels, dtype=np.int64)

@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from visionvitals.job import Forgetful
 from visionvitals.study import (
     BackboneCard,
     Batch,
@@ -269,7 +268,6 @@ def _answered(job: Job) -> np.ndarray:
             arrays["answer"][batch.rows] = found.cpu().numpy()
             yield batch.rows.stop
 
-    # the key of a memo knows neither the numerics of a run nor the cut of a study
-    kept = job if job.scorer is None else dataclasses.replace(job, memos=Forgetful())
+    # the key of a memo does not know the cut of a study
     window = [c.edge, 0.0] if c.edge == "margin" else [c.move, abs(c.amount)] if c.move == "rotate" else ["", 0.0]
-    return kept.memo_rows("answers", {"window": window}, {"answer": ((), "int64")}, fill)["answer"]
+    return job.memo_answers("answers", {"window": window}, {"answer": ((), "int64")}, fill)["answer"]

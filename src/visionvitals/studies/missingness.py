@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from visionvitals.job import Forgetful
 from visionvitals.perturb.cells import PAPER_GRID, default_grid
 from visionvitals.study import BackboneCard, Batch, Chart, ImageSetCard, Job, Metric, Preset, Scores, Sign, load
 
@@ -165,5 +164,4 @@ def _clean(job: Job) -> np.ndarray:
             arrays["prediction"][batch.rows] = found.cpu().numpy()
             yield batch.rows.stop
 
-    known = job if job.scorer is None else replace(job, memos=Forgetful())  # by other numerics it is another answer
-    return known.memo_rows("clean answers", {}, {"prediction": ((), "int64")}, fill)["prediction"]
+    return job.memo_answers("clean answers", {}, {"prediction": ((), "int64")}, fill)["prediction"]

@@ -37,7 +37,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from visionvitals.job import Forgetful
 from visionvitals.perturb.cells import PAPER_GRID, covers_whole_patches, default_grid
 from visionvitals.study import (
     BackboneCard,
@@ -249,10 +248,9 @@ def _responses(job: Job) -> Mapping[str, np.ndarray]:
             arrays["answer"][batch.rows] = answer.masked_fill(~out.isfinite().all(dim=1), -1).cpu().numpy()
             yield batch.rows.stop
 
-    known = job if job.scorer is None else replace(job, memos=Forgetful())  # by other numerics it is another answer
     settings = {"masks": c.masks, "grid": list(c.grid), "fill": c.fill, "colours": _fills(c)}
     columns = {"answer": ((), "int64"), "response": ((len(rows), c.masks), "float32")}
-    return known.memo_rows("answers under random masks", settings, columns, fill)
+    return job.memo_answers("answers under random masks", settings, columns, fill)
 
 
 def _changed(job: Job, batch: Batch, ranked: np.ndarray, answer: np.ndarray) -> dict[float, dict[str, np.ndarray]]:
