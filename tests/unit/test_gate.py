@@ -225,6 +225,14 @@ def test_what_is_missing_says_what_is_there_and_how_many_more_decide_is_told_fro
     assert outcome.measured.endswith("n = 24; about 78 images more would decide, and the set has no more")
 
 
+def test_the_images_that_are_left_are_those_of_the_shorter_of_both_runs(tmp_path: Path) -> None:
+    set_ = dataclasses.replace(CELL.images, n=90)
+    plant(tmp_path / "old", 24, 30, images=set_)
+    plant(tmp_path / "new", 48, 60, shift=2, images=set_, backbone=NIGHT)
+    (outcome,) = judge(tmp_path, NOT_WORSE).outcomes
+    assert (outcome.status, outcome.left) == ("undecided", 60), "the baseline has measured 30 of 90"
+
+
 def test_the_headline_is_that_of_the_critical_rules_and_counts_the_supporting_ones(tmp_path: Path) -> None:
     plant(tmp_path / "new", 900, 1000)
     low = AT_LEAST.replace("0.6", "0.95").replace('"r"', '"s"') + 'tier = "supporting"\n'

@@ -29,7 +29,6 @@ from visionvitals.run import requests
 
 Status = Literal["pass", "breach", "undecided", "missing"]
 ALPHA = 0.05
-NOT_MEASURED = "it was not measured"
 CHANCE = "no better than chance on clean images"
 
 
@@ -263,7 +262,7 @@ def _why_not(run: Run, rule: Rule, place: places.Place) -> str:
         there = dict.fromkeys(words.short(p.condition.get(field)) for p in points)
         if words.short(value) not in there:
             return f"it was not measured at {field} {words.short(value)}, but at {', '.join(there)}"
-    return NOT_MEASURED
+    return "it was not measured"
 
 
 def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:
@@ -291,7 +290,8 @@ def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level:
             e = again(level) if again else stats.NOTHING
             why = CHANCE if a and b and (a.at_chance or b.at_chance) else "it was not measured alike in both runs"
             met = (e.low >= margin, e.high < margin)
-            yield _outcome(rule, (backbone, images), column, b, e, level, met, margin, why, again)
+            both = dataclasses.replace(b, points=(*a.points, *b.points)) if a and b else b
+            yield _outcome(rule, (backbone, images), column, both, e, level, met, margin, why, again)
 
 
 def _better_by(
@@ -334,7 +334,7 @@ def _outcome(
     status: Status = "missing" if absent else "pass" if met[0] else "breach" if met[1] else "undecided"
     of_images = reading is not None and column is not None and column.metric.over == "images"
     needed = stats.deciding(again, threshold, level=level) if again and of_images and status == "undecided" else None
-    facts = reading.points[0].cells[0].facts if reading is not None else {}
+    cells = [cell.facts for p in reading.points for cell in p.cells] if reading is not None else []
     return Outcome(
         rule=rule,
         backbone=place[0],
@@ -345,6 +345,6 @@ def _outcome(
         higher=column is None or column.better != "low",
         level=level,
         more=None if needed is None else needed - e.n,
-        left=facts["cell"]["images"]["n"] - facts["n"] if of_images and not rule.group else None,
+        left=cells[-1]["cell"]["images"]["n"] - min(c["n"] for c in cells) if of_images and not rule.group else None,
         reason=why if status == "missing" else "",
     )
