@@ -241,4 +241,7 @@ def _html(block: "Block") -> str:
         return "<tr>" + "".join(f"<{cell}>{escape(text)}</{cell}>" for text in texts) + "</tr>"
 
     body = "".join(row("td", texts) for texts in block.texts)
-    return f"<p>{escape(block.said)}</p><table><thead>{row('th', block.heads)}</thead><tbody>{body}</tbody></table>"
+    below = "".join(f"<p>{escape(said)}</p>" for said in block.remarks)
+    return (
+        f"<p>{escape(block.said)}</p><table><thead>{row('th', block.heads)}</thead><tbody>{body}</tbody></table>{below}"
+    )

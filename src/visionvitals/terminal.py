@@ -229,6 +229,8 @@ def _show_blocks(found: "Sequence[Block]") -> None:
     for block in found:
         _wrapped(block.said)
         print_table(block.heads, block.rows, names=block.names)
+        for said in block.remarks:
+            _wrapped(said)
 
 
 def show_images(found: "Sequence[Part]") -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from visionvitals import stats, study
-from visionvitals.report import notes, origin
-from visionvitals.results import signs, words
+from visionvitals.report import origin
+from visionvitals.results import remarks, signs, words
 from visionvitals.results.compare import NAMED_MARGIN
 from visionvitals.results.run import Run
 from visionvitals.results.signs import Column
@@ -69,7 +69,7 @@ def cards(run: Run, columns: Sequence[Column]) -> list[Card]:
 
 def telling(run: Run, columns: Sequence[Column]) -> tuple[list[Column], list[tuple[Column, str]]]:
     """(the headlines, the signs that mean little by themselves in this run with the reason)."""
-    reasons = [(column, _silent(run, column)) for column in columns]
+    reasons = [(column, remarks.silent(run, column)) for column in columns]
     return [c for c, reason in reasons if not reason], [(c, reason) for c, reason in reasons if reason]
 
 
@@ -115,19 +115,6 @@ def measured(run: Run, images: str) -> str:
     limits = {p.settings["limit"] or n for p in run.points if p.images == images}
     asked = words.listed(f"{min(limit, n):,}" for limit in sorted(limits) if limit < n or len(limits) > 1)
     return f"{asked} of {words.count(n, 'image')}" if asked else words.count(n, "image")
-
-
-def _silent(run: Run, column: Column) -> str:
-    """Why a sign means little by itself; "" where it does not."""
-    if column.better is None and column.unit == "none":
-        return "neither a high nor a low value is good, and it has no fixed scale: read it with its chart"
-    if all(r.at_chance for r in column.readings.values()):
-        return "it is relative to an accuracy that is no better than guessing"
-    own = {field for field, _ in column.fixed} | column.sign.where.keys()
-    cut = [r.points[-1] for r in column.readings.values() if "grid" in own and notes.cut(run, r.points[-1])]
-    if cut:
-        return f"its cells cut through the patches of {words.listed(dict.fromkeys(p.backbone for p in cut))}"
-    return ""
 
 
 def _tone(column: Column, apart: stats.Estimate | None) -> str:

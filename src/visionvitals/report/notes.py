@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionvitals.figure import tupled
-from visionvitals.results import words
-from visionvitals.results.fields import is_grid, strength
+from visionvitals.results import remarks, words
+from visionvitals.results.fields import strength
 from visionvitals.results.run import Point, Run
 
 FEW = 100
@@ -99,19 +99,11 @@ def _of_images(run: Run, p: Point) -> list[str]:
     return [m for m in p.metrics if run.metric(p.study, m).over == "images"]
 
 
-def cut(run: Run, p: Point) -> bool:
-    """Whether the condition's cells cut through the patches of the network."""
-    patches, grid = run.backbones[p.backbone]["patch_grid"], p.condition.get("grid")
-    if patches is None or grid is None or not is_grid(grid):
-        return False
-    return any(side % cells for side, cells in zip(patches, grid, strict=True))
-
-
 def _misaligned(run: Run) -> list[str]:
     """A cell of such a grid cuts through the network's own patches, which changes what a removed or moved cell means."""
     found: dict[tuple[str, str], set[tuple[int, ...]]] = {}
     for p in run.points:
-        if cut(run, p):
+        if remarks.cut(run, p):
             found.setdefault((p.backbone, p.study), set()).add(p.condition["grid"])
     merged: dict[tuple[str, str], list[str]] = {}
     for (backbone, study), grids in found.items():

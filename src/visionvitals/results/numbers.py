@@ -3,12 +3,12 @@ what is equal in all of its rows said once above it. As Markdown and as LaTeX; t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from visionvitals import short_names
 from visionvitals.errors import escaped
-from visionvitals.results import markdown, signs, words
+from visionvitals.results import markdown, remarks, signs, words
 from visionvitals.results.run import Run
 from visionvitals.stats import Estimate
 
@@ -35,6 +35,7 @@ class Block:
         heads: of the columns.
         rows: texts under them; numbers that are no text yet stay as they are.
         names: so many columns, the first ones, tell the rows apart.
+        remarks: what stands below them, a sentence each.
     """
 
     study: str
@@ -42,6 +43,7 @@ class Block:
     heads: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     names: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def said(self) -> str:
@@ -82,6 +84,7 @@ def blocks(table: Sequence[Mapping[str, Any]]) -> list[Block]:
 def of_signs(run: Run) -> list[Block]:
     """The vital signs: for each image set a row per sign and a column per backbone."""
     found, columns = [], signs.columns(run)
+    told = tuple(f"{c.sign.title} means little alone: {why}." for c in columns if (why := remarks.silent(run, c)))
     short = short_names.labels(run.backbones)
     for images in run.images:
         there = [b for b in run.backbones if any((b, images) in c.readings for c in columns)]
@@ -96,7 +99,7 @@ def of_signs(run: Run) -> list[Block]:
         if rows:
             heads = ("sign", *(short[b] for b in there))
             found.append(Block("vital signs", (("data", images),), heads, tuple(rows), names=1))
-    return found
+    return [*found[:-1], replace(found[-1], remarks=told)] if found else []
 
 
 def as_markdown(found: Sequence[Block]) -> str:
@@ -107,6 +110,7 @@ def as_markdown(found: Sequence[Block]) -> str:
         said = ", ".join(f"{markdown.text(name)} {markdown.text(text)}" for name, text in block.fixed)
         lines += [f"{said}. Intervals are of 95 %.", ""] if said else ["Intervals are of 95 %.", ""]
         lines += [*markdown.table(block.heads, block.texts), ""]
+        lines += [line for said in block.remarks for line in (markdown.text(said), "")]
     return "\n".join(lines)
 
 
@@ -118,7 +122,9 @@ def as_latex(found: Sequence[Block]) -> str:
         lines += ["", r"\begin{table}", r"\centering", rf"\caption{{{latex(block.said)}. Intervals are of 95\,\%.}}"]
         lines += [rf"\begin{{tabular}}{{{''.join('r' if each else 'l' for each in right)}}}", r"\toprule"]
         lines += [_line(block.heads), r"\midrule", *map(_line, block.texts)]
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip\footnotesize {latex(said)}" for said in block.remarks]
+        lines += [r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
