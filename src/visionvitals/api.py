@@ -82,7 +82,7 @@ def backbone(
         std=channels[1],
     )
     open_ = [key for key, given in (("mean", mean), ("std", std)) if given is None]
-    notes = [f"{' and '.join(open_)} not given to `backbone`: ImageNet's usual"] if open_ else []
+    notes = [f"{' and '.join(open_)} not given to `backbone`: ImageNet's usual were taken"] if open_ else []
     if resize is None:
         told = f"scaled to {preprocess.resize} pixels on the shorter side, then cropped to {height}x{width}"
         notes.append(f"resize not given to `backbone`: pictures are {told}, those of that size too")

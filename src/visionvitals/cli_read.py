@@ -189,6 +189,13 @@ def compare(
     require(b is None or not two, "--of and --and name backbones of two runs", f"{a}, {b}", "Give RUN A B, or OLD NEW.")
     must, do = "A comparison must have two backbones of one run, or two runs", "Give RUN A B, or OLD NEW."
     require(b is not None or located(a).is_dir(), must, a, do)
+    other = b is None and located(a) == run_folder
+    require(
+        not other,
+        "Two runs that are compared must be two folders",
+        a,
+        "Two backbones of one: `vitals compare RUN A B`.",
+    )
     pairs = [comparison.pair(load(run_folder), a, b)] if b else comparison.pairs(load(run_folder, located(a)), of, and_)
     found = [each for pair in pairs for each in compared.compared(pair, metric=metric, by=by)]
     for each in found:

@@ -144,7 +144,7 @@ def _signs() -> Iterator[Entry]:
 
 def _sign(of: study.Study, sign: Sign) -> Iterator[str]:
     metric = of.metrics[sign.metric]
-    yield f"One number that sums up the study {of.name}, in the first table of the report."
+    yield f"One number that sums up the study {of.name}, in the first table of the report, or below it where the run makes it mean little alone."
     yield f"{KINDS[sign.kind][0].upper()}{KINDS[sign.kind][1:]}."
     yield f"Metric {sign.metric}: {metric.meaning}."
     where = words.condition(sign.where)

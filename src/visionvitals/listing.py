@@ -40,7 +40,8 @@ def plugins(kind: str) -> list[str]:
 
 
 def matches(word: str) -> list[str]:
-    """Everything that has a word in its name, or all of a kind such as `metrics`; of models at most `MOST` a family.
+    """Everything that has a word in its name or matches a pattern such as `resnet50*`, or all of a kind such as `metrics`; of models at most `MOST`
+    a family.
 
     Raises:
         VitalsError: nothing has.
@@ -49,7 +50,7 @@ def matches(word: str) -> list[str]:
     whole = folded in explaining.PLURALS.values()
     lines = []
     for kind, heading in explaining.PLURALS.items():
-        chosen = [e for e in known if e.kind == kind and (heading == folded if whole else folded in e.name.casefold())]
+        chosen = [e for e in known if e.kind == kind and (heading == folded if whole else _has(e.name, folded))]
         width = max((len(entry.name) for entry in chosen), default=0)
         lines += [heading] if chosen else []
         lines += [f"  {entry.name:{width}}  {entry.brief}".rstrip() for entry in chosen]
@@ -63,14 +64,21 @@ def matches(word: str) -> list[str]:
     return lines
 
 
+def _has(name: str, word: str) -> bool:
+    """Whether a name has a word in it, or matches a pattern, in small letters."""
+    return fnmatch(name.casefold(), word) if "*" in word else word in name.casefold()
+
+
 def _models_with(word: str) -> list[str]:
     """The models of all families that can list them, whose name holds a word."""
     lines = []
     for family in _FAMILIES:
-        found = [name for name in _known(family) if word in name.casefold()]
+        found = [name for name in _known(family) if _has(name, word)]
         lines += [f"  {family}:{name}" for name in found[:MOST]]
         if len(found) > MOST:
-            lines.append(f"  and {len(found) - MOST} more: vitals list '{family}:*{word}*'")
+            lines.append(
+                f"  and {len(found) - MOST} more: vitals list '{family}:{word if '*' in word else f'*{word}*'}'"
+            )
     return ["models", *lines] if lines else []
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visionvitals import registry
 from visionvitals.errors import require
+from visionvitals.files import lexists
 from visionvitals.remote import AnyPath, located
 
 if TYPE_CHECKING:
@@ -58,8 +59,12 @@ def measure(
     from visionvitals.plan import plan_file, planner
     from visionvitals.report import milestones
     from visionvitals.run import calibrate, folder, precision, requests, runner, shards
+    from visionvitals.run.progress import cells
 
     folder.refuse_another(out, plan)
+    for path in reuse:
+        must, do = "`--reuse` must name run folders", "Name the folder that was given to `--out`."
+        require(lexists(located(path) / "store"), must, str(path), do)
     chosen, start = _hands(engine, device, address)
     if engine == "local":
         precision.check(plan.numerics, chosen)
@@ -78,7 +83,10 @@ def measure(
     rate = partial(calibrate.rate, batch_size=1, seconds=0.1)
     planned = planner.make(plan, device=chosen, rate=rate, only=only)
     skipped = f", {len(planned.skips)} skipped (see `vitals plan` or the report)" if planned.skips else ""
-    say(f"{len(planned.cells)} cells{skipped}")
+    say(f"{cells(len(planned.cells))}{skipped}")
+    for spec, card in planned.backbones.items():
+        for note in card.notes if registry.in_memory(spec) else ():
+            say(f"Note: {spec}: {note}")
     if start is not None:
         told = {"plan": plan_file.to_dict(plan), "command": command, "batch_size": batch_size, "workers": workers}
         told |= {"reuse": [str(located(path).absolute()) for path in reuse], "folder": os.getcwd()}

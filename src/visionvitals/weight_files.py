@@ -211,7 +211,9 @@ def _torch_load(path: Path) -> Any:
         if "weights_only" in str(error):  # torch's advice there is to execute the file
             raise VitalsError(f"{path} is not {_NO_CHECKPOINT}") from error
         said = " ".join(str(error).split())[:SHOWN]
-        raise VitalsError(f"{path} is not a whole checkpoint of torch.save: {said}. Fetch it again.") from error
+        raise VitalsError(
+            f"{path} is not a whole checkpoint of torch.save{f': {said}' if len(said) > 8 else ''}. Fetch it again."
+        ) from error
 
 
 _LEAVE_OUT = "Leave `weights` out."

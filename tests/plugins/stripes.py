@@ -1,6 +1,6 @@
 """Stripes: how much is still recognised when every k-th row of patches is black.
 
-What is lost is spread evenly over the picture, so this asks for less than random occlusion does.
+What is lost is spread evenly over the picture, and no two patches that are left touch across a stripe.
 """
 
 from dataclasses import dataclass

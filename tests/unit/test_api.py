@@ -426,7 +426,7 @@ def test_what_was_not_given_is_named(tmp_path: Path) -> None:
         ({"rules": 3}, "`rules` must be a path"),
         ({"baseline": 3}, "`baseline` must be a path"),
         ({"reuse": 3}, "`reuse` must be a path"),
-        ({"reuse": "runs/none", "out": tmp_path / "begun"}, "`plan.json`. Got 'runs/none'"),
+        ({"reuse": "runs/none", "out": tmp_path / "begun"}, "`--reuse` must name run folders. Got 'runs/none'"),
         ({"batch_size": "4"}, "`batch_size` must be a whole number"),
         ({"workers": 0}, "`workers` must be a whole number from 1 to 4096"),
         ({"device": torch.device("cuda:77")}, "`--device` must be one of this machine's"),

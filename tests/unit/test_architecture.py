@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "stylize": {*NOUNS, "weight_files", "perturb", "datasets", "plan", "run"},
     "training": {*NOUNS, "weight_files", "study", "perturb", "probes", "datasets", "backbones", "plan", "run"},
     "responses": {"short_names", *NOUNS, "stats", "datasets", "study", "studies", "probes", "plan", "run"},
-    "measuring": {"core", "errors", "registry", "remote", "plan", "run", "report"},
+    "measuring": {"core", "errors", "files", "registry", "remote", "plan", "run", "report"},
     "deciding": {"errors", "remote", "stats", "study", "measuring", "plan", "run", "results"},
     "reading": {*READERS, "run", "results", "report"},
     "api": {"reading", "deciding", *READERS, "measuring", "backbones", "datasets", "plan", "run", "results", "report"},

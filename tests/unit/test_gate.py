@@ -358,6 +358,7 @@ def test_the_example_is_valid_and_the_command_ends_with_its_verdict(
 ) -> None:
     monkeypatch.undo()
     plant(tmp_path / "new", 605, 1000)
+    plant(tmp_path / "old", 605, 1000)
     example = Path(__file__).parents[2] / "examples" / "gate.toml"
     assert [rule.tier for rule in rules.read(example, rules.known(load(tmp_path / "new")))] == [
         "critical",
@@ -365,12 +366,20 @@ def test_the_example_is_valid_and_the_command_ends_with_its_verdict(
         "supporting",
         "advisory",
     ]
-    words = ["gate", str(tmp_path / "new"), "--rules", str(example), "--baseline", str(tmp_path / "new")]
+    words = ["gate", str(tmp_path / "new"), "--rules", str(example), "--baseline", str(tmp_path / "old")]
     files = [tmp_path / name for name in ("v.json", "v.xml", "v.md")]
     assert cli.main([*words, "--json", str(files[0]), "--junit", str(files[1]), "--markdown", str(files[2])]) == 1
     assert "MISSING (exit code 1)" not in capsys.readouterr().out
     assert all(path.stat().st_size for path in files)
     assert cli.main(["gate", str(tmp_path / "new"), "--rules", str(tmp_path / "none.toml")]) == 2
+
+
+def test_a_network_is_not_compared_with_itself(tmp_path: Path) -> None:
+    plant(tmp_path / "old", 605, 1000)
+    (tmp_path / "rules.toml").write_text(NOT_WORSE)
+    asked = rules.read(tmp_path / "rules.toml", RECORDS)
+    with pytest.raises(VitalsError, match="must not compare a network with itself"):
+        gate.judge(load(tmp_path / "old"), asked, baseline=tmp_path / "old")
 
 
 def halves(root: Path, first: int, second: int, *, groups_too: bool = True, **cell: object) -> None:
@@ -387,7 +396,11 @@ def test_a_rule_for_a_group_is_judged_on_its_pictures(tmp_path: Path) -> None:
     (wet,) = judge(tmp_path, rain, baseline=False).outcomes
     (dry,) = judge(tmp_path, sun, baseline=False).outcomes
     assert (wet.status, wet.estimate) == ("pass", stats.estimate((np.arange(100) < 95) * 1.0, bounds=(0, 1)))
-    assert (dry.status, dry.estimate.n, dry.where) == ("breach", 100, "tiny:vit on shapes:test, weather sun")
+    assert (dry.status, dry.estimate.n, dry.where) == (
+        "breach",
+        100,
+        "tiny:vit on shapes:test: holes top1 at fraction 0.5, weather sun",
+    )
     both = judge(tmp_path, rain + sun.replace('"r"', '"s"'), baseline=False)
     assert [o.level for o in both.outcomes] == [0.975, 0.975], "each is a chance to be wrong"
     (one,) = judge(tmp_path, AT_LEAST + 'class = "b"\ngroup = { weather = "rain" }\n', baseline=False).outcomes

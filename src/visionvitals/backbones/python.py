@@ -7,8 +7,10 @@ Options: `size`, `resize`, `crop`, `interpolation`, `mean`, `std`, `classes`.
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +83,9 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
     must = "A factory must be spelled `python:PACKAGE.MODULE:FUNCTION` or `python:./file.py:FUNCTION`"
     require(bool(colon and where and name), must, spelled)
     if where.endswith(".py"):
+        beside = str(Path(where).resolve().parent)
+        if beside not in sys.path:
+            sys.path.append(beside)  # as for a script: what it imports may lie beside it
         module = registry.load("backbones", where)
     else:
         with blamed(f"`{where}` must be a module that can be imported"):
@@ -90,7 +95,9 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
                 raise VitalsError(f"cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):
-        raise VitalsError(f"`{where}` has no function `{name}`. {near(name, vars(module))}".rstrip())
+        raise VitalsError(
+            f"`{where}` has no function `{name}`. {near(name, (each for each in vars(module) if not each.startswith('_')))}".rstrip()
+        )
     return factory, (source.of(module), source.of(factory))
 
 

@@ -73,6 +73,8 @@ def _read(table: Path) -> tuple[list[_Row], dict[str, list[str]], list[str]]:
             [shortened(name) for name in header[:20]],
             "The columns must be separated by commas, not by semicolons."
             if len(header) == 1 and ";" in header[0]
+            else f"Its first line must name the columns: `path,label`. {near(column, header[:20])}"
+            if any("." in name or "/" in name for name in header[:20])
             else near(column, (name for name in header[:20] if len(name) < 50)),
         )
     at_path, at_label = header.index("path"), header.index("label")

@@ -214,6 +214,8 @@ def _said(error: Mapping[str, Any], known: list[str]) -> str:
     if error["type"] in ("missing", "missing_argument"):
         return f"A plan must say `{key}`."
     if key == "studies":
+        if isinstance(error["input"], dict):
+            return "`studies` must be a list: write `[[studies]]` in two brackets, once for each."
         return f"A study must be a name or a table. Got {shortened(json.dumps(error['input'], default=str))}."
     return _wrong_kind(key, error)
 

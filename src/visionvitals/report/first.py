@@ -81,32 +81,28 @@ def summary(run: Run, columns: Sequence[Column]) -> str:
     kept = next((c for c in columns if c.sign.kind == "kept"), None)
     if clean is None or len(signs.pairs(run)) > 3:
         column = kept or clean or next(iter(columns), None)
-        return (
-            _extremes(column, several=len(run.images) > 1)
-            if column
-            else f"{words.count(len(run.points), 'condition')} measured."
-        )
+        return _range(run, column) if column else f"{words.count(len(run.points), 'condition')} measured."
     return ""
 
 
-def _extremes(column: Column, *, several: bool) -> str:
-    """Who is highest and who lowest."""
-
-    def who(key: tuple[str, str]) -> str:
-        return f"`{key[0]}`" + (f" on {key[1]}" if several else "")
-
-    known = [(k, r.estimate) for k, r in column.readings.items() if r.estimate.value == r.estimate.value]
+def _range(run: Run, column: Column) -> str:
+    """From where to where the backbones lie on the first image set that has the sign, and which one is the best where that is decided."""
+    images = next((images for _, images in column.readings), "")
+    known = [
+        (b, r.estimate) for (b, i), r in column.readings.items() if i == images and r.estimate.value == r.estimate.value
+    ]
     if not known:
         return "Nothing could be compared."
     known.sort(key=lambda pair: pair[1].value)
-    (low, least), (high, most) = known[0], known[-1]
-    said = f"{column.sign.title[:1].upper()}{column.sign.title[1:]}: "
+    (_, least), (high, most) = known[0], known[-1]
+    on = f" on {images}" if len(run.images) > 1 else ""
+    said = f"{column.sign.title[:1].upper()}{column.sign.title[1:]}{on}: "
     if len(known) == 1:
-        return f"{said}{who(high)}: {words.with_unit(most, share=column.share)}. In brackets: the 95 % interval."
-    return (
-        f"{said}highest for {who(high)}, {words.with_unit(most, share=column.share)}, and lowest for {who(low)}, "
-        f"{words.with_unit(least, share=column.share)}, of {len(known)} measured. In brackets: 95 % intervals."
-    )
+        return f"{said}`{high}`: {words.with_unit(most, share=column.share)}. In brackets: the 95 % interval."
+    best = signs.best(run, column, images)
+    told = f"`{best}` is the best of {len(known)}" if best else f"which of {len(known)} is the best is not decided"
+    ends = f"{words.with_unit(least, share=column.share)} to {words.with_unit(most, share=column.share)}"
+    return f"{said}{ends}; {told}. In brackets: 95 % intervals."
 
 
 def measured(run: Run, images: str) -> str:

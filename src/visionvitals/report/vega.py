@@ -155,7 +155,7 @@ def across(figure: Plot) -> dict[str, Any]:
     values = figure.ticks
     ends = [*values, *(r["x"] for m in figure.multiples for r in m.records)]
     whole = all(float(v).is_integer() for v in values)
-    percent = {"format": "%"} if figure.chart.x_unit == "share" else {"format": "d"} if whole else {}
+    percent = {"format": ".1~%"} if figure.chart.x_unit == "share" else {"format": "d"} if whole else {}
     axis = alt.Axis(values=list(values), labelOverlap="greedy", labelSeparation=8, **percent)
     scale = alt.Scale(domain=[min(ends), max(ends)], nice=False)  # the same in all small multiples
     return {"x": alt.X("x:Q", title=title, axis=axis, scale=scale)}

@@ -37,6 +37,7 @@ class Difference:
         share: whether they read as percent.
         better: which end is good, or None.
         a, b: each alone, over the common items.
+        whole: each alone, over all of its own items, of a sign.
         value: b minus a with its paired interval.
         gained, lost: by how much the items on which b is higher, and those on which a is higher, move the mean: for answers that are
             right or wrong the share of answers that flip each way. NaN for a sign.
@@ -52,6 +53,7 @@ class Difference:
     a: stats.Estimate
     b: stats.Estimate
     value: stats.Estimate
+    whole: tuple[stats.Estimate, stats.Estimate] | None = None
     gained: float = float("nan")
     lost: float = float("nan")
 
@@ -90,13 +92,22 @@ class Difference:
             low, high = words.ends(near, far, digits)
             good = "" if self.good is None else ", better" if self.good else ", worse"
             size = f"{of(abs(e.value))}{unit}, {low} to {high}, n = {words.n(e)}"
-            return f"b is {'higher' if e.value > 0 else 'lower'}{good} ({size})"
+            return f"b is {'higher' if e.value > 0 else 'lower'}{good} ({size}){self._each}"
         more = stats.needed(e, NAMED_MARGIN) if self.share and self.metric.over == "images" else None
         tells = f"{of(self.detectable)}{unit} would have shown"
         if more is not None and more > e.n:
             tells += f", about {words.count(words.about(more), 'image')} would tell 2 points"
         between = f"{of(e.value, '+')}{unit}, {of(e.low, '+')} to {of(e.high, '+')}"
-        return f"not distinguishable: {between}, n = {words.n(e)}; {tells}"
+        return f"not distinguishable: {between}, n = {words.n(e)}; {tells}{self._each}"
+
+    @property
+    def _each(self) -> str:
+        """What each has over all of its own items, where these are not the common ones."""
+        if self.whole is None or all(each.n == self.value.n for each in self.whole):
+            return ""
+        unit = " %" if self.share else ""
+        told = (f"{words.value(each, share=self.share)}{unit} of {words.n(each)}" for each in self.whole)
+        return f"; over all that each has, not the common {self.metric.over} only: {' and '.join(told)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +218,7 @@ class Pair:
             better=column.better,
             a=alone[0],
             b=alone[1],
+            whole=(a.estimate, b.estimate),
             value=e,
         )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from visionvitals import stats
 from visionvitals.errors import require
@@ -108,8 +108,9 @@ class Outcome:
 
     @property
     def where(self) -> str:
-        """The backbone, the image set, the group, and the condition that was chosen."""
-        place = " on ".join(filter(None, (self.backbone, self.data)))
+        """The backbone, the image set, what is judged, the group, and the condition that was chosen."""
+        what = "" if self.rule.what.title in self.rule.name else self.rule.what.title
+        place = ": ".join(filter(None, (" on ".join(filter(None, (self.backbone, self.data))), what)))
         return ", ".join(filter(None, (place, words.condition(self.rule.group), self.condition)))
 
     def _size(self, x: float) -> str:
@@ -148,8 +149,7 @@ class Verdict:
     @property
     def status(self) -> Status:
         """`pass`, `breach` or `undecided`, as the exit code says."""
-        found: dict[int, Status] = {0: "pass", 1: "breach", 3: "undecided"}
-        return found[self.exit_code]
+        return cast(Status, {0: "pass", 1: "breach", 3: "undecided"}[self.exit_code])
 
     @property
     def headline(self) -> str:
@@ -203,7 +203,7 @@ def judge(
             measured on something else.
     """
     own = compare.part(run, 0)
-    rule_files.with_baseline(rules, baseline)
+    rule_files.with_baseline(rules, baseline, run.folder)
     rules = [places.meant(own, rule) for rule in rules]
     for rule in rules:
         _say_which(own, rule)
@@ -262,7 +262,7 @@ def _why_not(run: Run, rule: Rule, place: places.Place) -> str:
         there = dict.fromkeys(words.short(p.condition.get(field)) for p in points)
         if words.short(value) not in there:
             return f"it was not measured at {field} {words.short(value)}, but at {', '.join(there)}"
-    return "it was not measured"
+    return f"it was not measured; `{rule.study}` among --studies measures it"
 
 
 def _against(run: Run, part: Run, rule: Rule, at: Sequence[places.Place], level: float) -> Iterator[Outcome]:

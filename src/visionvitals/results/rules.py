@@ -135,12 +135,14 @@ def _rule(section: Any, where: str, records: Mapping[str, Record]) -> Rule:
         require(key in _TYPES, f"{where} must use known keys", key, near(key, _TYPES))
         kind: Any = _TYPES[key]
         fits = isinstance(value, kind) and (not isinstance(value, bool) or kind is bool)
-        require(fits, f"`{key}` of {where} must be {_called(kind)}", value, DO)
+        quoted = isinstance(value, str) and kind not in (str, dict)
+        must = f"`{key}` of {where} must be {_called(kind)}{' without quotes' if quoted else ''}"
+        require(fits, must, f"the list {value}" if isinstance(value, list) else value, DO)
     asks = [ask for ask in ASKS if ask in section]
     require(len(asks) == 1, f"{where} must have one of {', '.join(ASKS)}", ", ".join(asks) or "none", DO)
     number, tier = section[asks[0]], section.get("tier", "critical")
     value = float(number) if abs(number) < _HUGE else math.inf
-    require(math.isfinite(value), f"`{asks[0]}` of {where} must be finite", value, DO)
+    require(math.isfinite(value), f"`{asks[0]}` of {where} must be finite", number, DO)
     require(tier in get_args(Tier), f"`tier` of {where} must be one of {', '.join(get_args(Tier))}", tier, DO)
     against = asks[0] == "not_worse_by"
     require(
@@ -242,11 +244,17 @@ def _plain(value: Any) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-def with_baseline(rules: Iterable[Rule], baseline: object) -> None:
-    """Refuse a rule that compares with a baseline where there is none."""
+def with_baseline(rules: Iterable[Rule], baseline: object, run: object = None) -> None:
+    """Refuse a rule that compares with a baseline where there is none, or where it is the `run` itself and no other network is named."""
     for rule in rules:
         must = f"`{rule.name}` must have a baseline"
-        require(bool(baseline) or rule.ask != "not_worse_by", must, "none", "Give --baseline RUN.")
+        require(
+            bool(baseline) or rule.ask != "not_worse_by", must, None, "Give --baseline RUN (from Python: baseline=RUN)."
+        )
+        itself = bool(baseline) and baseline == run and rule.ask == "not_worse_by"
+        must = f"`{rule.name}` must not compare a network with itself"
+        do = "Give an older run, or another network of this one by `baseline_backbone`."
+        require(not itself or rule.baseline_backbone not in (None, rule.backbone), must, str(baseline), do)
 
 
 def consistent(rules: Sequence[Rule]) -> None:
@@ -272,4 +280,4 @@ def consistent(rules: Sequence[Rule]) -> None:
 
 
 def _called(kind: Any) -> str:
-    return {str: "a text in quotes", dict: "a table", bool: "true or false"}.get(kind, "a number without quotes")
+    return {str: "a text in quotes", dict: "a table", bool: "true or false"}.get(kind, "a number")

@@ -134,7 +134,7 @@ def flips_of(lost: int, gained: int) -> str:
 
 def condition(fields: Mapping[str, Any]) -> str:
     """`grid 14x14, fill black`; a field without a value is left out."""
-    return ", ".join(f"{name} {short(v)}" for name, v in fields.items() if v != "")
+    return ", ".join(f"{name} {text}" for name, v in fields.items() if (text := short(v)))
 
 
 def short(v: Any, *, share: bool = False) -> str:

@@ -124,7 +124,7 @@ class Running:
 def failed(store: Store, state: Meter, cell: Cell, said: str, trace: str) -> str:
     """Record why a cell failed, and say it: the sentence."""
     values = ", ".join(f"{k}={v}" for k, v in plain(cell.condition).items())
-    sentence = f"{cell.study} ({values}) on {cell.backbone.spec}, {cell.images.spec}: {said}"
+    sentence = f"{cell.study}{f' ({values})' if values else ''} on {cell.backbone.spec}, {cell.images.spec}: {said}"
     store.write_failure(cell, error=said, traceback=trace)
     state.say(f"Failed: {sentence}")
     return sentence

@@ -48,9 +48,8 @@ def add(out: AnyPath, text: str) -> Note:
     """
     requests.content_of(out)
     words = text.strip()
-    require(
-        0 < len(words) <= LONGEST, f"A note must have 1 to {LONGEST:,} characters", shortened(text), "Say it shorter."
-    )
+    do = "Say it shorter." if words else "Say what was decided, and why."
+    require(0 < len(words) <= LONGEST, f"A note must have 1 to {LONGEST:,} characters", shortened(text), do)
     kept = Note(now(), words)
     content = [asdict(note) for note in [*read(out), kept]]
     try:

@@ -171,6 +171,11 @@ def _bar(cells: int, images: int, passes: float, stream: TextIO) -> Iterator[Met
         )
 
 
+def cells(n: int) -> str:
+    """`1 cell`, `2 cells`."""
+    return f"{n} cell" if n == 1 else f"{n} cells"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them.
 

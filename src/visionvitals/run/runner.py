@@ -21,7 +21,7 @@ from visionvitals.remote import AnyPath
 from visionvitals.run import devices, exhibits, folder, groups, grown, keeping, memory, order, provenance, taking
 from visionvitals.run.measure import Held, Running, Work
 from visionvitals.run.precision import calibrated
-from visionvitals.run.progress import duration, meter
+from visionvitals.run.progress import cells, duration, meter
 from visionvitals.run.stopping import seeded
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _say_time(run: Running, first: Sequence[Cell], rest: Sequence[Cell], rates: 
     times = [sum(run.images(c) * run.passes(c) / rates[c.backbone.spec] for c in some) for some in (first, rest)]
     if sum(times) > 60:
         early = f", of the vital signs about {duration(times[0])}" if first and rest else ""
-        run.state.say(f"{len(first) + len(rest)} cells, about {duration(sum(times))} of forward passes{early}")
+        run.state.say(f"{cells(len(first) + len(rest))}, about {duration(sum(times))} of forward passes{early}")
 
 
 def _measure(run: Running, cells: Sequence[Cell]) -> None:
