@@ -139,7 +139,7 @@ def table(
             print_line(f"{len(rows)} rows in {path}")
     for path, form in pages.items():
         write_safely(path, form(numbers.of_signs(found) if signs else numbers.blocks(rows)))
-        print_line(f"{len(rows)} rows in {path}")
+        print_line(path)
     if csv is None and parquet is None and not pages:
         if per_image:
             show_images(by_image.parts(found, study=study, metric=metric))
@@ -257,10 +257,10 @@ def gate(
     from visionvitals.results import verdicts
 
     verdict, run = gates.judged(run_folder, rules, baseline=baseline)
+    print_line("\n".join(verdicts.text(verdict)))
     for path, written in ((json, verdicts.as_json), (junit, verdicts.as_junit), (markdown, verdicts.as_markdown)):
         if path is not None:
             write_safely(path, written(verdict))
-    print_line("\n".join(verdicts.text(verdict)))
     for sentence in run.damage:
         say(f"warning: {sentence}")
     return verdict.exit_code

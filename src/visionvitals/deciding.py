@@ -34,9 +34,9 @@ def asked(plan: "Plan", *, until_decided: bool, rules: Path | None, baseline: An
     """
     together = until_decided == (rules is not None) and (until_decided or baseline is None)
     do = "To judge a finished run: `vitals gate`."
-    require(
-        together, "--rules and --until-decided go together", f"--until-decided {until_decided}, --rules {rules}", do
-    )
+    options = (("--rules", rules is not None), ("--until-decided", until_decided), ("--baseline", baseline is not None))
+    given = ", ".join(name for name, there in options if there)
+    require(together, "--rules and --until-decided go together, and --baseline with both", f"only {given}", do)
     if rules is None:
         return plan
     from visionvitals.plan import planner

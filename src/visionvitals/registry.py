@@ -77,7 +77,9 @@ def parse(text: str, *, families: list[str]) -> Spec:
     must = "A spelling must be `family:name[@checkpoint][?key=value]` with a known family"
     usual = next((each for each in ("folder", "timm") if each in families), None)
     meant = (
-        f"Did you mean `{usual}:{shortened(text)}`? " if usual and text and not colon and family not in families else ""
+        f"Did you mean `{usual}:{shortened(text)}`? "
+        if usual and text and not colon and family not in {*families, *names("studies")}
+        else ""
     )
     require(
         bool(colon) and family in families,
@@ -97,6 +99,8 @@ def parse(text: str, *, families: list[str]) -> Spec:
 
 def _misplaced(family: str) -> str:
     """What to do with a family of the other kind: image sets and backbones are often given in each other's place."""
+    if family in names("studies"):
+        return f"`{family}` is a study: write studies with commas and no space, `--studies clean,{family}`."
     if family in names("datasets"):
         return f"`{family}:` is an image set: give it to `--data`."
     return f"`{family}:` is a backbone: give it without `--data`." if family in names("backbones") else ""

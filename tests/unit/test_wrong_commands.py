@@ -18,6 +18,8 @@ RULES = {
     "broken.toml": "not toml [",
     "plan.toml": 'backbones = "tiny:vit"\ndata = ["shapes:test"]\n',
     "semi.csv": "path;label\na.jpg;cat\n",
+    "bare.csv": "im/cat/0.jpg,cat\n",
+    "table.toml": 'backbones = ["tiny:vit"]\ndata = ["shapes:test"]\n[studies]\nname = "clean"\n',
 }
 """Files of rules, and others that are taken for them."""
 
@@ -91,6 +93,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("train", "tiny_vit", "--out", "l.csv"), "`--out` must be a folder"),
         (("explain", "oclusion"), "Did you mean occlusion"),
         (("list", "bakbones"), "Did you mean backbones"),
+        (
+            ("audit", "tiny:vit", *IMAGES, *OUT, "--studies", "clean", "occlusion"),
+            "write studies with commas and no space",
+        ),
+        (("audit", "tiny:vit", *IMAGES, *OUT, "--reuse", "im"), "`--reuse` must name run folders"),
+        (("audit", "tiny:vit", *IMAGES, *OUT, "--baseline", "im"), "Got 'only --baseline'"),
+        (("run", "table.toml", *OUT), "write `[[studies]]` in two brackets"),
+        (("audit", "tiny:vit", "--data", "csv:bare.csv", *OUT), "Its first line must name the columns: `path,label`"),
         (("card", "im"), "must be given BACKBONE: As it was spelled, or as the tables call it"),
         (("explain",), 'must be given NAME: E.g. ece, "kept at 50 % occlusion"'),
         (("run", "im", "more"), "takes no further word. Got 'more'"),
