@@ -12,7 +12,7 @@ from PIL import Image
 import visionvitals
 from visionvitals import study
 from visionvitals.report import charts, figures, panels
-from visionvitals.results import Run
+from visionvitals.results import Run, words
 
 ROOT = Path(__file__).parent
 IMAGES = ROOT / "images" / "gallery"
@@ -49,7 +49,11 @@ def shown(run: Run, name: str) -> str:
         strip(panel.rows[0]).save(IMAGES / f"{name}.webp", quality=80)
         told = [head for head in panel.heads if head]
         by = next(iter(study.load(name).charts)).x_title
-        said = f"{by[:1].upper()}{by[1:]}, from left to right: {', '.join(told)}." if told else "One picture."
+        several = f"{by}, from left to right: {', '.join(told)}"
+        fixed = words.condition({key: value for key, value in panel.fixed.items() if value != "none"})
+        one = ", ".join(filter(None, (fixed, *(head for head in told if head != "0")))) or "one picture"
+        said = several if len(told) > 1 else one
+        said = f"{said[:1].upper()}{said[1:]}."
         lines += [f"![{said}](images/gallery/{name}.webp)", said if told else ""]
     figure = next(iter(charts.plots(run, name)), None)
     if figure is not None:
