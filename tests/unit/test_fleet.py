@@ -124,7 +124,7 @@ def test_an_error_that_nobody_foresaw_fails_its_cells_and_the_others_are_measure
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     assert cli.main(["run", str(out), "--batch-size", "8", "--device", "cpu:2"]) == 1
     said = capsys.readouterr().err
-    assert "Failed: clean () on tiny:cnn, shapes:test?n=24: RuntimeError: nobody foresaw this" in said
+    assert "Failed: clean on tiny:cnn, shapes:test?n=24: RuntimeError: nobody foresaw this" in said
     assert "died" not in said
     assert "Traceback" not in said
     names = {cell["id"]: cell["backbone"] for cell in requests.content_of(out)["cells"]}

@@ -116,6 +116,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that a disk gives."""
     out = tmp_path_factory.mktemp("local") / "run"
     assert cli.main(["audit", *ASKED, "--out", str(out)]) == 0
+    (out.parent / "again").symlink_to(out)
     return out
 
 
@@ -162,7 +163,7 @@ def test_a_url_that_became_a_path_is_refused(name: str | Path) -> None:
         ("table", "RUN", "--markdown"),
         ("report", "RUN", "--out"),
         ("card", "RUN", "tiny:vit", "--out"),
-        ("compare", "RUN", "RUN", "--html"),
+        ("compare", "RUN", "AGAIN", "--html"),
         ("train", "tiny_cnn", "--out"),
     ],
 )
@@ -170,7 +171,8 @@ def test_files_beside_a_run_are_written_to_this_disk_only(
     words: tuple[str, ...], local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*(str(local) if word == "RUN" else word for word in words), "s3://bucket/a.csv"]) == 2
+    runs = {"RUN": str(local), "AGAIN": str(local.parent / "again")}
+    assert cli.main([*(runs.get(word, word) for word in words), "s3://bucket/a.csv"]) == 2
     assert "A path of this disk must be no URL. Got 's3:/bucket/a.csv'." in " ".join(capsys.readouterr().err.split())
     assert not [*tmp_path.iterdir()]
 
