@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,6 +99,8 @@ def bucket() -> Iterator[str]:
             patch.setenv(f"AWS_{key}", value)
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         s3fs.S3FileSystem.clear_instance_cache()
+        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()  # what an earlier server of this process held
         s3fs.S3FileSystem().mkdir("bucket")
         yield "s3://bucket"
         s3fs.S3FileSystem.clear_instance_cache()
