@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -296,8 +296,8 @@ class Job:
 
     def memo_answers(self, name: str, settings: Mapping[str, Any], columns: Columns, fill: Fill) -> Arrays:
         """As `memo_rows`, for what the network answers. Kept nowhere where a `scorer` answers in its place: by other numerics they are others."""
-        memos = self.memos if self.scorer is None else Forgetful()
-        return memos.rows(name, self._key(settings, None, fill), len(self.ids), columns, fill)
+        job = self if self.scorer is None else replace(self, memos=Forgetful())
+        return job.memo_rows(name, settings, columns, fill)
 
     def _key(self, settings: Mapping[str, Any], of: Backbone | None, code: Callable[..., Any]) -> dict[str, Any]:
         card, own = (self.backbone if of is None else of).card, self.backbone.card.preprocess

@@ -64,7 +64,7 @@ def measure(
     folder.refuse_another(out, plan)
     for path in reuse:
         must, do = "`--reuse` must name run folders", "Name the folder that was given to `--out`."
-        require(lexists(located(path) / "store"), must, str(path), do)
+        require(lexists(located(path) / "plan.json"), must, str(path), do)
     chosen, start = _hands(engine, device, address)
     if engine == "local":
         precision.check(plan.numerics, chosen)

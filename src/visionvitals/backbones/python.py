@@ -95,9 +95,8 @@ def _factory(spelled: str) -> tuple[Callable[[], Any], tuple[str | None, ...]]:
                 raise VitalsError(f"cannot import `{where}`: {error}. Is it on PYTHONPATH?") from error
     factory: Callable[[], Any] | None = getattr(module, name, None)
     if not callable(factory):
-        raise VitalsError(
-            f"`{where}` has no function `{name}`. {near(name, (each for each in vars(module) if not each.startswith('_')))}".rstrip()
-        )
+        public = [each for each in vars(module) if not each.startswith("_")]
+        raise VitalsError(f"`{where}` has no function `{name}`. {near(name, public)}".rstrip())
     return factory, (source.of(module), source.of(factory))
 
 
