@@ -88,7 +88,8 @@ def write_safely(path: AnyPath, content: Content, *, replace: bool = True) -> No
         held = io.BytesIO()
         _fill(held, content)
         return path.write(held.getvalue(), replace=replace)
-    if not on_disk(path).name or path.is_dir():  # the empty path is this folder
+    a_folder = path.is_dir() and not path.is_symlink()
+    if not on_disk(path).name or a_folder:  # the empty path is this folder
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if not replace and path.is_file():

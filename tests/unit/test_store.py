@@ -20,6 +20,7 @@ from visionvitals import files
 from visionvitals.core import BackboneCard, Cell, ImageSetCard, Preprocess, Scores
 from visionvitals.errors import VitalsError
 from visionvitals.figure import COMMON
+from visionvitals.files import write_safely
 from visionvitals.plan.identity import cell_id
 from visionvitals.run import documents, parts, shelf, wide
 from visionvitals.run.cell import DamagedCell
@@ -431,3 +432,14 @@ def test_a_file_that_another_process_removes_at_the_same_time_is_no_error(
         patched.setattr(Path, "lstat", gone)
         assert shelf.remove("a/b/0-4.json") == 0
     assert shelf.remove("a/b/0-4.json") == 2
+
+
+def test_a_link_to_a_folder_is_replaced_and_a_folder_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    write_safely(link, "x")
+    assert (link.read_text(), link.is_symlink(), list(folder.iterdir())) == ("x", False, [])
+    with pytest.raises(IsADirectoryError) as error:
+        write_safely(folder, "x")
+    assert error.value.filename == str(folder)
